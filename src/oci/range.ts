@@ -1,0 +1,37 @@
+/** A range of bytes, both ends inclusive, already checked against the size of what it is a range of. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A `Range` header before the size is known. `last: n` asks for the last n bytes. */
+export type RequestedRange =
+  | { readonly start: number; readonly end: number | undefined }
+  | { readonly last: number };
+
+const single = /^bytes[ \t]*=[ \t]*(?:(\d{1,15})[ \t]*-[ \t]*(\d{1,15})?|-[ \t]*(\d{1,15}))$/;
+
+/**
+ * Reads a `Range` header (RFC 9110 §14.2). `undefined` means: answer the whole (no header, another unit, a form
+ * that is not understood, or several ranges, which a server may ignore).
+ */
+export function parseRange(header: string | undefined): RequestedRange | undefined {
+  if (header === undefined) return undefined;
+  const match = single.exec(header.trim());
+  if (match === null) return undefined;
+  const [, start, end, last] = match;
+  if (last !== undefined) return { last: Number(last) };
+  const from = Number(start);
+  if (end === undefined) return { start: from, end: undefined };
+  return Number(end) < from ? undefined : { start: from, end: Number(end) };
+}
+
+/** The requested range of something `size` bytes long, or `unsatisfiable` (416). */
+export function resolveRange(range: RequestedRange, size: number): ByteRange | 'unsatisfiable' {
+  if ('last' in range) {
+    if (range.last === 0 || size === 0) return 'unsatisfiable';
+    return { start: Math.max(0, size - range.last), end: size - 1 };
+  }
+  if (range.start >= size) return 'unsatisfiable';
+  return { start: range.start, end: Math.min(range.end ?? size - 1, size - 1) };
+}

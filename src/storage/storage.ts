@@ -1,0 +1,93 @@
+import type { Digest } from '../oci/digest.js';
+import type { Repository, Tag } from '../oci/name.js';
+import type { ByteRange } from '../oci/range.js';
+
+/**
+ * The contract of storage. `undefined` and `false` mean absent; trouble (no permission, input/output errors, a
+ * full disk) is thrown as {@link StorageError}. Repositories here are names in the store's own tree: the default
+ * upstream's without a prefix, the others' under their host (see upstream/directory.ts).
+ */
+export interface BlobStore {
+  /** The size in bytes, without opening. */
+  stat(digest: Digest): Promise<number | undefined>;
+  /** Opens a blob: after this, headers may be sent. The caller closes it. */
+  open(digest: Digest): Promise<OpenBlob | undefined>;
+  /** A whole blob of at most `limit` bytes, in as few calls as the store can; larger ones are refused with StorageError. */
+  read(digest: Digest, limit: number): Promise<Buffer | undefined>;
+  /**
+   * Takes a verified file in, by moving it where that is possible. It is visible under its digest either whole or
+   * not at all; descriptors that are open on the file stay valid. Equal content that is already there stays.
+   */
+  take(file: VerifiedFile): Promise<void>;
+  /** Verifies a small blob (a manifest) against its digest and stores it, whole or not at all. */
+  put(digest: Digest, bytes: Uint8Array): Promise<void>;
+}
+
+/** Something open for reading. */
+export interface OpenBlob {
+  readonly size: number;
+  /** Bytes of the range (all, without one) in order, read as they are asked for. Reading may stop at any time. */
+  read(range?: ByteRange): AsyncIterable<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** Which repository has seen what: registry's link files (distribution, registry/storage/paths.go). */
+export interface RepositoryStore {
+  hasLayer(repository: Repository, digest: Digest): Promise<boolean>;
+  linkLayer(repository: Repository, digest: Digest): Promise<void>;
+  hasManifest(repository: Repository, digest: Digest): Promise<boolean>;
+  linkManifest(repository: Repository, digest: Digest): Promise<void>;
+  readTag(repository: Repository, tag: Tag): Promise<Digest | undefined>;
+  /** Index entry first, then `current`. */
+  writeTag(repository: Repository, tag: Tag, digest: Digest): Promise<void>;
+  /** Sorted; empty where the repository is not known. */
+  listTags(repository: Repository): Promise<Tag[]>;
+  /** Repositories that hold at least one manifest, sorted, those after `after`, at most `limit` of them. */
+  listRepositories(after: string | undefined, limit: number): Promise<Repository[]>;
+}
+
+/** Small records of Cistern's own, under `cistern/`: never content. Keys are paths of safe components. */
+export interface RecordStore {
+  readRecord(key: string): Promise<Buffer | undefined>;
+  /** Replaces atomically. */
+  writeRecord(key: string, bytes: Uint8Array): Promise<void>;
+  /** Creates it unless it is there, and returns what is there afterwards: of many that create at once, one wins. */
+  createRecord(key: string, bytes: Uint8Array): Promise<Buffer>;
+}
+
+/** A file whose whole content was hashed and found to be what its digest and size say. Made by verified.ts only. */
+export interface VerifiedFile {
+  readonly path: string;
+  readonly digest: Digest;
+  readonly size: number;
+  readonly __verified: unique symbol;
+}
+
+export type StorageCode = 'io' | 'full' | 'denied' | 'too-large';
+
+export class StorageError extends Error {
+  override readonly name = 'StorageError';
+  constructor(
+    readonly code: StorageCode,
+    message: string,
+    options?: { cause?: unknown },
+  ) {
+    super(message, options);
+  }
+}
+
+/** Content that is not what its digest or its declared size says. It was not stored. */
+export class DigestMismatch extends Error {
+  override readonly name = 'DigestMismatch';
+  constructor(
+    readonly expected: Digest,
+    readonly found: string,
+    readonly expectedSize: number | undefined,
+    readonly foundSize: number,
+  ) {
+    super(
+      `content does not match its digest: expected ${expected}` +
+        `${expectedSize === undefined ? '' : ` (${expectedSize} bytes)`}, found ${found} (${foundSize} bytes)`,
+    );
+  }
+}
