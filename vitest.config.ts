@@ -1,0 +1,41 @@
+import { defineConfig } from 'vitest/config';
+import { LeftOutReporter } from './test/parts/left-out-reporter.js';
+
+/**
+ * `unit` needs neither network nor Debian packages and runs in seconds; `integration` starts real servers and
+ * clients on loopback. A test that waits for something that never comes fails by these limits; none is repeated.
+ */
+export default defineConfig({
+  test: {
+    reporters: ['default', new LeftOutReporter()],
+    retry: 0,
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: [
+            'src/**/*.spec.ts',
+            'test/**/*.spec.ts',
+            'test/architecture.test.ts',
+            'test/catalogue.test.ts',
+          ],
+          testTimeout: 30_000,
+          hookTimeout: 30_000,
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: {
+          name: 'integration',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/architecture.test.ts', 'test/catalogue.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
+  },
+});
