@@ -1,0 +1,39 @@
+import { connect, createServer } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+
+// Below Linux's ephemeral range, so that no outgoing connection takes a port between choosing and listening; workers
+// start at different places.
+const first = 20_000;
+const count = 12_000;
+let next = (process.pid * 61) % count;
+
+/** A loopback port that nobody listens on, given out once by this process. */
+export async function freePort(): Promise<number> {
+  for (let tries = 0; tries < 100; tries += 1) {
+    const port = first + next;
+    next = (next + 1) % count;
+    if (await canListen(port)) return port;
+  }
+  throw new Error('no free port in 100 tries');
+}
+
+function canListen(port: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const server = createServer();
+  server.once('error', () => resolve(false));
+  server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  return promise;
+}
+
+/** Until something on loopback accepts connections on the port. */
+export async function waitForPort(port: number, signal: AbortSignal): Promise<void> {
+  while (!(await accepts(port))) await delay(20, undefined, { signal });
+}
+
+function accepts(port: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const socket = connect(port, '127.0.0.1');
+  socket.once('connect', () => resolve(true));
+  socket.once('error', () => resolve(false));
+  return promise.finally(() => socket.destroy());
+}

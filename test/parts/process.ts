@@ -1,0 +1,147 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import { followLog } from './logs.js';
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/** A process that a test started, with everything that it wrote. Disposing ends it, by its id. */
+export interface RunningProcess extends AsyncDisposable {
+  readonly pid: number;
+  readonly exited: Promise<Exit>;
+  /** Standard output and standard error, in the order they came. */
+  log(): string;
+  kill(signal: NodeJS.Signals): void;
+  /** SIGTERM; SIGKILL where that does not end it in time. */
+  stop(): Promise<Exit>;
+}
+
+export interface ProcessOptions {
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly cwd?: string;
+}
+
+const alive = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of alive) child.kill('SIGKILL');
+});
+
+const patienceMs = 20_000;
+
+export async function startProcess(
+  command: string,
+  args: readonly string[],
+  options: ProcessOptions = {},
+): Promise<RunningProcess> {
+  const child = spawn(command, args, {
+    env: { ...process.env, ...options.env },
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const exited = ended(child);
+  await once(child, 'spawn');
+  const { pid } = child;
+  if (pid === undefined) throw new Error(`${command} has no process id`);
+  const log = followLog(`${command} (${pid})`, [child.stdout, child.stderr]);
+  const stop = async () => {
+    child.kill('SIGTERM');
+    const timer = setTimeout(() => child.kill('SIGKILL'), patienceMs);
+    return exited.finally(() => clearTimeout(timer));
+  };
+  return {
+    pid,
+    exited,
+    log,
+    kill: (signal) => void child.kill(signal),
+    stop,
+    [Symbol.asyncDispose]: async () => void (await stop()),
+  };
+}
+
+async function ended(child: ChildProcess): Promise<Exit> {
+  alive.add(child);
+  const { promise, resolve } = Promise.withResolvers<Exit>();
+  // `close`, not `exit`: by then all that it wrote has been read.
+  child.once('close', (code, signal) => resolve({ code, signal }));
+  const exit = await promise;
+  alive.delete(child);
+  return exit;
+}
+
+/**
+ * Settles when `ready` does. Fails, with the log's end, when the process ends before or the time is up.
+ */
+export async function untilReady(
+  running: RunningProcess,
+  title: string,
+  ready: (signal: AbortSignal) => Promise<unknown>,
+): Promise<void> {
+  const done = new AbortController();
+  const limit = AbortSignal.any([done.signal, AbortSignal.timeout(patienceMs)]);
+  const exit = running.exited.then(({ code, signal }) => {
+    throw new Error(`it ended with ${code ?? signal}`);
+  });
+  try {
+    await Promise.race([ready(limit), exit]);
+  } catch (error) {
+    await running.stop();
+    throw new Error(`${title} did not come up\n${running.log().slice(-4000)}`, { cause: error });
+  } finally {
+    done.abort();
+  }
+}
+
+/** Until the process has written something that the pattern matches. */
+export function untilLogged(running: RunningProcess, pattern: RegExp, signal: AbortSignal): Promise<void> {
+  return until(() => pattern.test(running.log()), signal);
+}
+
+/** Until the check holds, looking often; for states that send no event. */
+export async function until(check: () => boolean | Promise<boolean>, signal: AbortSignal): Promise<void> {
+  while (!(await check())) await delay(20, undefined, { signal });
+}
+
+export interface Output {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a command to its end. A code other than 0 is a result, not an exception. */
+export function runProcess(
+  command: string,
+  args: readonly string[],
+  options: ProcessOptions & { readonly timeoutMs?: number } = {},
+): Promise<Output> {
+  const { promise, resolve, reject } = Promise.withResolvers<Output>();
+  execFile(
+    command,
+    args,
+    {
+      env: { ...process.env, ...options.env },
+      cwd: options.cwd,
+      timeout: options.timeoutMs ?? 90_000,
+      maxBuffer: 64 * 1024 * 1024,
+    },
+    (error, stdout, stderr) => {
+      if (error === null) resolve({ code: 0, stdout, stderr });
+      else if (typeof error.code === 'number') resolve({ code: error.code, stdout, stderr });
+      else reject(new Error(`${command} was ended: ${error.message}\n${stderr}`, { cause: error }));
+    },
+  );
+  return promise;
+}
+
+/** As {@link runProcess}, where only success is expected. */
+export async function runSuccessfully(
+  command: string,
+  args: readonly string[],
+  options: ProcessOptions = {},
+): Promise<string> {
+  const { code, stdout, stderr } = await runProcess(command, args, options);
+  if (code !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${code}\n${stdout}${stderr}`);
+  return stdout;
+}
