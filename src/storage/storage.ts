@@ -55,13 +55,19 @@ export interface RecordStore {
   createRecord(key: string, bytes: Uint8Array): Promise<Buffer>;
 }
 
-/** A file whose whole content was hashed and found to be what its digest and size say. Made by verified.ts only. */
+/** A file whose whole content was hashed and found to be what its digest and size say. Made by spool.ts only. */
 export interface VerifiedFile {
   readonly path: string;
   readonly digest: Digest;
   readonly size: number;
-  readonly __verified: unique symbol;
+  readonly __verified: true;
 }
+
+/** Told of each access to the driver: registry's name for it, and when it started (`performance.now()`). */
+export type ObserveAction = (
+  action: 'Stat' | 'Reader' | 'GetContent' | 'PutContent' | 'Move' | 'List',
+  started: number,
+) => void;
 
 export type StorageCode = 'io' | 'full' | 'denied' | 'too-large';
 

@@ -1,0 +1,162 @@
+import { LRUCache } from 'lru-cache';
+import { algorithmOf, digestOf, type Digest } from '../oci/digest.js';
+import { inspectManifest } from '../oci/manifest.js';
+import type { Repository } from '../oci/name.js';
+import { DigestMismatch, StorageError, type BlobStore, type RepositoryStore } from '../storage/storage.js';
+import type { Logger } from '../telemetry/log.js';
+import type { Metrics } from '../telemetry/metrics.js';
+import type { Route } from '../upstream/directory.js';
+import { longestManifest, UpstreamError, type Upstream } from '../upstream/upstream.js';
+import type { Manifest, ManifestAnswer, Outcome, Resolved } from './proxy.js';
+import { Refusals } from './remembered.js';
+import { Deadline, Flights, waitFor } from './waiting.js';
+
+/** Clients give up on a manifest after 10 s (CRI-O's old default). */
+const fetchMs = 8_000;
+const memoryBytes = 64 * 1024 * 1024;
+const entryOverhead = 512;
+
+interface Loaded {
+  readonly manifest: Manifest;
+  readonly outcome: Outcome;
+}
+
+/** Manifests by digest. They never change, so an upstream is asked for one at most once. */
+export class Manifests {
+  readonly #memory = new LRUCache<string, Manifest>({
+    maxSize: memoryBytes,
+    sizeCalculation: (manifest) => manifest.size + entryOverhead,
+  });
+  readonly #loading = new Flights<Loaded | undefined>();
+  readonly #resolving = new Flights<Resolved>();
+  readonly #refusals = new Refusals();
+
+  constructor(
+    private readonly blobs: BlobStore,
+    private readonly repositories: RepositoryStore,
+    private readonly log: Logger,
+    private readonly metrics: Metrics,
+    /** Told when a manifest was stored under a repository (by the upstream's answer, not by adoption). */
+    private readonly stored: (repository: Repository, digest: Digest) => Promise<void>,
+  ) {}
+
+  /** From memory, with no input or output at all. */
+  recall(repository: Repository, digest: Digest): Manifest | undefined {
+    return this.#memory.get(`${repository}@${digest}`);
+  }
+
+  /** From memory, the store or the upstream. Throws UpstreamError, StorageError, DigestMismatch. */
+  async get(route: Route, digest: Digest, signal: AbortSignal): Promise<ManifestAnswer | undefined> {
+    const known = this.recall(route.stored, digest);
+    const loaded = known === undefined ? await this.#load(route, digest, signal) : { manifest: known, outcome: 'hit' as const };
+    return loaded && { manifest: loaded.manifest, resolved: resolved(loaded.manifest, loaded.outcome) };
+  }
+
+  /** What HEAD tells: as `get`, but what is not stored is only asked about, not transferred. */
+  async head(route: Route, digest: Digest, signal: AbortSignal): Promise<Resolved | undefined> {
+    const known = this.recall(route.stored, digest);
+    if (known !== undefined) return resolved(known, 'hit');
+    const key = `${route.stored}@${digest}`;
+    const local = await this.#readStored(route.stored, digest, key);
+    if (local !== undefined) return resolved(local, 'hit');
+    const { upstream } = route;
+    if (upstream === undefined) return undefined;
+    this.#refusals.throwIfHeld(key);
+    const asked = this.#resolving.join(key, () =>
+      this.#ask(upstream, key, async (deadline) => {
+        const descriptor = await upstream.headManifest(route.name, digest, deadline);
+        return resolved({ ...descriptor, digest }, 'miss');
+      }),
+    );
+    return waitFor(asked, signal);
+  }
+
+  #load(route: Route, digest: Digest, signal: AbortSignal): Promise<Loaded | undefined> {
+    const key = `${route.stored}@${digest}`;
+    const loading = this.#loading.join(key, async () => {
+      const local = await this.#readStored(route.stored, digest, key);
+      if (local !== undefined) return { manifest: local, outcome: 'hit' };
+      const { upstream } = route;
+      if (upstream === undefined) return undefined;
+      this.#refusals.throwIfHeld(key);
+      return (await this.#confirmStored(upstream, route, digest, key)) ?? (await this.#fetch(upstream, route, digest, key));
+    });
+    return waitFor(loading, signal);
+  }
+
+  async #readStored(repository: Repository, digest: Digest, key: string): Promise<Manifest | undefined> {
+    if (!(await this.repositories.hasManifest(repository, digest))) return undefined;
+    const bytes = await this.blobs.read(digest, longestManifest);
+    const manifest = bytes && describe(digest, bytes);
+    if (manifest !== undefined) this.#memory.set(key, manifest);
+    return manifest;
+  }
+
+  /** Content that another repository brought is served here once this repository's upstream confirms it (rule 7). */
+  async #confirmStored(upstream: Upstream, route: Route, digest: Digest, key: string): Promise<Loaded | undefined> {
+    const size = await this.blobs.stat(digest);
+    if (size === undefined || size > longestManifest) return undefined;
+    await this.#ask(upstream, key, (deadline) => upstream.headManifest(route.name, digest, deadline));
+    await this.repositories.linkManifest(route.stored, digest);
+    const manifest = await this.#readStored(route.stored, digest, key);
+    if (manifest === undefined) return undefined;
+    await this.stored(route.stored, digest);
+    return { manifest, outcome: 'revalidated' };
+  }
+
+  async #fetch(upstream: Upstream, route: Route, digest: Digest, key: string): Promise<Loaded> {
+    const { bytes } = await this.#ask(upstream, key, (deadline) =>
+      upstream.fetchManifest(route.name, digest, deadline),
+    );
+    this.metrics.proxyPulledBytes.inc({ type: 'manifest' }, bytes.byteLength);
+    const manifest = this.#verify(upstream, digest, bytes);
+    this.#memory.set(key, manifest);
+    const facts = { upstream: upstream.host, repository: route.name, digest, bytes: manifest.size };
+    try {
+      await this.blobs.put(digest, bytes);
+      await this.repositories.linkManifest(route.stored, digest);
+      await this.stored(route.stored, digest);
+      this.metrics.storageUploadBytes.inc(manifest.size);
+      this.log.info({ ...facts, mediaType: manifest.mediaType }, 'manifest stored');
+    } catch (err) {
+      // It is verified and here: a client can have it although the store cannot.
+      if (!(err instanceof StorageError)) throw err;
+      this.log.error({ ...facts, err }, 'manifest not stored');
+    }
+    return { manifest, outcome: 'miss' };
+  }
+
+  #verify(upstream: Upstream, digest: Digest, bytes: Buffer): Manifest {
+    const found = digestOf(bytes, algorithmOf(digest));
+    if (found !== digest) {
+      this.metrics.mismatches.inc({ upstream: upstream.host, type: 'manifest' });
+      const cause = new DigestMismatch(digest, found, undefined, bytes.byteLength);
+      this.log.error({ upstream: upstream.host, err: cause }, 'manifest not stored');
+      throw new UpstreamError('invalid', upstream.host, cause.message, { cause });
+    }
+    const manifest = describe(digest, bytes);
+    if (manifest === undefined) {
+      throw new UpstreamError('invalid', upstream.host, `sent what is no manifest as ${digest}`);
+    }
+    return manifest;
+  }
+
+  async #ask<T>(upstream: Upstream, key: string, question: (deadline: AbortSignal) => Promise<T>): Promise<T> {
+    using deadline = new Deadline(fetchMs, upstream.host, 'a request for a manifest');
+    try {
+      return await question(deadline.signal);
+    } catch (error) {
+      if (error instanceof UpstreamError && error.kind === 'answer') this.#refusals.remember(key, error);
+      throw error;
+    }
+  }
+}
+
+function describe(digest: Digest, bytes: Buffer): Manifest | undefined {
+  const facts = inspectManifest(bytes);
+  return facts && { digest, size: bytes.byteLength, mediaType: facts.mediaType, bytes };
+}
+
+function resolved({ digest, size, mediaType }: Omit<Manifest, 'bytes'>, outcome: Outcome): Resolved {
+  return { descriptor: { digest, size, mediaType }, outcome, age: undefined, warning: undefined };
+}

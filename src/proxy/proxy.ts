@@ -1,0 +1,50 @@
+import type { Descriptor } from '../oci/descriptor.js';
+import type { ByteRange } from '../oci/range.js';
+
+/**
+ * What the proxy gives to the registry API. `undefined` means that the content is not to be had: the upstream said
+ * so, or there is none. Trouble is thrown: UpstreamError, StorageError, DigestMismatch.
+ */
+
+/**
+ * How an answer came about. `hit`: from the store, nobody was asked. `revalidated`: from the store, after the
+ * upstream said that it is still right. `stale`: from the store, the upstream could not be asked. `miss`: from the
+ * upstream.
+ */
+export type Outcome = 'hit' | 'revalidated' | 'stale' | 'miss';
+
+export interface Manifest extends Descriptor {
+  readonly bytes: Buffer;
+}
+
+/** Where a tag points, or what a digest is. */
+export interface Resolved {
+  readonly descriptor: Descriptor;
+  readonly outcome: Outcome;
+  /** Seconds since the upstream last confirmed it; `undefined` where that is not known. */
+  readonly age: number | undefined;
+  /** Why it is stale. */
+  readonly warning: string | undefined;
+}
+
+export interface ManifestAnswer {
+  readonly resolved: Resolved;
+  readonly manifest: Manifest;
+}
+
+/** A blob whose first byte can be had. The caller closes it. */
+export interface BlobAnswer {
+  /** In bytes; `undefined` while a running transfer's upstream has not said it. */
+  readonly size: number | undefined;
+  readonly outcome: Outcome;
+  /** Breaks off with an error rather than end early. */
+  read(range: ByteRange | undefined, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** A listing as JSON can hold it, with how it came about. */
+export interface ListingAnswer<T> {
+  readonly items: readonly T[];
+  readonly outcome: Outcome;
+  readonly warning: string | undefined;
+}

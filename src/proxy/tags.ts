@@ -1,0 +1,175 @@
+import { LRUCache } from 'lru-cache';
+import type { Descriptor } from '../oci/descriptor.js';
+import type { Digest } from '../oci/digest.js';
+import type { Repository, Tag } from '../oci/name.js';
+import type { RepositoryStore } from '../storage/storage.js';
+import type { Logger } from '../telemetry/log.js';
+import type { Metrics } from '../telemetry/metrics.js';
+import type { Route } from '../upstream/directory.js';
+import { isTrouble, UpstreamError, type Upstream } from '../upstream/upstream.js';
+import type { Manifests } from './manifests.js';
+import type { Outcome, Resolved } from './proxy.js';
+import { Refusals } from './remembered.js';
+import { Deadline, Flights, waitFor } from './waiting.js';
+
+/** With something to fall back on, a client waits no longer than this for an upstream. */
+const cachedMs = 3_000;
+/** Without, as long as clients wait for a manifest. */
+const uncachedMs = 8_000;
+/** While an upstream is in trouble, a tag is asked about again after this, without anybody waiting for it. */
+const troubleMs = 5_000;
+
+interface TagState {
+  readonly descriptor: Descriptor;
+  /** When the upstream last confirmed it, `Date.now()`; `undefined`: before this process. */
+  readonly confirmedAt: number | undefined;
+  /** Until when it is served without asking. */
+  readonly until: number;
+  /** The last try to ask failed: answers are stale until one succeeds. */
+  readonly trouble: UpstreamError | undefined;
+}
+
+/**
+ * Tags: where they point, how fresh that is. Within `freshness` nobody is asked; after it one HEAD is, however many
+ * clients wait; and in trouble the cached digest is served, at once as soon as the trouble is known.
+ */
+export class Tags {
+  readonly #states = new LRUCache<string, TagState>({ max: 100_000 });
+  /** Tags that were answered before their manifest was stored, by `repository@digest`: written when it is. */
+  readonly #awaiting = new LRUCache<string, Set<Tag>>({ max: 10_000 });
+  readonly #asking = new Flights<Resolved | undefined>();
+  readonly #refusals = new Refusals();
+
+  constructor(
+    private readonly repositories: RepositoryStore,
+    private readonly manifests: () => Manifests,
+    private readonly freshnessMs: number,
+    private readonly log: Logger,
+    private readonly metrics: Metrics,
+  ) {}
+
+  /** From memory while it is fresh, with no input or output at all. */
+  recall(repository: Repository, tag: Tag): Resolved | undefined {
+    const state = this.#states.get(`${repository}:${tag}`);
+    return state !== undefined && state.trouble === undefined && state.until > Date.now()
+      ? answer(state, 'hit')
+      : undefined;
+  }
+
+  /** Where the tag points. `undefined` without upstream and cache; throws UpstreamError, StorageError. */
+  async resolve(route: Route, tag: Tag, signal: AbortSignal): Promise<Resolved | undefined> {
+    const fresh = this.recall(route.stored, tag);
+    if (fresh !== undefined) return fresh;
+    const key = `${route.stored}:${tag}`;
+    const { upstream } = route;
+    if (upstream === undefined) return this.#offline(route, tag, signal);
+    this.#refusals.throwIfHeld(key);
+    const state = this.#states.get(key);
+    const asking = (): Promise<Resolved | undefined> =>
+      this.#asking.join(key, () => this.#ask(upstream, route, tag, key));
+    if (state?.trouble === undefined) return waitFor(asking(), signal);
+    if (state.until <= Date.now()) {
+      asking().catch((err: unknown) => this.log.debug({ err, tag: key }, 'asking again in the background failed'));
+    }
+    return this.#stale(upstream, state, state.trouble);
+  }
+
+  /** The manifest that these tags wait for is stored: now they may point to it (rule 2). */
+  async stored(repository: Repository, digest: Digest): Promise<void> {
+    const key = `${repository}@${digest}`;
+    const tags = this.#awaiting.get(key);
+    if (tags === undefined) return;
+    this.#awaiting.delete(key);
+    for (const tag of tags) {
+      // It may have moved on since.
+      if (this.#states.get(`${repository}:${tag}`)?.descriptor.digest === digest) {
+        await this.repositories.writeTag(repository, tag, digest);
+      }
+    }
+  }
+
+  async #offline(route: Route, tag: Tag, signal: AbortSignal): Promise<Resolved | undefined> {
+    const digest = await this.repositories.readTag(route.stored, tag);
+    return digest && (await this.manifests().head(route, digest, signal));
+  }
+
+  async #ask(upstream: Upstream, route: Route, tag: Tag, key: string): Promise<Resolved | undefined> {
+    const cached = this.#states.get(key)?.descriptor.digest ?? (await this.repositories.readTag(route.stored, tag));
+    try {
+      return await this.#revalidate(upstream, route, tag, key, cached);
+    } catch (error) {
+      if (error instanceof UpstreamError && error.kind === 'answer') {
+        this.#states.delete(key);
+        this.#refusals.remember(key, error);
+      }
+      if (!isTrouble(error) || cached === undefined) throw error;
+      return this.#fallBack(upstream, route, key, cached, error);
+    }
+  }
+
+  async #revalidate(
+    upstream: Upstream,
+    route: Route,
+    tag: Tag,
+    key: string,
+    cached: Digest | undefined,
+  ): Promise<Resolved> {
+    const began = Date.now();
+    using deadline = new Deadline(cached === undefined ? uncachedMs : cachedMs, upstream.host, 'HEAD of a tag');
+    const descriptor = await upstream.headManifest(route.name, tag, deadline.signal);
+    const moved = descriptor.digest !== cached;
+    // What clients have now stays right until the new manifest is here too: HEAD may work where GET is refused.
+    if (moved && cached !== undefined) await this.manifests().get(route, descriptor.digest, deadline.signal);
+    const state = { descriptor, confirmedAt: began, until: began + this.freshnessMs, trouble: undefined };
+    this.#states.set(key, state);
+    if (moved) await this.#point(route.stored, tag, descriptor.digest);
+    return answer(state, moved ? 'miss' : 'revalidated');
+  }
+
+  /** Writes the tag if its manifest is stored, else when it will be. */
+  async #point(repository: Repository, tag: Tag, digest: Digest): Promise<void> {
+    if (await this.repositories.hasManifest(repository, digest)) {
+      await this.repositories.writeTag(repository, tag, digest);
+      return;
+    }
+    const key = `${repository}@${digest}`;
+    const tags = this.#awaiting.get(key);
+    if (tags === undefined) this.#awaiting.set(key, new Set([tag]));
+    else tags.add(tag);
+  }
+
+  /** Trouble: the cached digest goes on being served, and clients no longer wait for the upstream. */
+  async #fallBack(
+    upstream: Upstream,
+    route: Route,
+    key: string,
+    cached: Digest,
+    trouble: UpstreamError,
+  ): Promise<Resolved | undefined> {
+    const before = this.#states.get(key);
+    const signal = AbortSignal.timeout(cachedMs);
+    const descriptor = before?.descriptor ?? (await this.manifests().head(route, cached, signal))?.descriptor;
+    if (descriptor === undefined) throw trouble;
+    const pause = Math.min(Math.max(trouble.retryAfterMs ?? 0, troubleMs), 60_000);
+    const state = { descriptor, confirmedAt: before?.confirmedAt, until: Date.now() + pause, trouble };
+    this.#states.set(key, state);
+    if (before?.trouble === undefined) {
+      this.log.warn({ upstream: upstream.host, tag: key, err: trouble }, 'serving a tag stale');
+    }
+    return this.#stale(upstream, state, trouble);
+  }
+
+  #stale(upstream: Upstream, state: TagState, trouble: UpstreamError): Resolved {
+    this.metrics.staleServed.inc({ upstream: upstream.host, kind: 'tag' });
+    return {
+      ...answer(state, 'stale'),
+      warning: `${upstream.host} cannot be asked (${trouble.code}); this is what the mirror has`,
+    };
+  }
+}
+
+function answer(state: TagState, outcome: Outcome): Resolved {
+  const { descriptor, confirmedAt } = state;
+  const age = confirmedAt === undefined ? undefined : Math.max(0, Math.floor((Date.now() - confirmedAt) / 1000));
+  return { descriptor, outcome, age, warning: undefined };
+}

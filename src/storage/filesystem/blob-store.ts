@@ -1,0 +1,180 @@
+import { copyFile, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { algorithmOf, digestOf, type Digest } from '../../oci/digest.js';
+import type { ByteRange } from '../../oci/range.js';
+import { blobPath } from '../layout.js';
+import {
+  DigestMismatch,
+  StorageError,
+  type BlobStore,
+  type ObserveAction,
+  type OpenBlob,
+  type VerifiedFile,
+} from '../storage.js';
+import {
+  closeFile,
+  errnoOf,
+  isAbsent,
+  moveIntoPlace,
+  openFile,
+  readChunks,
+  readFromFile,
+  statFile,
+  storageError,
+  syncFile,
+  writeFully,
+} from './files.js';
+import type { WorkFolder } from './work-folder.js';
+
+const chunkSize = 256 * 1024;
+
+/** Blobs as files, safe for several processes on one folder (CephFS, NFS). */
+export class FilesystemBlobStore implements BlobStore {
+  constructor(
+    private readonly root: string,
+    private readonly work: WorkFolder,
+    private readonly observe: ObserveAction,
+  ) {}
+
+  async stat(digest: Digest): Promise<number | undefined> {
+    const started = performance.now();
+    try {
+      const facts = await stat(this.#path(digest));
+      return facts.isFile() ? facts.size : undefined;
+    } catch (error) {
+      if (isAbsent(error)) return undefined;
+      throw storageError(error, `looking for blob ${digest}`);
+    } finally {
+      this.observe('Stat', started);
+    }
+  }
+
+  async open(digest: Digest): Promise<OpenBlob | undefined> {
+    const started = performance.now();
+    const fd = await this.#openFd(digest);
+    if (fd === undefined) return undefined;
+    try {
+      const facts = await statFile(fd);
+      return new OpenFile(fd, facts.size);
+    } catch (error) {
+      await closeFile(fd);
+      throw storageError(error, `opening blob ${digest}`);
+    } finally {
+      this.observe('Reader', started);
+    }
+  }
+
+  async read(digest: Digest, limit: number): Promise<Buffer | undefined> {
+    const started = performance.now();
+    const fd = await this.#openFd(digest);
+    if (fd === undefined) return undefined;
+    try {
+      const { size } = await statFile(fd);
+      if (size > limit) throw new StorageError('too-large', `blob ${digest} has ${size} bytes, more than ${limit}`);
+      const bytes = Buffer.allocUnsafeSlow(size);
+      for (let done = 0; done < size; ) {
+        const { bytesRead } = await readFromFile(fd, bytes, done, size - done, done);
+        if (bytesRead === 0) throw new StorageError('io', `blob ${digest} became shorter while it was read`);
+        done += bytesRead;
+      }
+      return bytes;
+    } catch (error) {
+      throw storageError(error, `reading blob ${digest}`);
+    } finally {
+      await closeFile(fd);
+      this.observe('GetContent', started);
+    }
+  }
+
+  async take(file: VerifiedFile): Promise<void> {
+    const started = performance.now();
+    try {
+      if ((await this.stat(file.digest)) === file.size) {
+        // Replacing equal content would pull the file from under readers on other machines (NFS: ESTALE).
+        await rm(file.path, { force: true });
+        return;
+      }
+      try {
+        await moveIntoPlace(file.path, this.#path(file.digest));
+      } catch (error) {
+        if (errnoOf(error) !== 'EXDEV') throw error;
+        await this.#copyIntoPlace(file);
+      }
+    } catch (error) {
+      throw storageError(error, `storing blob ${file.digest}`);
+    } finally {
+      this.observe('Move', started);
+    }
+  }
+
+  async put(digest: Digest, bytes: Uint8Array): Promise<void> {
+    const found = digestOf(bytes, algorithmOf(digest));
+    if (found !== digest) throw new DigestMismatch(digest, found, undefined, bytes.byteLength);
+    const started = performance.now();
+    const beside = this.work.newFile('blob');
+    try {
+      const fd = await openFile(beside, 'wx', 0o644);
+      try {
+        await writeFully(fd, bytes, 0);
+        await syncFile(fd);
+      } finally {
+        await closeFile(fd);
+      }
+      await moveIntoPlace(beside, this.#path(digest));
+    } catch (error) {
+      await rm(beside, { force: true });
+      throw storageError(error, `storing blob ${digest}`);
+    } finally {
+      this.observe('PutContent', started);
+    }
+  }
+
+  /** From a spool on another file system. */
+  async #copyIntoPlace(file: VerifiedFile): Promise<void> {
+    const beside = this.work.newFile('blob');
+    try {
+      await copyFile(file.path, beside);
+      const fd = await openFile(beside, 'r+');
+      try {
+        if ((await statFile(fd)).size !== file.size) {
+          throw new StorageError('io', `the copy of blob ${file.digest} has another size`);
+        }
+        await syncFile(fd);
+      } finally {
+        await closeFile(fd);
+      }
+      await moveIntoPlace(beside, this.#path(file.digest));
+    } finally {
+      await rm(beside, { force: true });
+    }
+    await rm(file.path, { force: true });
+  }
+
+  async #openFd(digest: Digest): Promise<number | undefined> {
+    try {
+      return await openFile(this.#path(digest), 'r');
+    } catch (error) {
+      if (isAbsent(error)) return undefined;
+      throw storageError(error, `opening blob ${digest}`);
+    }
+  }
+
+  #path(digest: Digest): string {
+    return join(this.root, blobPath(digest));
+  }
+}
+
+class OpenFile implements OpenBlob {
+  constructor(
+    private readonly fd: number,
+    readonly size: number,
+  ) {}
+
+  read(range?: ByteRange): AsyncIterable<Uint8Array> {
+    return readChunks(this.fd, range?.start ?? 0, range === undefined ? this.size : range.end + 1, chunkSize);
+  }
+
+  close(): Promise<void> {
+    return closeFile(this.fd);
+  }
+}

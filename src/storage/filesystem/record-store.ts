@@ -1,0 +1,66 @@
+import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { ownFolder } from '../layout.js';
+import type { RecordStore } from '../storage.js';
+import { errnoOf, isAbsent, moveIntoPlace, storageError } from './files.js';
+import type { WorkFolder } from './work-folder.js';
+
+/** Cistern's own small files, below `cistern/`. */
+export class FilesystemRecordStore implements RecordStore {
+  constructor(
+    private readonly root: string,
+    private readonly work: WorkFolder,
+  ) {}
+
+  async readRecord(key: string): Promise<Buffer | undefined> {
+    try {
+      return await readFile(this.#path(key));
+    } catch (error) {
+      if (isAbsent(error)) return undefined;
+      throw storageError(error, `reading record ${key}`);
+    }
+  }
+
+  async writeRecord(key: string, bytes: Uint8Array): Promise<void> {
+    const beside = this.work.newFile('record');
+    try {
+      await writeFile(beside, bytes, { flag: 'wx', flush: true, mode: 0o600 });
+      await moveIntoPlace(beside, this.#path(key));
+    } catch (error) {
+      await rm(beside, { force: true });
+      throw storageError(error, `writing record ${key}`);
+    }
+  }
+
+  async createRecord(key: string, bytes: Uint8Array): Promise<Buffer> {
+    const path = this.#path(key);
+    const beside = this.work.newFile('record');
+    try {
+      await writeFile(beside, bytes, { flag: 'wx', flush: true, mode: 0o600 });
+      await mkdir(dirname(path), { recursive: true });
+      await link(beside, path); // fails where the name exists: the one that came first stays
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw storageError(error, `creating record ${key}`);
+    } finally {
+      await rm(beside, { force: true });
+    }
+    return readFile(path);
+  }
+
+  /** Moves a file that registry left at the root below `cistern/`. `false` where there is none. */
+  async adopt(fileAtRoot: string, key: string): Promise<boolean> {
+    const to = this.#path(key);
+    try {
+      await mkdir(dirname(to), { recursive: true });
+      await rename(join(this.root, fileAtRoot), to);
+      return true;
+    } catch (error) {
+      if (isAbsent(error)) return false;
+      throw storageError(error, `moving ${fileAtRoot} away`);
+    }
+  }
+
+  #path(key: string): string {
+    return join(this.root, ownFolder, key);
+  }
+}

@@ -1,0 +1,131 @@
+import { readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Digest } from '../../oci/digest.js';
+import { parseRepository, parseTag, type Repository, type Tag } from '../../oci/name.js';
+import * as layout from '../layout.js';
+import type { ObserveAction, RepositoryStore } from '../storage.js';
+import { isAbsent, moveIntoPlace, storageError } from './files.js';
+import type { WorkFolder } from './work-folder.js';
+
+/** Registry's link files. */
+export class FilesystemRepositoryStore implements RepositoryStore {
+  constructor(
+    private readonly root: string,
+    private readonly work: WorkFolder,
+    private readonly observe: ObserveAction,
+  ) {}
+
+  hasLayer(repository: Repository, digest: Digest): Promise<boolean> {
+    return this.#pointsTo(layout.layerLinkPath(repository, digest), digest);
+  }
+
+  linkLayer(repository: Repository, digest: Digest): Promise<void> {
+    return this.#link(layout.layerLinkPath(repository, digest), digest);
+  }
+
+  hasManifest(repository: Repository, digest: Digest): Promise<boolean> {
+    return this.#pointsTo(layout.revisionLinkPath(repository, digest), digest);
+  }
+
+  linkManifest(repository: Repository, digest: Digest): Promise<void> {
+    return this.#link(layout.revisionLinkPath(repository, digest), digest);
+  }
+
+  readTag(repository: Repository, tag: Tag): Promise<Digest | undefined> {
+    return this.#readLink(layout.tagCurrentPath(repository, tag));
+  }
+
+  async writeTag(repository: Repository, tag: Tag, digest: Digest): Promise<void> {
+    await this.#link(layout.tagIndexPath(repository, tag, digest), digest);
+    await this.#link(layout.tagCurrentPath(repository, tag), digest);
+  }
+
+  async listTags(repository: Repository): Promise<Tag[]> {
+    const names = await this.#list(layout.tagsFolder(repository));
+    const tags = names.map(parseTag).filter((tag) => tag !== undefined);
+    const current = await Promise.all(tags.map((tag) => this.readTag(repository, tag)));
+    return tags.filter((_tag, index) => current[index] !== undefined);
+  }
+
+  async listRepositories(after: string | undefined, limit: number): Promise<Repository[]> {
+    const found: Repository[] = [];
+    await this.#walk('', after, limit, found);
+    return found;
+  }
+
+  /** Depth first in the order of names, entering only folders that can still hold something after `after`. */
+  async #walk(prefix: string, after: string | undefined, limit: number, found: Repository[]): Promise<void> {
+    // A folder's own name sorts before what is in it, but "a-b" sorts between "a" and "a/b".
+    const names = (await this.#list(`${layout.repositoriesFolder}/${prefix}`))
+      .filter((name) => !name.startsWith('_'))
+      .flatMap((name) => [
+        { key: `${prefix}${name}`, folder: false },
+        { key: `${prefix}${name}/`, folder: true },
+      ])
+      .sort((a, b) => (a.key < b.key ? -1 : 1));
+    for (const { key, folder } of names) {
+      if (found.length >= limit) return;
+      if (folder) {
+        if (after === undefined || key > after || after.startsWith(key)) {
+          await this.#walk(key, after, limit, found);
+        }
+        continue;
+      }
+      const repository = parseRepository(key);
+      if (repository === undefined || (after !== undefined && repository <= after)) continue;
+      if (await this.#holdsManifest(repository)) found.push(repository);
+    }
+  }
+
+  async #holdsManifest(repository: Repository): Promise<boolean> {
+    try {
+      await stat(join(this.root, `${layout.repositoriesFolder}/${repository}/_manifests/revisions`));
+      return true;
+    } catch (error) {
+      if (isAbsent(error)) return false;
+      throw storageError(error, `looking into repository ${repository}`);
+    }
+  }
+
+  async #list(path: string): Promise<string[]> {
+    const started = performance.now();
+    try {
+      return (await readdir(join(this.root, path))).sort();
+    } catch (error) {
+      if (isAbsent(error)) return [];
+      throw storageError(error, `listing ${path}`);
+    } finally {
+      this.observe('List', started);
+    }
+  }
+
+  async #pointsTo(path: string, digest: Digest): Promise<boolean> {
+    return (await this.#readLink(path)) === digest;
+  }
+
+  async #readLink(path: string): Promise<Digest | undefined> {
+    const started = performance.now();
+    try {
+      return layout.parseLink(await readFile(join(this.root, path)));
+    } catch (error) {
+      if (isAbsent(error)) return undefined;
+      throw storageError(error, `reading ${path}`);
+    } finally {
+      this.observe('GetContent', started);
+    }
+  }
+
+  async #link(path: string, digest: Digest): Promise<void> {
+    const started = performance.now();
+    const beside = this.work.newFile('link');
+    try {
+      await writeFile(beside, digest, { flag: 'wx', flush: true });
+      await moveIntoPlace(beside, join(this.root, path));
+    } catch (error) {
+      await rm(beside, { force: true });
+      throw storageError(error, `writing ${path}`);
+    } finally {
+      this.observe('PutContent', started);
+    }
+  }
+}

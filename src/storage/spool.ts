@@ -1,0 +1,96 @@
+import { rm } from 'node:fs/promises';
+import type { Hash } from 'node:crypto';
+import { algorithmOf, hashFor, type Digest } from '../oci/digest.js';
+import { closeFile, openFile, readFromFile, storageError, syncFile, writeFully } from './filesystem/files.js';
+import { DigestMismatch, StorageError, type VerifiedFile } from './storage.js';
+
+/**
+ * A blob's bytes on their way into the store: one writer appends and hashes, any number of readers read what is
+ * there already, each at its own offset. The file has no name that anybody would look for until it is verified and
+ * the store takes it; readers that are open then go on reading.
+ */
+export class Spool {
+  readonly #hash: Hash;
+  #length = 0;
+  #users = 1;
+
+  private constructor(
+    readonly digest: Digest,
+    readonly path: string,
+    readonly fd: number,
+  ) {
+    this.#hash = hashFor(digest);
+  }
+
+  static async create(digest: Digest, path: string): Promise<Spool> {
+    try {
+      return new Spool(digest, path, await openFile(path, 'wx+', 0o644));
+    } catch (error) {
+      throw storageError(error, 'creating a spool');
+    }
+  }
+
+  /** Bytes that can be read. */
+  get length(): number {
+    return this.#length;
+  }
+
+  async append(chunk: Uint8Array): Promise<void> {
+    try {
+      await writeFully(this.fd, chunk, this.#length);
+    } catch (error) {
+      throw storageError(error, 'writing to a spool');
+    }
+    this.#hash.update(chunk);
+    this.#length += chunk.byteLength;
+  }
+
+  /**
+   * Ends the writing. Throws {@link DigestMismatch} when the bytes are not what the digest, or `size` where it is
+   * known, says. Call once.
+   */
+  verify(size: number | undefined): VerifiedFile {
+    const found = `${algorithmOf(this.digest)}:${this.#hash.digest('hex')}`;
+    if (found !== this.digest || (size !== undefined && size !== this.#length)) {
+      throw new DigestMismatch(this.digest, found, size, this.#length);
+    }
+    return { path: this.path, digest: this.digest, size: this.#length } as VerifiedFile;
+  }
+
+  /** Makes the bytes survive a power cut. */
+  async sync(): Promise<void> {
+    try {
+      await syncFile(this.fd);
+    } catch (error) {
+      throw storageError(error, 'flushing a spool');
+    }
+  }
+
+  /** At least one and at most `length` bytes from `offset`, which lies before the present length. */
+  async readAt(offset: number, length: number): Promise<Uint8Array> {
+    const buffer = Buffer.allocUnsafeSlow(length);
+    try {
+      const { bytesRead } = await readFromFile(this.fd, buffer, 0, length, offset);
+      if (bytesRead === 0) throw new StorageError('io', 'a spool is shorter than what was written to it');
+      return bytesRead === length ? buffer : buffer.subarray(0, bytesRead);
+    } catch (error) {
+      throw storageError(error, 'reading a spool');
+    }
+  }
+
+  /** Keeps the file open for one more user. */
+  retain(): void {
+    this.#users += 1;
+  }
+
+  /** The last user to leave closes the file. Never throws: there is nothing that a reader could do about it. */
+  async release(): Promise<void> {
+    this.#users -= 1;
+    if (this.#users === 0) await closeFile(this.fd).catch(() => undefined);
+  }
+
+  /** Removes the file unless the store took it. Readers that are open go on reading. */
+  async discard(): Promise<void> {
+    await rm(this.path, { force: true });
+  }
+}

@@ -1,0 +1,183 @@
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+
+const seconds = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const bytes = [1_024, 16_384, 262_144, 1_048_576, 16_777_216, 268_435_456, 1_073_741_824];
+
+export type ContentType = 'blob' | 'manifest';
+
+/**
+ * Every metric of the program. Those named `registry_…` are registry:2's (2.8) and registry:3's own, with their
+ * labels, so that existing dashboards keep working; `cistern_…` are ours. No label takes a value that clients choose.
+ */
+export class Metrics {
+  readonly registry = new Registry();
+
+  readonly httpRequests = this.#counter(
+    'registry_http_requests_total',
+    'HTTP requests answered, by handler, method and status code.',
+    ['handler', 'code', 'method'],
+  );
+  readonly httpInFlight = this.#gauge(
+    'registry_http_in_flight_requests',
+    'HTTP requests being answered now, by handler.',
+    ['handler'],
+  );
+  readonly httpDuration = this.#histogram(
+    'registry_http_request_duration_seconds',
+    'Time from the request to the last byte of its answer.',
+    ['handler', 'method'],
+    seconds,
+  );
+  readonly httpRequestSize = this.#histogram(
+    'registry_http_request_size_bytes',
+    'Size of request bodies as declared.',
+    ['handler'],
+    bytes,
+  );
+  readonly httpResponseSize = this.#histogram(
+    'registry_http_response_size_bytes',
+    'Bytes of answers’ bodies.',
+    ['handler'],
+    bytes,
+  );
+  readonly storageAction = this.#histogram(
+    'registry_storage_action_seconds',
+    'Time that storage took, by driver and action.',
+    ['driver', 'action'],
+    seconds,
+  );
+  readonly storageCache = this.#counter(
+    'registry_storage_cache_total',
+    'Look-ups in the descriptor cache: Request, Hit, Miss (the name in registry 2.8).',
+    ['type'],
+  );
+  readonly storageCacheRequests = this.#counter(
+    'registry_storage_cache_requests_total',
+    'Look-ups in the descriptor cache (the name in registry 3).',
+    [],
+  );
+  readonly storageCacheHits = this.#counter(
+    'registry_storage_cache_hits_total',
+    'Look-ups that the descriptor cache answered (the name in registry 3).',
+    [],
+  );
+  readonly storageUploadBytes = this.#counter(
+    'registry_storage_blob_upload_bytes_total',
+    'Bytes of content taken into the store.',
+    [],
+  );
+  readonly proxyRequests = this.#counter(
+    'registry_proxy_requests_total',
+    'Requests for content, by type.',
+    ['type'],
+  );
+  readonly proxyHits = this.#counter(
+    'registry_proxy_hits_total',
+    'Requests for content that the store answered.',
+    ['type'],
+  );
+  readonly proxyMisses = this.#counter(
+    'registry_proxy_misses_total',
+    'Requests for content that an upstream was asked for.',
+    ['type'],
+  );
+  readonly proxyPulledBytes = this.#counter(
+    'registry_proxy_pulled_bytes_total',
+    'Bytes of content read from upstreams.',
+    ['type'],
+  );
+  readonly proxyPushedBytes = this.#counter(
+    'registry_proxy_pushed_bytes_total',
+    'Bytes of content sent to clients.',
+    ['type'],
+  );
+
+  readonly upstreamRequests = this.#counter(
+    'cistern_upstream_requests_total',
+    'Requests to upstreams, by what was asked for and how it ended (a status code or a fault).',
+    ['upstream', 'kind', 'result'],
+  );
+  readonly upstreamDuration = this.#histogram(
+    'cistern_upstream_request_duration_seconds',
+    'Time until an upstream’s answer began.',
+    ['upstream', 'kind'],
+    seconds,
+  );
+  readonly upstreamTokens = this.#counter(
+    'cistern_upstream_tokens_total',
+    'Tokens asked for at upstreams’ token services, by result.',
+    ['upstream', 'result'],
+  );
+  readonly upstreamBreakerOpen = this.#gauge(
+    'cistern_upstream_breaker_open',
+    '1 while an upstream is not asked because it failed too often, else 0.',
+    ['upstream'],
+  );
+  readonly upstreamRateLimit = this.#gauge(
+    'cistern_upstream_ratelimit_limit',
+    'Pulls that an upstream allows in its window, as it last said.',
+    ['upstream'],
+  );
+  readonly upstreamRateRemaining = this.#gauge(
+    'cistern_upstream_ratelimit_remaining',
+    'Pulls that an upstream still allows in its window, as it last said.',
+    ['upstream'],
+  );
+  readonly transfers = this.#counter(
+    'cistern_transfers_total',
+    'Blob transfers from upstreams that ended, by result: stored, mismatch, refused, broken, spool, store.',
+    ['upstream', 'result'],
+  );
+  readonly transfersRunning = this.#gauge(
+    'cistern_transfers_running',
+    'Blob transfers from upstreams that are running now.',
+    [],
+  );
+  readonly transferReaders = this.#gauge(
+    'cistern_transfer_readers',
+    'Clients that are being served from running transfers now.',
+    [],
+  );
+  readonly transferResumes = this.#counter(
+    'cistern_transfer_resumes_total',
+    'Times that a broken transfer was continued with Range.',
+    ['upstream'],
+  );
+  readonly farRanges = this.#counter(
+    'cistern_range_requests_total',
+    'Ranges of cold blobs that were asked of an upstream apart from the transfer.',
+    ['upstream'],
+  );
+  readonly mismatches = this.#counter(
+    'cistern_digest_mismatches_total',
+    'Content from an upstream that was not what its digest says, and so was not stored.',
+    ['upstream', 'type'],
+  );
+  readonly staleServed = this.#counter(
+    'cistern_stale_served_total',
+    'Answers from the cache because the upstream could not be asked, by what they were.',
+    ['upstream', 'kind'],
+  );
+  readonly spoolBytes = this.#gauge('cistern_spool_bytes', 'Bytes in the spools of running transfers.', []);
+
+  constructor() {
+    collectDefaultMetrics({ register: this.registry });
+  }
+
+  #counter<const L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> {
+    return new Counter({ name, help, labelNames: [...labelNames], registers: [this.registry] });
+  }
+
+  #gauge<const L extends string>(name: string, help: string, labelNames: readonly L[]): Gauge<L> {
+    return new Gauge({ name, help, labelNames: [...labelNames], registers: [this.registry] });
+  }
+
+  #histogram<const L extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly L[],
+    buckets: number[],
+  ): Histogram<L> {
+    return new Histogram({ name, help, labelNames: [...labelNames], buckets, registers: [this.registry] });
+  }
+}
