@@ -1,0 +1,328 @@
+import type { Descriptor } from '../oci/descriptor.js';
+import { algorithmOf, digestOf, parseDigest, type Digest } from '../oci/digest.js';
+import type { Repository, Tag } from '../oci/name.js';
+import type { ByteRange } from '../oci/range.js';
+import { BlobBody, checkIdentity, contentLength, readBody } from './body.js';
+import { readContentRange } from './content-range.js';
+import type { Password } from './credentials.js';
+import { fetchReferrers, fetchTags } from './listings.js';
+import type { BreakerState, UpstreamLog, UpstreamObserver } from './observer.js';
+import type { ProxySettings } from './proxy.js';
+import { Requests } from './requests.js';
+import { statusError } from './status.js';
+import { discard, Transport, type Method, type Reply, type Timeouts } from './transport.js';
+import {
+  longestManifest,
+  UpstreamError,
+  type FetchedBlob,
+  type FetchedManifest,
+  type RateLimit,
+  type Referrers,
+  type Upstream,
+} from './upstream.js';
+
+export interface UpstreamOptions {
+  /** The look-up key: `docker.io`, `ghcr.io`. */
+  readonly host: string;
+  /** Where it is: `https://registry-1.docker.io`. */
+  readonly url: string;
+  readonly username?: string | undefined;
+  readonly password?: Password | undefined;
+  /** Hosts of token servers outside the upstream's own domain that may be asked. */
+  readonly realms: readonly string[];
+  /** A PEM file of authorities that are trusted beside the system's. */
+  readonly ca?: string | undefined;
+  readonly proxy?: ProxySettings | undefined;
+  /** Defaults: 5 s, 10 s, 15 s; a token within 10 s. */
+  readonly timeouts?: Partial<Timeouts & { readonly tokenMs: number }> | undefined;
+  readonly log: UpstreamLog;
+  readonly observer: UpstreamObserver;
+  /** Milliseconds of a clock that never goes back, for the breaker and the tokens; this process's by default. */
+  readonly now?: (() => number) | undefined;
+}
+
+/** An upstream with what the status page and the shutdown need beside the contract. */
+export interface RegistryUpstream extends Upstream {
+  /** What it last said of its pull limit. */
+  rateLimit(): RateLimit | undefined;
+  breakerState(): BreakerState;
+  /** Ends what is running. */
+  close(): Promise<void>;
+}
+
+/** @throws where the URL, a proxy's address or the PEM file cannot be read. */
+export function createUpstream(options: UpstreamOptions): RegistryUpstream {
+  return new RegistryClient(options);
+}
+
+const identity = { 'accept-encoding': 'identity', 'user-agent': 'cistern' };
+const manifestHeaders = {
+  ...identity,
+  accept: [
+    'application/vnd.oci.image.index.v1+json',
+    'application/vnd.oci.image.manifest.v1+json',
+    'application/vnd.docker.distribution.manifest.list.v2+json',
+    'application/vnd.docker.distribution.manifest.v2+json',
+    'application/vnd.oci.artifact.manifest.v1+json',
+    '*/*',
+  ].join(', '),
+};
+const blobHeaders = { ...identity, accept: '*/*' };
+/** Answers that say that HEAD is not served here, and nothing about the content. */
+const withoutHead: ReadonlySet<number> = new Set([405, 501]);
+
+class RegistryClient implements RegistryUpstream {
+  readonly host: string;
+  readonly #base: string;
+  readonly #transport: Transport;
+  readonly #requests: Requests;
+
+  constructor(options: UpstreamOptions) {
+    const { host, realms, ca, proxy, log, observer } = options;
+    const url = new URL(options.url);
+    const {
+      connectMs = 5000,
+      headersMs = 10_000,
+      bodyIdleMs = 15_000,
+      tokenMs = 10_000,
+    } = options.timeouts ?? {};
+    this.host = host;
+    this.#base = `${url.origin}${url.pathname.replace(/\/$/, '')}/v2`;
+    this.#transport = new Transport({ host, ca, proxy, timeouts: { connectMs, headersMs, bodyIdleMs } });
+    this.#requests = new Requests({
+      rule: { host, url, realms },
+      transport: this.#transport,
+      tokens: { identify: () => identify(options), timeoutMs: tokenMs },
+      now: options.now ?? (() => performance.now()),
+      observer,
+      log,
+    });
+  }
+
+  headManifest(repository: Repository, reference: Tag | Digest, signal: AbortSignal): Promise<Descriptor> {
+    return this.#requests.guarded(signal, async () => {
+      const reply = await this.#askManifest('HEAD', repository, reference, signal);
+      discard(reply);
+      if (reply.status === 200) {
+        const told = this.#readDescriptor(reply, reference);
+        if (told !== undefined) return told;
+      } else if (!withoutHead.has(reply.status)) {
+        throw statusError(this.host, reply, 'HEAD manifest');
+      }
+      const { bytes, mediaType } = await this.#getManifest(repository, reference, signal);
+      const digest = digestOf(bytes, algorithmOf(parseDigest(reference) ?? digestOf(bytes)));
+      this.#checkDigest(parseDigest(reference) ?? digest, digest);
+      return { digest, size: bytes.length, mediaType };
+    });
+  }
+
+  fetchManifest(
+    repository: Repository,
+    reference: Tag | Digest,
+    signal: AbortSignal,
+  ): Promise<FetchedManifest> {
+    return this.#requests.guarded(signal, () => this.#getManifest(repository, reference, signal));
+  }
+
+  headBlob(repository: Repository, digest: Digest, signal: AbortSignal): Promise<number | undefined> {
+    return this.#requests.guarded(signal, async () => {
+      const reply = await this.#askBlob('HEAD', repository, digest, undefined, signal);
+      discard(reply);
+      if (reply.status === 200) return sizeOf(reply);
+      if (withoutHead.has(reply.status) && !reply.redirected)
+        return this.#sizeByGet(repository, digest, signal);
+      // The registry has the blob, or it would not have redirected; its storage may take signed GETs alone.
+      if (
+        reply.redirected &&
+        (reply.status === 400 || reply.status === 403 || withoutHead.has(reply.status))
+      ) {
+        return undefined;
+      }
+      throw statusError(this.host, reply, 'HEAD blob');
+    });
+  }
+
+  fetchBlob(
+    repository: Repository,
+    digest: Digest,
+    offset: number,
+    signal: AbortSignal,
+  ): Promise<FetchedBlob> {
+    return this.#requests.guarded(signal, async () => {
+      const range = offset === 0 ? undefined : `bytes=${offset}-`;
+      const reply = await this.#askBlob('GET', repository, digest, range, signal);
+      if (reply.status === 206 && offset > 0) return this.#rest(reply, offset, signal);
+      if (reply.status !== 200) throw this.#refusal(reply, 'GET blob');
+      checkIdentity(reply, this.host);
+      const size = contentLength(reply);
+      if (size !== undefined && size < offset) {
+        throw this.#wrongRange(reply, `has ${size} bytes, fewer than were asked to be left out`);
+      }
+      return { size, body: this.#body(reply, offset, size, signal) };
+    });
+  }
+
+  fetchRange(
+    repository: Repository,
+    digest: Digest,
+    range: ByteRange,
+    signal: AbortSignal,
+  ): Promise<FetchedBlob> {
+    return this.#requests.guarded(signal, async () => {
+      const header = `bytes=${range.start}-${range.end}`;
+      const reply = await this.#askBlob('GET', repository, digest, header, signal);
+      if (reply.status === 200) throw this.#wrongRange(reply, 'answered 200 to GET blob with a range');
+      if (reply.status !== 206) throw this.#refusal(reply, 'GET blob with a range');
+      checkIdentity(reply, this.host);
+      const given = readContentRange(reply.headers['content-range']);
+      if (given?.start !== range.start || given.end !== range.end) {
+        throw this.#wrongRange(reply, 'answered GET blob with another range than asked for');
+      }
+      const length = range.end - range.start + 1;
+      return { size: given.total, body: this.#body(reply, 0, length, signal) };
+    });
+  }
+
+  listTags(repository: Repository, signal: AbortSignal): Promise<string[]> {
+    return this.#requests.guarded(signal, () => fetchTags(this.#requests, this.#base, repository, signal));
+  }
+
+  listReferrers(repository: Repository, digest: Digest, signal: AbortSignal): Promise<Referrers> {
+    return this.#requests.guarded(signal, async () => ({
+      manifests: await fetchReferrers(this.#requests, this.#base, repository, digest, signal),
+    }));
+  }
+
+  rateLimit(): RateLimit | undefined {
+    return this.#requests.rateLimit;
+  }
+
+  breakerState(): BreakerState {
+    return this.#requests.breakerState;
+  }
+
+  close(): Promise<void> {
+    return this.#transport.close();
+  }
+
+  #askManifest(
+    method: Method,
+    repository: Repository,
+    reference: Tag | Digest,
+    signal: AbortSignal,
+  ): Promise<Reply> {
+    const url = new URL(`${this.#base}/${repository}/manifests/${reference}`);
+    return this.#requests.ask(
+      { kind: 'manifest', method, repository, url, headers: manifestHeaders },
+      signal,
+    );
+  }
+
+  #askBlob(
+    method: Method,
+    repository: Repository,
+    digest: Digest,
+    range: string | undefined,
+    signal: AbortSignal,
+  ): Promise<Reply> {
+    const url = new URL(`${this.#base}/${repository}/blobs/${digest}`);
+    const headers = range === undefined ? blobHeaders : { ...blobHeaders, range };
+    return this.#requests.ask({ kind: 'blob', method, repository, url, headers }, signal);
+  }
+
+  async #getManifest(
+    repository: Repository,
+    reference: Tag | Digest,
+    signal: AbortSignal,
+  ): Promise<FetchedManifest> {
+    const reply = await this.#askManifest('GET', repository, reference, signal);
+    if (reply.status !== 200) throw this.#refusal(reply, 'GET manifest');
+    const bytes = await readBody(reply, longestManifest, this.host, this.#transport, signal);
+    // Of a tag the caller has nothing else to compare with.
+    const told = parseDigest(reference) === undefined ? digestHeader(reply) : undefined;
+    if (told !== undefined) this.#checkDigest(told, digestOf(bytes, algorithmOf(told)));
+    return { bytes, mediaType: mediaTypeOf(reply) ?? 'application/octet-stream' };
+  }
+
+  /** `undefined` where the headers do not tell all of it. */
+  #readDescriptor(reply: Reply, reference: Tag | Digest): Descriptor | undefined {
+    const asked = parseDigest(reference);
+    const told = digestHeader(reply);
+    if (asked !== undefined && told !== undefined && algorithmOf(asked) === algorithmOf(told)) {
+      this.#checkDigest(asked, told);
+    }
+    const digest = asked ?? told;
+    const size = sizeOf(reply);
+    const mediaType = mediaTypeOf(reply);
+    if (digest === undefined || size === undefined || size === 0 || mediaType === undefined) return undefined;
+    if (size > longestManifest) {
+      throw new UpstreamError('invalid', this.host, `the manifest is larger than ${longestManifest} bytes`);
+    }
+    return { digest, size, mediaType };
+  }
+
+  #checkDigest(expected: Digest, found: Digest): void {
+    if (expected === found) return;
+    throw new UpstreamError('invalid', this.host, `the manifest ${expected} came as ${found}`);
+  }
+
+  async #sizeByGet(repository: Repository, digest: Digest, signal: AbortSignal): Promise<number | undefined> {
+    const reply = await this.#askBlob('GET', repository, digest, undefined, signal);
+    if (reply.status !== 200) throw this.#refusal(reply, 'GET blob');
+    reply.body.destroy();
+    return sizeOf(reply);
+  }
+
+  /** The answer 206 to what was asked from `offset` on. */
+  #rest(reply: Reply, offset: number, signal: AbortSignal): FetchedBlob {
+    checkIdentity(reply, this.host);
+    const given = readContentRange(reply.headers['content-range']);
+    if (given?.start !== offset || (given.total !== undefined && given.end !== given.total - 1)) {
+      throw this.#wrongRange(reply, 'answered GET blob with another range than asked for');
+    }
+    return { size: given.total, body: this.#body(reply, 0, given.end - given.start + 1, signal) };
+  }
+
+  #body(reply: Reply, skip: number, length: number | undefined, signal: AbortSignal): BlobBody {
+    return new BlobBody(reply, { skip, length }, this.host, this.#transport, signal);
+  }
+
+  #refusal(reply: Reply, asked: string): UpstreamError {
+    discard(reply);
+    return statusError(this.host, reply, asked);
+  }
+
+  #wrongRange(reply: Reply, reason: string): UpstreamError {
+    reply.body.destroy();
+    return new UpstreamError('range', this.host, reason, { status: reply.status });
+  }
+}
+
+async function identify(
+  options: UpstreamOptions,
+): Promise<{ username: string; password: string } | undefined> {
+  const { host, username, password } = options;
+  if (username === undefined || password === undefined) return undefined;
+  try {
+    return { username, password: await password() };
+  } catch (cause) {
+    throw new UpstreamError('credentials-refused', host, 'the password cannot be read', { cause });
+  }
+}
+
+/** The size of the content; `undefined` where the headers are those of an encoding of it. */
+function sizeOf(reply: Reply): number | undefined {
+  const encoding = reply.headers['content-encoding'];
+  return encoding === undefined || encoding === 'identity' ? contentLength(reply) : undefined;
+}
+
+/** What is not a digest by the grammar tells nothing. */
+function digestHeader(reply: Reply): Digest | undefined {
+  const header = reply.headers['docker-content-digest'];
+  return typeof header === 'string' ? parseDigest(header) : undefined;
+}
+
+function mediaTypeOf(reply: Reply): string | undefined {
+  const type = reply.headers['content-type']?.split(';', 1)[0]?.trim();
+  return type === undefined || type === '' ? undefined : type;
+}

@@ -1,0 +1,30 @@
+import type { RateLimit, UpstreamCode } from './upstream.js';
+
+export type RequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'token';
+export type BreakerState = 'closed' | 'open' | 'half-open';
+
+/** One request to an upstream, its redirects included, from sending it to the headers of the last answer. */
+export interface RequestFinished {
+  readonly host: string;
+  readonly kind: RequestKind;
+  readonly method: 'GET' | 'HEAD';
+  /** The status, or why there is none. `aborted`: the caller went away. */
+  readonly outcome: number | UpstreamCode | 'aborted';
+  readonly seconds: number;
+}
+
+/** What the metrics want to know. Called synchronously; must not throw. No argument holds a secret or a URL. */
+export interface UpstreamObserver {
+  requestFinished(event: RequestFinished): void;
+  /** The upstream answered 429. */
+  rateLimited(host: string): void;
+  rateLimitSeen(host: string, limit: RateLimit): void;
+  tokenFetched(host: string, outcome: 'granted' | UpstreamCode): void;
+  breakerChanged(host: string, state: BreakerState): void;
+}
+
+/** The part of the program's log that this folder uses. */
+export interface UpstreamLog {
+  info(facts: Readonly<Record<string, unknown>>, message: string): void;
+  warn(facts: Readonly<Record<string, unknown>>, message: string): void;
+}

@@ -1,0 +1,214 @@
+import { readFileSync } from 'node:fs';
+import type { IncomingHttpHeaders } from 'node:http';
+import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
+import { Agent, Pool, ProxyAgent, type Dispatcher } from 'undici';
+import { ProxyRule, type ProxySettings } from './proxy.js';
+import { UpstreamError } from './upstream.js';
+
+export interface Timeouts {
+  /** Until a connection stands, TLS included. */
+  readonly connectMs: number;
+  /** From sending a request to the headers of its answer. */
+  readonly headersMs: number;
+  /** Between two pieces of a body while the reader wants more. */
+  readonly bodyIdleMs: number;
+}
+
+export interface TransportOptions {
+  readonly host: string;
+  /** A PEM file of authorities that are trusted beside the system's. */
+  readonly ca?: string | undefined;
+  readonly proxy?: ProxySettings | undefined;
+  readonly timeouts: Timeouts;
+}
+
+export type Method = 'GET' | 'HEAD';
+export type Headers = Readonly<Record<string, string>>;
+
+export interface Reply {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  /** To be read, discarded or destroyed. */
+  readonly body: Dispatcher.ResponseData['body'];
+  /** Whether the answer comes from where a redirect led. */
+  readonly redirected: boolean;
+}
+
+const mostRedirects = 5;
+const redirects: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
+/** A body that nobody wants is read up to here, to keep the connection; beyond, the connection is given up. */
+const discardLimit = 16 * 1024;
+
+/**
+ * The connections of one upstream: to its own origin, its token server, and the hosts that its redirects lead to.
+ * HTTP/1.1, kept alive. Throws UpstreamError, or the signal's reason.
+ */
+export class Transport {
+  readonly #host: string;
+  readonly #timeouts: Timeouts;
+  readonly #rule: ProxyRule;
+  readonly #direct: Dispatcher;
+  readonly #tls: { readonly secureContext?: SecureContext };
+  readonly #proxies = new Map<string, Dispatcher>();
+
+  constructor(options: TransportOptions) {
+    this.#host = options.host;
+    this.#timeouts = options.timeouts;
+    this.#rule = new ProxyRule(options.proxy ?? {});
+    this.#tls = options.ca === undefined ? {} : { secureContext: trusting(options.ca) };
+    this.#direct = new Agent({ ...this.#poolOptions(), connect: this.#connectOptions() });
+  }
+
+  /**
+   * One request; a redirect is an answer like another. A connection that turns out to have been closed by the other
+   * side since its last use is replaced once.
+   */
+  async request(url: URL, method: Method, headers: Headers, signal: AbortSignal): Promise<Reply> {
+    const options = {
+      origin: url.origin,
+      path: url.pathname + url.search,
+      method,
+      headers,
+      signal,
+      headersTimeout: this.#timeouts.headersMs,
+      bodyTimeout: this.#timeouts.bodyIdleMs,
+    };
+    const dispatcher = this.#dispatcherFor(url);
+    try {
+      const reply = await dispatcher
+        .request(options)
+        .catch((error: unknown) =>
+          wasStale(error) && !signal.aborted ? dispatcher.request(options) : Promise.reject(error),
+        );
+      // The body may fail before anybody reads it; whoever reads it then sees that.
+      reply.body.on('error', () => {});
+      return { status: reply.statusCode, headers: reply.headers, body: reply.body, redirected: false };
+    } catch (error) {
+      throw this.failure(error, signal);
+    }
+  }
+
+  /**
+   * A request and its redirects, at most five. What identifies us (`authorization`) goes to `url` alone: after a
+   * redirect it is sent to nobody, not even to the same origin.
+   */
+  async follow(
+    url: URL,
+    method: Method,
+    headers: Headers,
+    authorization: string | undefined,
+    signal: AbortSignal,
+  ): Promise<Reply> {
+    let reply = await this.request(
+      url,
+      method,
+      authorization === undefined ? headers : { ...headers, authorization },
+      signal,
+    );
+    for (let from = url, hops = 0; redirects.has(reply.status); hops += 1) {
+      discard(reply);
+      if (hops === mostRedirects) throw this.#invalid(`redirected more than ${mostRedirects} times`);
+      from = this.#target(from, reply.headers.location);
+      reply = { ...(await this.request(from, method, headers, signal)), redirected: true };
+    }
+    return reply;
+  }
+
+  /** What a failed request or body means to the caller. The cause is left out where it holds received bytes. */
+  failure(error: unknown, signal: AbortSignal, begun = false): unknown {
+    if (signal.aborted) return signal.reason;
+    if (error instanceof UpstreamError) return error;
+    const code = codeOf(error);
+    const fail = (
+      meaning: 'timeout' | 'unreachable' | 'broken-body' | 'invalid',
+      reason: string,
+    ): UpstreamError =>
+      new UpstreamError(meaning, this.#host, reason, code.startsWith('HPE_') ? {} : { cause: error });
+    if (code === 'UND_ERR_BODY_TIMEOUT') {
+      return fail('timeout', `sent nothing for ${this.#timeouts.bodyIdleMs} ms in the middle of a body`);
+    }
+    if (begun) return fail('broken-body', `the body broke (${code})`);
+    if (code === 'UND_ERR_HEADERS_TIMEOUT') {
+      return fail('timeout', `no answer within ${this.#timeouts.headersMs} ms`);
+    }
+    if (code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW' || code === 'UND_ERR_INVALID_ARG') {
+      return fail('invalid', `the answer is not HTTP as it should be (${code})`);
+    }
+    return fail('unreachable', `no connection (${code})`);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#direct, ...this.#proxies.values()].map((dispatcher) => dispatcher.destroy()));
+  }
+
+  #target(from: URL, location: string | undefined): URL {
+    const target = location === undefined ? null : URL.parse(location, from.href);
+    if (target === null || (target.protocol !== 'https:' && target.protocol !== 'http:')) {
+      throw this.#invalid('redirected to what is not a URL of http or https');
+    }
+    if (from.protocol === 'https:' && target.protocol === 'http:') {
+      throw this.#invalid(`redirected from https to http, to ${target.host}`);
+    }
+    return target;
+  }
+
+  #invalid(reason: string): UpstreamError {
+    return new UpstreamError('invalid', this.#host, reason);
+  }
+
+  #dispatcherFor(url: URL): Dispatcher {
+    const proxy = this.#rule.proxyFor(url);
+    if (proxy === undefined) return this.#direct;
+    let dispatcher = this.#proxies.get(proxy.href);
+    if (dispatcher === undefined) {
+      dispatcher = new ProxyAgent({
+        ...this.#poolOptions(),
+        uri: proxy.href,
+        requestTls: this.#connectOptions(),
+        proxyTls: this.#connectOptions(),
+        // The answer to CONNECT is part of standing up the connection.
+        clientFactory: (origin, options) =>
+          new Pool(origin, { ...options, headersTimeout: this.#timeouts.connectMs }),
+      });
+      this.#proxies.set(proxy.href, dispatcher);
+    }
+    return dispatcher;
+  }
+
+  /** As many connections as there are requests: a limit would let a small request wait behind large bodies. */
+  #poolOptions(): Agent.Options {
+    return {
+      allowH2: false,
+      pipelining: 1,
+      keepAliveTimeout: 20_000,
+      connectTimeout: this.#timeouts.connectMs,
+    };
+  }
+
+  #connectOptions(): { timeout: number; allowH2: boolean; secureContext?: SecureContext } {
+    return { timeout: this.#timeouts.connectMs, allowH2: false, ...this.#tls };
+  }
+}
+
+/** Reads the rest of an unwanted body where it is short, so that the connection can be used again. */
+export function discard(reply: Reply): void {
+  void reply.body.dump({ limit: discardLimit });
+}
+
+/** One context for all connections: making one parses all authorities. */
+function trusting(path: string): SecureContext {
+  return createSecureContext({ ca: [...getCACertificates('default'), readFileSync(path, 'utf8')] });
+}
+
+function codeOf(error: unknown): string {
+  const code = (error as { code?: unknown } | undefined)?.code;
+  return typeof code === 'string' ? code : 'unknown';
+}
+
+/** Lost before an answer, on a connection that had given one before. */
+function wasStale(error: unknown): boolean {
+  const code = codeOf(error);
+  if (code === 'ECONNRESET' || code === 'EPIPE') return true;
+  const socket = (error as { socket?: { bytesRead?: unknown } } | undefined)?.socket;
+  return code === 'UND_ERR_SOCKET' && typeof socket?.bytesRead === 'number' && socket.bytesRead > 0;
+}
