@@ -29,7 +29,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: ['test/**/*.test.ts'],
-          setupFiles: ['test/parts/setup-logs.ts'],
+          setupFiles: ['test/parts/setup.ts'],
           exclude: ['test/architecture.test.ts', 'test/catalogue.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,

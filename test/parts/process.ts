@@ -25,9 +25,19 @@ export interface ProcessOptions {
 }
 
 const alive = new Set<ChildProcess>();
-process.once('exit', () => {
-  for (const child of alive) child.kill('SIGKILL');
-});
+
+/** Ends what is still running and says what that was: the guard at a test file's end. */
+export async function endAll(): Promise<string[]> {
+  const left = [...alive];
+  await Promise.all(
+    left.map(async (child) => {
+      const closed = once(child, 'close');
+      child.kill('SIGKILL');
+      await closed;
+    }),
+  );
+  return left.map(({ pid, spawnargs }) => `${pid} ${spawnargs.join(' ')}`);
+}
 
 const patienceMs = 20_000;
 

@@ -1,0 +1,18 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** A link's rate, shared by everyone who sends over it: each chunk gets the next free place in time. */
+export class Throttle {
+  #freeAt = 0;
+
+  /** `undefined`: no limit. */
+  constructor(readonly bytesPerSecond: number | undefined) {}
+
+  /** Settles when the bytes would have gone through. */
+  async pass(bytes: number, signal?: AbortSignal): Promise<void> {
+    if (this.bytesPerSecond === undefined) return;
+    const now = performance.now();
+    this.#freeAt = Math.max(now, this.#freeAt) + (bytes / this.bytesPerSecond) * 1000;
+    const waitMs = this.#freeAt - now;
+    if (waitMs >= 1) await delay(waitMs, undefined, { signal });
+  }
+}
