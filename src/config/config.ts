@@ -1,0 +1,127 @@
+import type { ParsedConfig } from './schema.js';
+import type { Secret } from './secret.js';
+import type { TlsVersion } from './values.js';
+
+/** The whole configuration, checked and frozen. Classes are given their own section of it. Times are milliseconds, sizes bytes. */
+export interface Config {
+  readonly log: LogConfig;
+  readonly storage: StorageConfig;
+  readonly http: HttpConfig;
+  /** `undefined`: whoever reaches the server may pull. */
+  readonly auth: AuthConfig | undefined;
+  readonly health: HealthConfig;
+  readonly proxy: ProxyConfig;
+  readonly redis: RedisConfig | undefined;
+}
+
+type Frozen<T> = T extends (infer Item)[]
+  ? readonly Frozen<Item>[]
+  : T extends Secret
+    ? T
+    : T extends object
+      ? { readonly [Key in keyof T]: Frozen<T[Key]> }
+      : T;
+
+export interface LogConfig {
+  readonly level: 'error' | 'warn' | 'info' | 'debug';
+  readonly formatter: 'text' | 'json' | 'logstash';
+  readonly fields: Readonly<Record<string, string>>;
+  readonly accesslog: { readonly disabled: boolean };
+}
+
+export interface StorageConfig {
+  /** Absolute. */
+  readonly filesystem: { readonly rootdirectory: string };
+  readonly delete: { readonly enabled: boolean };
+  readonly redirect: { readonly disable: boolean };
+  readonly cache: {
+    readonly blobdescriptor: 'inmemory' | 'redis' | undefined;
+    readonly blobdescriptorsize: number;
+  };
+}
+
+export interface HttpConfig {
+  readonly net: 'tcp' | 'unix';
+  /** For `tcp` what parseListen reads; for `unix` an absolute path. */
+  readonly addr: string;
+  /** What stands before `v2/`; begins and ends with a slash. */
+  readonly prefix: string;
+  readonly headers: Readonly<Record<string, readonly string[]>>;
+  readonly draindelay: number;
+  readonly draintimeout: number;
+  readonly tls: TlsConfig | undefined;
+  readonly debug: DebugConfig | undefined;
+}
+
+/** Paths of PEM files, absolute. */
+export interface TlsConfig {
+  readonly certificate: string;
+  readonly key: string;
+  /** As Node's `minVersion` has it. */
+  readonly minimumtls: TlsVersion | undefined;
+}
+
+export interface DebugConfig {
+  readonly addr: string;
+  readonly prometheus: { readonly enabled: boolean; readonly path: string };
+}
+
+export interface AuthConfig {
+  readonly htpasswd: { readonly realm: string; readonly path: string };
+}
+
+export type HealthConfig = Frozen<ParsedConfig['health']>;
+
+export interface ProxyConfig {
+  /** From `remoteurl`. */
+  readonly default: UpstreamConfig | undefined;
+  /** The others. */
+  readonly upstreams: readonly UpstreamConfig[];
+  /** What the tree without a prefix stands for: also where there is no default upstream. */
+  readonly host: string;
+  /** Whether the file says so, or it is the default. */
+  readonly hostexplicit: boolean;
+  readonly freshness: number;
+  readonly spool: { readonly directory: string | undefined; readonly maxsize: number };
+}
+
+export interface UpstreamConfig {
+  /** The look-up key: `docker.io`, `ghcr.io`, `registry.local:5000`. */
+  readonly host: string;
+  /** Other look-up keys for it. */
+  readonly aliases: readonly string[];
+  /** Host names of this mirror that stand for it. */
+  readonly hosts: readonly string[];
+  /** An origin, without a slash at its end. */
+  readonly url: string;
+  readonly username?: string | undefined;
+  readonly password?: Secret | undefined;
+  /** Absolute. */
+  readonly passwordfile?: string | undefined;
+  /** Hosts, besides those of its own domain, whose token service may be given the credentials. */
+  readonly realms: readonly string[];
+  /** A PEM file, absolute. */
+  readonly ca?: string | undefined;
+}
+
+/** Both of registry's spellings, as one. */
+export interface RedisConfig {
+  /** One Redis, or with `mastername` its Sentinels. */
+  readonly addrs: readonly string[];
+  readonly mastername: string | undefined;
+  readonly username: string | undefined;
+  readonly password: Secret | undefined;
+  readonly sentinelusername: string | undefined;
+  readonly sentinelpassword: Secret | undefined;
+  readonly db: number;
+  readonly dialtimeout: number | undefined;
+  readonly readtimeout: number | undefined;
+  readonly writetimeout: number | undefined;
+  readonly tls:
+    | {
+        readonly certificate: string | undefined;
+        readonly key: string | undefined;
+        readonly clientcas: readonly string[];
+      }
+    | undefined;
+}

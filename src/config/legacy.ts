@@ -1,0 +1,116 @@
+import type { ConfigNote } from './faults.js';
+import { ignored, refused } from './key.js';
+import { at, isMap, type Path, type TreeMap } from './tree.js';
+import { duration } from './values.js';
+
+const readOnly = 'this is a mirror: nothing is written to it by clients';
+const unlocked = 'what guards access is honoured or refused, never ignored';
+const otherDriver = (name: string) =>
+  refused(`the ${name} driver is not supported in this version`, 'filesystem');
+
+/**
+ * Registry's keys that do nothing here, with the reason (one warning each), and those that the start is refused
+ * with because to ignore them would open what they close or serve something else.
+ */
+export const legacy = {
+  root: {
+    middleware: ignored('there are no middlewares to load'),
+    reporting: ignored('errors are not reported to third parties; they are in the log and the metrics'),
+    notifications: ignored('events are not sent; what happens is in the log and the metrics'),
+    catalog: ignored('a page of the catalogue has a limit of its own'),
+    compatibility: ignored('schema 1 manifests are not converted; they are served as upstream has them'),
+    validation: ignored(`${readOnly}; what is stored is always verified against its digest`),
+    policy: ignored(`${readOnly}, so there is nothing to restrict`),
+  },
+  log: {
+    hooks: ignored('mails are not sent from here; alert on the metrics instead'),
+    reportcaller: ignored('log lines name what happened, not a line of source code'),
+  },
+  storage: {
+    maintenance: ignored(`${readOnly}, so there are no uploads to purge and no read-only mode to enter`),
+    tag: ignored('tags are never looked up by their manifest here'),
+    s3: otherDriver('s3'),
+    s3aws: otherDriver('s3aws'),
+    azure: otherDriver('azure'),
+    gcs: otherDriver('gcs'),
+    swift: otherDriver('swift'),
+    oss: otherDriver('oss'),
+    inmemory: otherDriver('inmemory'),
+  },
+  filesystem: {
+    maxthreads: ignored('the platform has its own pool of threads (UV_THREADPOOL_SIZE)'),
+  },
+  http: {
+    host: ignored('no answer holds an absolute URL of this server'),
+    secret: ignored(`${readOnly}, so there is no upload state to sign`),
+    relativeurls: ignored('no answer holds an absolute URL of this server'),
+    http2: ignored('the server speaks HTTP/1.1'),
+    h2c: ignored('the server speaks HTTP/1.1'),
+  },
+  tls: {
+    ciphersuites: ignored('the TLS library has its own list, which no longer holds a weak one'),
+    clientcas: refused(
+      `client certificates are not checked in this version; ${unlocked}`,
+      'none; check them in a proxy in front',
+    ),
+    clientauth: refused(
+      `client certificates are not checked in this version; ${unlocked}`,
+      'none; check them in a proxy in front',
+    ),
+    letsencrypt: refused(
+      'certificates are not fetched in this version',
+      'certificate and key, or a proxy in front',
+    ),
+  },
+  auth: {
+    token: refused(`token authentication is not supported in this version; ${unlocked}`, 'htpasswd or none'),
+    silly: refused(`silly authentication is not supported; ${unlocked}`, 'htpasswd or none'),
+  },
+  proxy: {
+    exec: refused(
+      'credential helpers are not supported in this version',
+      'username with password or passwordfile',
+    ),
+    remotenamespace: refused('a namespace in front of names is not supported in this version', 'no such key'),
+  },
+};
+
+/**
+ * Writes registry's short forms in full, in place: `storage: filesystem` and `auth: htpasswd` name a type without
+ * parameters, as does a type with nothing behind it; `auth: none` is no section.
+ */
+export function unfold(tree: TreeMap): void {
+  for (const key of ['storage', 'auth']) {
+    const given = tree[key];
+    const section = typeof given === 'string' && given !== '' ? { [given]: {} } : given;
+    if (!isMap(section)) continue;
+    for (const [type, parameters] of Object.entries(section)) if (parameters === null) section[type] = {};
+    tree[key] = section;
+  }
+  const { auth } = tree;
+  if (!isMap(auth)) return;
+  for (const type of Object.keys(auth)) if (type.toLowerCase() === 'none') delete auth[type];
+  if (Object.keys(auth).length === 0) delete tree['auth'];
+}
+
+const notExpired = 'what is stored stays until it is deleted by hand';
+
+/** Keys that are understood and checked already, but not acted upon in this version: one note for each that is used. */
+export function notBuilt(tree: TreeMap): ConfigNote[] {
+  const notes: ConfigNote[] = [];
+  const add = (key: string, why: string) =>
+    notes.push({ key, message: `has no effect in this version: ${why}` });
+  const given = (path: Path) => at(tree, path) !== undefined;
+  if (given(['redis'])) add('redis', 'replicas do not share anything but the storage yet');
+  const cache = at(tree, ['storage', 'cache']);
+  for (const key of ['blobdescriptor', 'layerinfo']) {
+    if (at(cache, [key]) === 'redis')
+      add(`storage.cache.${key}: redis`, 'descriptors are cached in this process');
+  }
+  if (given(['cluster'])) add('cluster', 'each replica fetches for itself');
+  if (given(['scheduler'])) add('scheduler', 'there are no scheduled jobs yet');
+  const ttl = at(tree, ['proxy', 'ttl']);
+  if (typeof ttl === 'string' && duration.read(ttl) !== 0) add('proxy.ttl', notExpired);
+  for (const key of ['maxsize', 'minfree']) if (given(['proxy', key])) add(`proxy.${key}`, notExpired);
+  return notes;
+}

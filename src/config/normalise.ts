@@ -1,0 +1,141 @@
+import { resolve } from 'node:path';
+import type {
+  Config,
+  HttpConfig,
+  ProxyConfig,
+  RedisConfig,
+  StorageConfig,
+  UpstreamConfig,
+} from './config.js';
+import type { ParsedConfig } from './schema.js';
+import { dockerHub, dockerHubAliases, host } from './values.js';
+
+/** From the file's spelling to the one shape that the program works with. Only for a configuration without faults. */
+export function normalise(parsed: ParsedConfig, cwd: string): Config {
+  const { log, auth, health } = parsed;
+  return freeze({
+    log: {
+      level: log.level ?? parsed.loglevel ?? 'info',
+      formatter: log.formatter,
+      fields: log.fields,
+      accesslog: log.accesslog,
+    },
+    storage: normaliseStorage(parsed),
+    http: normaliseHttp(parsed.http, cwd),
+    auth: auth?.htpasswd === undefined ? undefined : { htpasswd: auth.htpasswd },
+    health,
+    proxy: normaliseProxy(parsed.proxy),
+    redis: normaliseRedis(parsed.redis),
+  });
+}
+
+function normaliseStorage({ storage }: ParsedConfig): StorageConfig {
+  const { filesystem, cache } = storage;
+  // The rules have made sure that there is one.
+  if (filesystem === undefined) throw new TypeError('a configuration without storage');
+  return {
+    filesystem: { rootdirectory: filesystem.rootdirectory },
+    delete: storage.delete,
+    redirect: storage.redirect,
+    cache: {
+      blobdescriptor: cache.blobdescriptor ?? cache.layerinfo,
+      blobdescriptorsize: cache.blobdescriptorsize,
+    },
+  };
+}
+
+function normaliseHttp(http: ParsedConfig['http'], cwd: string): HttpConfig {
+  const { net, addr, prefix, headers, draindelay, draintimeout, tls, debug } = http;
+  return {
+    net,
+    addr: net === 'unix' ? resolve(cwd, addr) : addr,
+    prefix: prefix.endsWith('/') ? prefix : `${prefix}/`,
+    headers,
+    draindelay,
+    draintimeout,
+    tls:
+      tls?.certificate === undefined || tls.key === undefined
+        ? undefined
+        : { certificate: tls.certificate, key: tls.key, minimumtls: tls.minimumtls },
+    debug: debug.addr === undefined ? undefined : { addr: debug.addr, prometheus: debug.prometheus },
+  };
+}
+
+function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
+  const { remoteurl, freshness, spool, username, password, passwordfile, realms, ca } = proxy;
+  const name = proxy.host ?? dockerHub;
+  return {
+    default:
+      remoteurl === undefined
+        ? undefined
+        : {
+            host: name,
+            aliases: aliasesOf(name, remoteurl),
+            hosts: [],
+            url: remoteurl,
+            username,
+            password,
+            passwordfile,
+            realms,
+            ca,
+          },
+    upstreams: proxy.upstreams.map((upstream): UpstreamConfig => ({
+      ...upstream,
+      aliases: aliasesOf(upstream.host),
+    })),
+    host: name,
+    hostexplicit: proxy.host !== undefined,
+    freshness,
+    spool,
+  };
+}
+
+/** Other names for an upstream; the default one is also found by the host of its URL. */
+function aliasesOf(name: string, url?: string): string[] {
+  const own = url === undefined ? undefined : new URL(url).host;
+  const names = own === undefined ? [name] : [name, host.read(own) ?? own];
+  const aliases = names.flatMap((each) => (each === dockerHub ? [each, ...dockerHubAliases] : [each]));
+  return [...new Set(aliases)].filter((each) => each !== name);
+}
+
+function normaliseRedis(redis: ParsedConfig['redis']): RedisConfig | undefined {
+  if (redis === undefined) return undefined;
+  const { sentinel, addr, tls } = redis;
+  const sentinels = sentinel?.addrs ?? [];
+  const single = addr === undefined ? [] : [addr];
+  const addrs = [redis.addrs, sentinels, single].find((each) => each.length > 0);
+  if (addrs === undefined) return undefined;
+  const {
+    username,
+    password,
+    sentinelusername,
+    sentinelpassword,
+    db,
+    dialtimeout,
+    readtimeout,
+    writetimeout,
+  } = redis;
+  const encrypted =
+    tls !== undefined && (tls.enabled || tls.certificate !== undefined || tls.clientcas.length > 0);
+  return {
+    addrs,
+    mastername: redis.mastername ?? sentinel?.mastername,
+    username,
+    password,
+    sentinelusername,
+    sentinelpassword,
+    db,
+    dialtimeout,
+    readtimeout,
+    writetimeout,
+    tls: encrypted ? { certificate: tls.certificate, key: tls.key, clientcas: tls.clientcas } : undefined,
+  };
+}
+
+function freeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    Object.values(value).forEach(freeze);
+  }
+  return value;
+}

@@ -1,0 +1,127 @@
+import type { ConfigFault } from './faults.js';
+import { at, formatPath, isMap, type Path, type Tree } from './tree.js';
+import { address, dockerHub, host, hostHeader, origin } from './values.js';
+
+type Report = (path: Path, got: string, wanted: string) => void;
+
+/**
+ * What several keys must be together. Looks at the tree and not at its parsed form, so that these faults are found
+ * beside those of single values; what is wrong by itself is left to them.
+ */
+export function checkRules(tree: Tree): ConfigFault[] {
+  const faults: ConfigFault[] = [];
+  const report: Report = (path, got, wanted) => faults.push({ key: formatPath(path), got, wanted });
+  checkDriver(tree, report);
+  checkServer(tree, report);
+  checkCredentials(tree, ['proxy'], report);
+  upstreamsOf(tree).forEach((_, index) => checkCredentials(tree, ['proxy', 'upstreams', index], report));
+  checkHosts(tree, report);
+  checkHostHeaders(tree, report);
+  if (has(tree, ['cluster', 'secret']) && has(tree, ['cluster', 'secretfile'])) {
+    report(['cluster', 'secretfile'], 'a secret beside it', 'only one of secret and secretfile');
+  }
+  return faults;
+}
+
+function has(tree: Tree, path: Path): boolean {
+  return at(tree, path) !== undefined;
+}
+
+function textAt(tree: Tree, path: Path): string | undefined {
+  const value = at(tree, path);
+  return typeof value === 'string' ? value : undefined;
+}
+
+function upstreamsOf(tree: Tree): Tree[] {
+  const upstreams = at(tree, ['proxy', 'upstreams']);
+  return Array.isArray(upstreams) ? upstreams : [];
+}
+
+const besidesDrivers = new Set(['cache', 'delete', 'redirect', 'maintenance', 'tag']);
+
+function checkDriver(tree: Tree, report: Report): void {
+  const storage = at(tree, ['storage']) ?? {};
+  if (!isMap(storage)) return;
+  if (Object.keys(storage).every((key) => besidesDrivers.has(key)))
+    report(['storage'], 'no driver', 'filesystem');
+}
+
+function checkServer(tree: Tree, report: Report): void {
+  const http: Path = ['http'];
+  const listen = textAt(tree, [...http, 'addr']);
+  if (
+    textAt(tree, [...http, 'net']) !== 'unix' &&
+    listen !== undefined &&
+    address.read(listen) === undefined
+  ) {
+    report([...http, 'addr'], JSON.stringify(listen), 'HOST:PORT, :PORT or [IPv6]:PORT');
+  }
+  const tls: Path = [...http, 'tls'];
+  const pair = ['certificate', 'key'] as const;
+  const given = pair.filter((name) => has(tree, [...tls, name]));
+  if (given.length === 2 || (given.length === 0 && !has(tree, [...tls, 'minimumtls']))) return;
+  for (const name of pair) {
+    if (!given.includes(name))
+      report([...tls, name], 'nothing', 'a readable file: TLS needs a certificate and its key');
+  }
+}
+
+function checkCredentials(tree: Tree, path: Path, report: Report): void {
+  const username = has(tree, [...path, 'username']);
+  const password = has(tree, [...path, 'password']);
+  const passwordfile = has(tree, [...path, 'passwordfile']);
+  if (password && passwordfile) {
+    report([...path, 'passwordfile'], 'a password beside it', 'only one of password and passwordfile');
+  }
+  if (username && !password && !passwordfile) {
+    report([...path, 'password'], 'nothing', 'a password or passwordfile, since there is a username');
+  }
+  if (!username && (password || passwordfile)) {
+    report([...path, 'username'], 'nothing', 'a username, since there is a password');
+  }
+}
+
+/** A host is the key of one upstream. */
+function checkHosts(tree: Tree, report: Report): void {
+  const taken = new Map<string, string>();
+  const remote = originHost(textAt(tree, ['proxy', 'remoteurl']));
+  const explicit = textAt(tree, ['proxy', 'host']);
+  if (explicit !== undefined || remote !== undefined) {
+    const name = host.read(explicit ?? dockerHub);
+    if (name !== undefined)
+      taken.set(name, explicit === undefined ? 'the default of proxy.host' : 'proxy.host');
+  }
+  if (remote !== undefined && !taken.has(remote)) taken.set(remote, 'proxy.remoteurl');
+  for (const index of upstreamsOf(tree).keys()) {
+    const path = ['proxy', 'upstreams', index, 'host'];
+    const name = host.read(textAt(tree, path) ?? '');
+    if (name === undefined) continue;
+    const holder = taken.get(name);
+    if (holder !== undefined)
+      report(path, `"${name}", which is ${holder} already`, 'a host that no other upstream has');
+    else taken.set(name, formatPath(path));
+  }
+}
+
+function originHost(given: string | undefined): string | undefined {
+  const url = given === undefined ? undefined : origin.read(given);
+  return url === undefined ? undefined : host.read(new URL(url).host);
+}
+
+/** A name of this mirror stands for one upstream. */
+function checkHostHeaders(tree: Tree, report: Report): void {
+  const taken = new Map<string, string>();
+  for (const [index, upstream] of upstreamsOf(tree).entries()) {
+    const names = at(upstream, ['hosts']);
+    if (!Array.isArray(names)) continue;
+    for (const [place, given] of names.entries()) {
+      const name = typeof given === 'string' ? hostHeader.read(given) : undefined;
+      if (name === undefined) continue;
+      const path = ['proxy', 'upstreams', index, 'hosts', place];
+      const holder = taken.get(name);
+      if (holder !== undefined)
+        report(path, `"${name}", which is ${holder} already`, 'a name that stands for one upstream');
+      else taken.set(name, formatPath(path));
+    }
+  }
+}

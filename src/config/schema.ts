@@ -1,0 +1,275 @@
+import type { z } from 'zod';
+import {
+  commaList,
+  defaulted,
+  entries,
+  headers,
+  list,
+  map,
+  optional,
+  optionalSection,
+  ours,
+  required,
+  section,
+} from './key.js';
+import { legacy } from './legacy.js';
+import {
+  address,
+  count,
+  duration,
+  file,
+  flag,
+  host,
+  hostHeader,
+  oneOf,
+  orIfZero,
+  origin,
+  path,
+  secret,
+  size,
+  text,
+  tlsVersion,
+  url,
+  urlPath,
+} from './values.js';
+
+const level = oneOf('error', 'warn', 'info', 'debug');
+const descriptorCache = oneOf('inmemory', 'redis');
+
+const log = section('What is written to the log.', {
+  level: optional(level, 'The least serious lines that are written; `info` without it.'),
+  formatter: defaulted(oneOf('text', 'json', 'logstash'), 'text', 'The form of a line.'),
+  fields: map(text, 'Added to every line.'),
+  accesslog: section('The line for each request.', {
+    disabled: defaulted(flag, 'false', 'Leaves those lines out.'),
+  }),
+  ...legacy.log,
+});
+
+const storage = section(
+  'Where content is kept: exactly one driver, and what goes with it.',
+  {
+    filesystem: optionalSection('Files, on a local disk or on a folder that the replicas share.', {
+      rootdirectory: defaulted(
+        path,
+        '/var/lib/registry',
+        'The folder; a cache that registry left there is used as it is.',
+      ),
+      ...legacy.filesystem,
+    }),
+    cache: section('What is remembered of blobs, so that storage is asked less.', {
+      blobdescriptor: optional(descriptorCache, 'Where descriptors are remembered.'),
+      blobdescriptorsize: defaulted(count(), '10000', 'How many of them.'),
+      layerinfo: optional(descriptorCache, 'The old spelling of `blobdescriptor`.'),
+    }),
+    delete: section('Deletion of content.', {
+      enabled: defaulted(flag, 'false', 'Allows it.'),
+    }),
+    redirect: section('Redirects of clients to the storage itself, where the driver can.', {
+      disable: defaulted(flag, 'false', 'Sends every byte through this server instead.'),
+    }),
+    ...legacy.storage,
+  },
+  { unknown: 'fault' },
+);
+
+const http = section('The server.', {
+  addr: defaulted(text, ':5000', 'Where it listens: `HOST:PORT`, or the path of a socket with `net: unix`.'),
+  net: defaulted(oneOf('tcp', 'unix'), 'tcp', 'The kind of socket.'),
+  prefix: defaulted(urlPath, '/', 'The path in front of `/v2/`.'),
+  headers: headers('Added to every answer.'),
+  draintimeout: defaulted(duration, '60s', 'How long open requests may go on after the drain delay.'),
+  draindelay: defaulted(
+    duration,
+    '20s',
+    'How long new requests are still taken after SIGTERM, while `/readyz` says 503 already.',
+    ours,
+  ),
+  tls: optionalSection('HTTPS.', {
+    certificate: optional(file, 'The certificate and its chain, in PEM.'),
+    key: optional(file, 'Its private key, in PEM.'),
+    minimumtls: optional(tlsVersion, 'The oldest version that is spoken; `tls1.2` without it.'),
+    ...legacy.tls,
+  }),
+  debug: section('A second server, for operators alone.', {
+    addr: optional(address, 'Where it listens; without it there is none.'),
+    prometheus: section('Metrics, on that server.', {
+      enabled: defaulted(flag, 'false', 'Serves them.'),
+      path: defaulted(urlPath, '/metrics', 'Where.'),
+    }),
+  }),
+  ...legacy.http,
+});
+
+const auth = optionalSection(
+  'Who may pull: one of these, or `none`.',
+  {
+    htpasswd: optionalSection('User names and bcrypt hashes from a file.', {
+      realm: required(text, 'What clients show when they ask for the password.'),
+      path: required(file, 'The file, as `htpasswd -B` writes it.'),
+    }),
+    ...legacy.auth,
+  },
+  { unknown: 'refusal' },
+);
+
+const periodic = {
+  interval: defaulted(orIfZero(duration, 10_000), '10s', 'The time between two checks.'),
+  threshold: defaulted(orIfZero(count(), 1), '1', 'How many failures in a row count as one.'),
+};
+
+const health = section('Checks. Their results are at `/debug/health` of the debug server.', {
+  storagedriver: section('Of the storage.', {
+    enabled: defaulted(flag, 'false', 'Makes the check.'),
+    ...periodic,
+  }),
+  file: entries(
+    'Of files: the check fails while the file exists.',
+    { file: required(path, 'The file.'), ...periodic },
+    { env: 'FILECHECKERS' },
+  ),
+  http: entries(
+    'Of HTTP servers, by HEAD.',
+    {
+      uri: required(url, 'What is asked.'),
+      headers: headers('Sent along.'),
+      statuscode: defaulted(count(100, 599), '200', 'What it must answer.'),
+      timeout: defaulted(orIfZero(duration, 3000), '3s', 'When it counts as failed.'),
+      ...periodic,
+    },
+    { env: 'HTTPCHECKERS' },
+  ),
+  tcp: entries(
+    'Of TCP servers, by connecting.',
+    {
+      addr: required(address, 'Where.'),
+      timeout: defaulted(orIfZero(duration, 3000), '3s', 'When it counts as failed.'),
+      ...periodic,
+    },
+    { env: 'TCPCHECKERS' },
+  ),
+});
+
+const credentials = {
+  username: optional(text, 'Who this mirror is to that upstream.'),
+  password: optional(secret, 'Its password or token.'),
+};
+const passwordfile = optional(
+  file,
+  'A file that holds the password instead; read again when it changes.',
+  ours,
+);
+const realms = list(host, 'Further hosts whose token service may be given the credentials.', ours);
+const ca = optional(file, "Certificates in PEM to trust for it, besides the system's.", ours);
+
+const proxy = section(
+  'What is mirrored. Without `remoteurl` and `upstreams`, what is stored is served and nobody is asked.',
+  {
+    remoteurl: optional(origin, 'The default upstream.'),
+    ...credentials,
+    passwordfile,
+    realms,
+    ca,
+    ttl: defaulted(duration, '168h', 'How long content is kept after its last use; `0` for ever.'),
+    host: optional(host, 'What the default upstream stands for; `docker.io` without it.', ours),
+    freshness: defaulted(
+      duration,
+      '60s',
+      'How long a tag is served without asking its upstream again.',
+      ours,
+    ),
+    maxsize: optional(size, 'The least recently used content goes when there is more than this.', ours),
+    minfree: optional(size, 'The same when less than this is free.', ours),
+    spool: section(
+      'Where blobs are kept while they are fetched.',
+      {
+        directory: optional(path, 'The folder; `cistern/spool` under the root directory without it.', ours),
+        maxsize: defaulted(size, '20GB', 'The most that spools may take together.', ours),
+      },
+      { unknown: 'fault', ...ours },
+    ),
+    upstreams: entries(
+      'Further upstreams.',
+      {
+        host: required(host, 'What images call it: `ghcr.io` in `ghcr.io/owner/image`.', ours),
+        url: required(origin, 'Where it is.', ours),
+        hosts: list(hostHeader, 'Host names of this mirror that stand for it.', ours),
+        username: optional(text, 'Who this mirror is to that upstream.', ours),
+        password: optional(secret, 'Its password or token.', ours),
+        passwordfile,
+        realms,
+        ca,
+      },
+      { unknown: 'fault', ...ours },
+    ),
+    ...legacy.proxy,
+  },
+);
+
+const redis = optionalSection(
+  'A Redis, by the keys of registry 2 (`addr`, `pool`) or 3 (`addrs`, `mastername`).',
+  {
+    addr: optional(address, 'Where it is.'),
+    addrs: commaList(address, 'Where it is, or its Sentinels are.'),
+    mastername: optional(text, 'The name of the master, which the Sentinels are asked for.'),
+    username: optional(text, 'A Redis user.'),
+    password: optional(secret, 'Its password.'),
+    sentinelusername: optional(text, 'A user of the Sentinels.'),
+    sentinelpassword: optional(secret, 'Its password.'),
+    sentinel: optionalSection('Another spelling of `mastername` and `addrs`.', {
+      mastername: optional(text, 'As `redis.mastername`.'),
+      addrs: commaList(address, 'As `redis.addrs`.'),
+    }),
+    db: defaulted(count(), '0', 'The number of the database.'),
+    dialtimeout: optional(duration, 'For connecting.'),
+    readtimeout: optional(duration, 'For an answer.'),
+    writetimeout: optional(duration, 'For sending.'),
+    maxidleconns: optional(count(), 'Idle connections that are kept.'),
+    poolsize: optional(count(), 'The most connections.'),
+    connmaxidletime: optional(duration, 'When an idle connection is closed.'),
+    pool: optionalSection("Registry 2's spelling of the three above.", {
+      maxidle: optional(count(), 'As `redis.maxidleconns`.'),
+      maxactive: optional(count(), 'As `redis.poolsize`.'),
+      idletimeout: optional(duration, 'As `redis.connmaxidletime`.'),
+    }),
+    tls: optionalSection('Encryption.', {
+      enabled: defaulted(flag, 'false', 'Registry 2: uses TLS.'),
+      certificate: optional(file, 'Registry 3: a client certificate, in PEM.'),
+      key: optional(file, 'Its private key, in PEM.'),
+      clientcas: list(file, 'Certificates in PEM to trust.'),
+    }),
+  },
+);
+
+const cluster = optionalSection(
+  'How replicas talk to each other.',
+  {
+    addr: defaulted(address, ':5002', 'Where this one listens for the others.', ours),
+    advertise: optional(origin, 'Where the others reach it.', ours),
+    secret: optional(secret, 'What they know each other by.', ours),
+    secretfile: optional(file, 'A file that holds the secret instead.', ours),
+    locktimeout: defaulted(duration, '250ms', 'The budget of a lock.', ours),
+  },
+  { unknown: 'fault', ...ours },
+);
+
+const scheduler = optionalSection('Jobs. There are no keys yet.', {}, { unknown: 'fault', ...ours });
+
+/** Every key there is: its type, default, meaning, and whether it is registry's or ours. */
+export const schema = section('', {
+  version: required(oneOf('0.1'), 'The version of the format.'),
+  log,
+  loglevel: optional(level, 'The old spelling of `log.level`.'),
+  storage,
+  http,
+  auth,
+  health,
+  proxy,
+  redis,
+  cluster,
+  scheduler,
+  ...legacy.root,
+});
+
+/** The configuration as the file has it, with types and defaults. */
+export type ParsedConfig = z.output<typeof schema>;

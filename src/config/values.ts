@@ -1,0 +1,198 @@
+import { parseListen } from './listen.js';
+import { Secret } from './secret.js';
+
+/** How one kind of value is read from the text that YAML or the environment gives. */
+export interface Value<T> {
+  /** What the documentation calls it. */
+  readonly kind: string;
+  /** What an error says that it wants, for the text that it got. */
+  readonly wanted: string | ((text: string) => string);
+  /** `undefined` where the text is not such a value. */
+  read(text: string): T | undefined;
+  readonly secret?: true;
+  /** A path, relative to the working directory; `file` where the file must be there and readable. */
+  readonly path?: 'file' | 'any';
+}
+
+export const text: Value<string> = { kind: 'text', wanted: 'a text', read: (given) => given };
+
+export const secret: Value<Secret> = {
+  kind: 'secret',
+  wanted: 'a text',
+  read: (given) => new Secret(given),
+  secret: true,
+};
+
+export const path: Value<string> = { ...text, kind: 'path', wanted: 'a path', path: 'any' };
+export const file: Value<string> = { ...text, kind: 'file', wanted: 'a readable file', path: 'file' };
+
+const booleans = new Map<string, boolean>();
+for (const word of ['true', 'yes', 'on', 'y']) booleans.set(word, true);
+for (const word of ['false', 'no', 'off', 'n']) booleans.set(word, false);
+
+/** Also with YAML 1.1's words, which is what registry reads. */
+export const flag: Value<boolean> = {
+  kind: 'boolean',
+  wanted: 'true or false',
+  read: (given) => booleans.get(given.toLowerCase()),
+};
+
+export function count(least = 0, most = 2 ** 31 - 1): Value<number> {
+  return {
+    kind: 'number',
+    wanted: `a whole number, ${least} or more`,
+    read: (given) => {
+      const number = /^\d{1,10}$/.test(given) ? Number(given) : -1;
+      return number >= least && number <= most ? number : undefined;
+    },
+  };
+}
+
+export function oneOf<const T extends string>(...words: readonly T[]): Value<T> {
+  return {
+    kind: words.map((word) => `\`${word}\``).join(', '),
+    wanted: `one of ${words.join(', ')}`,
+    read: (given) => words.find((word) => word === given.toLowerCase()),
+  };
+}
+
+const durationForm = /^(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/;
+const milliseconds: Record<string, number> = {
+  ns: 1e-6,
+  us: 1e-3,
+  µs: 1e-3,
+  μs: 1e-3,
+  ms: 1,
+  s: 1e3,
+  m: 6e4,
+  h: 36e5,
+};
+/** The longest time that a timer of the platform counts; it would fire at once for a longer one. */
+const longestTimer = 2 ** 31 - 1;
+
+/** Milliseconds, rounded up to whole ones. Go's time.ParseDuration, and a bare number of nanoseconds, as registry has it. */
+export const duration: Value<number> = {
+  kind: 'duration',
+  wanted: 'a duration such as 10ms, 60s or 1h30m, at most 596h',
+  read: (given) => {
+    let total = 0;
+    if (/^\d+$/.test(given)) total = Number(given) / 1e6;
+    else if (durationForm.test(given)) {
+      for (const [, number, unit] of given.matchAll(/([\d.]+)([a-zµμ]+)/g)) {
+        total += Number(number) * (milliseconds[unit ?? ''] ?? Number.NaN);
+      }
+    } else return undefined;
+    const whole = Math.ceil(Number(total.toFixed(6)));
+    return whole <= longestTimer ? whole : undefined;
+  },
+};
+
+/** A number for which registry takes zero as "the default". */
+export function orIfZero(value: Value<number>, fallback: number): Value<number> {
+  return {
+    ...value,
+    read: (given) => {
+      const number = value.read(given);
+      return number === 0 ? fallback : number;
+    },
+  };
+}
+
+const sizeForm = /^(\d+(?:\.\d+)?) ?(?:([kmgtp])(i)?)?b?$/i;
+
+/** Bytes. 1GB is 10^9, 1GiB is 2^30. */
+export const size: Value<number> = {
+  kind: 'size',
+  wanted: 'a size such as 500GB, 20GiB or a number of bytes',
+  read: (given) => {
+    const match = sizeForm.exec(given);
+    if (match === null) return undefined;
+    const [, number, unit, binary] = match;
+    const power = unit === undefined ? 0 : 'kmgtp'.indexOf(unit.toLowerCase()) + 1;
+    const bytes = Math.round(Number(number) * (binary === undefined ? 1000 : 1024) ** power);
+    return Number.isSafeInteger(bytes) ? bytes : undefined;
+  },
+};
+
+/** Docker Hub's one registry, by all of its names. */
+export const dockerHub = 'docker.io';
+export const dockerHubAliases: readonly string[] = ['index.docker.io', 'registry-1.docker.io'];
+
+const hostForm = /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*(?::\d{1,5})?$/;
+
+/** `host` or `host:port` by the grammar of image references, in lower case; Docker Hub's other names become `docker.io`. */
+export const host: Value<string> = {
+  kind: 'host',
+  wanted: 'a host name with an optional port, such as ghcr.io or registry.local:5000',
+  read: (given) => {
+    const name = given.toLowerCase();
+    if (!hostForm.test(name)) return undefined;
+    return dockerHubAliases.includes(name) ? dockerHub : name;
+  },
+};
+
+/** A host name as clients write it in the `Host` header: no aliases. */
+export const hostHeader: Value<string> = {
+  ...host,
+  read: (given) => (hostForm.test(given.toLowerCase()) ? given.toLowerCase() : undefined),
+};
+
+/** The origin of a registry: `https://ghcr.io`. */
+export const origin: Value<string> = {
+  kind: 'URL',
+  wanted: (given) => {
+    const url = parseHttpUrl(given);
+    if (url === undefined) return 'an http or https URL, such as https://ghcr.io';
+    if (url.username !== '' || url.password !== '')
+      return 'a URL without credentials: they go under username and password';
+    return `${url.origin} alone: an upstream is asked at its root (/v2/…), so a path or query would be lost`;
+  },
+  read: (given) => {
+    const url = parseHttpUrl(given);
+    return url !== undefined && url.href === `${url.origin}/` ? url.origin : undefined;
+  },
+};
+
+/** Any http or https URL. */
+export const url: Value<string> = {
+  kind: 'URL',
+  wanted: 'an http or https URL',
+  read: (given) => parseHttpUrl(given)?.href,
+};
+
+function parseHttpUrl(given: string): URL | undefined {
+  const parsed = /^https?:\/\//i.test(given) ? URL.parse(given) : null;
+  return parsed ?? undefined;
+}
+
+/** `host:port` to connect to or listen on. */
+export const address: Value<string> = {
+  kind: 'address',
+  wanted: 'HOST:PORT, :PORT or [IPv6]:PORT',
+  read: (given) => (parseListen(given) === undefined ? undefined : given),
+};
+
+/** A path in a URL, beginning with a slash. */
+export const urlPath: Value<string> = {
+  kind: 'URL path',
+  wanted: 'a path that begins with /, such as /metrics',
+  read: (given) => (/^\/[\w.~/-]*$/.test(given) ? given : undefined),
+};
+
+const tlsVersions = {
+  'tls1.0': 'TLSv1',
+  'tls1.1': 'TLSv1.1',
+  'tls1.2': 'TLSv1.2',
+  'tls1.3': 'TLSv1.3',
+} as const;
+export type TlsVersion = (typeof tlsVersions)[keyof typeof tlsVersions];
+const tlsWords = oneOf('tls1.0', 'tls1.1', 'tls1.2', 'tls1.3');
+
+/** Registry's spelling in, Node's out. */
+export const tlsVersion: Value<TlsVersion> = {
+  ...tlsWords,
+  read: (given) => {
+    const word = tlsWords.read(given);
+    return word === undefined ? undefined : tlsVersions[word];
+  },
+};
