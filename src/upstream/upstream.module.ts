@@ -1,0 +1,95 @@
+import { Inject, Module, type OnModuleDestroy } from '@nestjs/common';
+import { CONFIG } from '../config/config.module.js';
+import type { Config, UpstreamConfig } from '../config/config.js';
+import { LOG } from '../telemetry/telemetry.module.js';
+import type { Logger } from '../telemetry/log.js';
+import { Metrics } from '../telemetry/metrics.js';
+import { createUpstream, type RegistryUpstream } from './client.js';
+import { filePassword, fixedPassword, type Password } from './credentials.js';
+import { libraryRule, UpstreamDirectory, type DirectoryEntry } from './directory.js';
+import type { UpstreamObserver } from './observer.js';
+import { proxySettings, type ProxySettings } from './proxy.js';
+
+/** The proxy variables of the environment, read once at the start. */
+export const PROXY_SETTINGS = Symbol('ProxySettings');
+/** Every upstream that may be dialled, by its key. */
+export const UPSTREAMS = Symbol('Upstreams');
+export type Upstreams = ReadonlyMap<string, RegistryUpstream>;
+
+@Module({
+  providers: [
+    { provide: PROXY_SETTINGS, useFactory: () => proxySettings(process.env) },
+    {
+      provide: UPSTREAMS,
+      useFactory: ({ proxy }: Config, settings: ProxySettings, log: Logger, metrics: Metrics): Upstreams => {
+        const configs = [proxy.default, ...proxy.upstreams].filter((config) => config !== undefined);
+        const observer = observe(metrics);
+        return new Map(
+          configs.map((config) => [
+            config.host,
+            createUpstream({ ...config, password: passwordOf(config), proxy: settings, log, observer }),
+          ]),
+        );
+      },
+      inject: [CONFIG, PROXY_SETTINGS, LOG, Metrics],
+    },
+    {
+      provide: UpstreamDirectory,
+      useFactory: (config: Config, upstreams: Upstreams) =>
+        new UpstreamDirectory(entriesOf(config, upstreams)),
+      inject: [CONFIG, UPSTREAMS],
+    },
+  ],
+  exports: [UpstreamDirectory, UPSTREAMS],
+})
+export class UpstreamModule implements OnModuleDestroy {
+  constructor(@Inject(UPSTREAMS) private readonly upstreams: Upstreams) {}
+
+  async onModuleDestroy(): Promise<void> {
+    await Promise.all([...this.upstreams.values()].map((upstream) => upstream.close()));
+  }
+}
+
+function passwordOf({ password, passwordfile }: UpstreamConfig): Password | undefined {
+  if (password !== undefined) return fixedPassword(password.reveal());
+  return passwordfile === undefined ? undefined : filePassword(passwordfile);
+}
+
+function entriesOf({ proxy }: Config, upstreams: Upstreams): DirectoryEntry[] {
+  const { host, hostexplicit } = proxy;
+  const main = proxy.default;
+  const others = proxy.upstreams.map((config) => ({
+    upstream: upstreams.get(config.host),
+    host: config.host,
+    aliases: config.aliases,
+    hosts: config.hosts,
+    isDefault: false,
+    library: libraryRule({ host: config.host, url: config.url, isDefault: false, hostexplicit: true }),
+  }));
+  const unprefixed = {
+    upstream: main && upstreams.get(main.host),
+    host,
+    aliases: main?.aliases ?? [],
+    hosts: main?.hosts ?? [],
+    isDefault: true,
+    library: libraryRule({ host, url: main?.url, isDefault: true, hostexplicit }),
+  };
+  return [unprefixed, ...others];
+}
+
+function observe(metrics: Metrics): UpstreamObserver {
+  return {
+    requestFinished: ({ host, kind, method, outcome, seconds }) => {
+      metrics.upstreamRequests.inc({ upstream: host, kind, method, result: outcome });
+      metrics.upstreamDuration.observe({ upstream: host, kind }, seconds);
+    },
+    rateLimited: (host) => metrics.upstreamRateLimited.inc({ upstream: host }),
+    rateLimitSeen: (host, { limit, remaining }) => {
+      metrics.upstreamRateLimit.set({ upstream: host }, limit);
+      metrics.upstreamRateRemaining.set({ upstream: host }, remaining);
+    },
+    tokenFetched: (host, outcome) => metrics.upstreamTokens.inc({ upstream: host, result: outcome }),
+    breakerChanged: (host, state) =>
+      metrics.upstreamBreakerOpen.set({ upstream: host }, state === 'closed' ? 0 : 1),
+  };
+}
