@@ -18,8 +18,6 @@ export interface SectionFacts extends Described {
   readonly children: z.ZodRawShape;
   /** What becomes of a key that is not known here. `refusal`: of a variable of the environment as well. */
   readonly unknown: 'warning' | 'fault' | 'refusal';
-  /** Why the section has no effect, where it has none. */
-  readonly inactive?: string;
 }
 
 /** A list of sections. */
@@ -57,6 +55,13 @@ const known = new WeakMap<z.core.$ZodType, Facts>();
 export function factsOf(schema: z.core.$ZodType): Facts {
   const facts = known.get(schema);
   if (facts === undefined) throw new TypeError('a key of the configuration without its facts');
+  return facts;
+}
+
+/** The same for a schema that is one section. */
+export function sectionOf(schema: z.core.$ZodType): SectionFacts {
+  const facts = factsOf(schema);
+  if (facts.form !== 'section') throw new TypeError('not a section of the configuration');
   return facts;
 }
 
@@ -145,7 +150,7 @@ export function headers(text: string): z.ZodType<Record<string, string[]>> {
   return keep(z.record(name, values, { error }).default({}), { form: 'headers', text });
 }
 
-type SectionOptions = More & Partial<Pick<SectionFacts, 'unknown' | 'inactive'>>;
+type SectionOptions = More & Partial<Pick<SectionFacts, 'unknown'>>;
 
 function sectionFacts(text: string, children: z.ZodRawShape, options: SectionOptions): SectionFacts {
   return { form: 'section', text, children, unknown: 'warning', ...options };

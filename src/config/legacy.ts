@@ -1,6 +1,6 @@
 import type { ConfigNote } from './faults.js';
 import { ignored, refused } from './key.js';
-import { at, isMap, type Path, type TreeMap } from './tree.js';
+import { at, formatPath, isMap, type TreeMap } from './tree.js';
 import { duration } from './values.js';
 
 const readOnly = 'this is a mirror: nothing is written to it by clients';
@@ -93,24 +93,40 @@ export function unfold(tree: TreeMap): void {
   if (Object.keys(auth).length === 0) delete tree['auth'];
 }
 
-const notExpired = 'what is stored stays until it is deleted by hand';
+export interface Unbuilt {
+  readonly path: readonly string[];
+  /** The value that has no effect; without it, any has none. */
+  readonly value?: string;
+  /** A duration that stands for "never", which is what happens anyway. */
+  readonly unless?: number;
+  readonly why: string;
+}
 
-/** Keys that are understood and checked already, but not acted upon in this version: one note for each that is used. */
-export function notBuilt(tree: TreeMap): ConfigNote[] {
-  const notes: ConfigNote[] = [];
-  const add = (key: string, why: string) =>
-    notes.push({ key, message: `has no effect in this version: ${why}` });
-  const given = (path: Path) => at(tree, path) !== undefined;
-  if (given(['redis'])) add('redis', 'replicas do not share anything but the storage yet');
-  const cache = at(tree, ['storage', 'cache']);
-  for (const key of ['blobdescriptor', 'layerinfo']) {
-    if (at(cache, [key]) === 'redis')
-      add(`storage.cache.${key}: redis`, 'descriptors are cached in this process');
-  }
-  if (given(['cluster'])) add('cluster', 'each replica fetches for itself');
-  if (given(['scheduler'])) add('scheduler', 'there are no scheduled jobs yet');
-  const ttl = at(tree, ['proxy', 'ttl']);
-  if (typeof ttl === 'string' && duration.read(ttl) !== 0) add('proxy.ttl', notExpired);
-  for (const key of ['maxsize', 'minfree']) if (given(['proxy', key])) add(`proxy.${key}`, notExpired);
-  return notes;
+const kept = 'what is stored stays until it is deleted by hand';
+const here = 'descriptors are cached in this process';
+
+/** Keys that are understood and checked already, but not acted upon in this version. */
+export const unbuilt: readonly Unbuilt[] = [
+  { path: ['redis'], why: 'replicas share nothing but the storage yet' },
+  { path: ['storage', 'cache', 'blobdescriptor'], value: 'redis', why: here },
+  { path: ['storage', 'cache', 'layerinfo'], value: 'redis', why: here },
+  { path: ['cluster'], why: 'each replica fetches for itself' },
+  { path: ['scheduler'], why: 'there are no scheduled jobs yet' },
+  { path: ['proxy', 'ttl'], unless: 0, why: kept },
+  { path: ['proxy', 'maxsize'], why: kept },
+  { path: ['proxy', 'minfree'], why: kept },
+];
+
+/** One note for each of them that is used. */
+export function noteUnbuilt(tree: TreeMap): ConfigNote[] {
+  const used = unbuilt.filter(({ path, value, unless }) => {
+    const given = at(tree, path);
+    if (value !== undefined) return given === value;
+    if (unless !== undefined) return typeof given === 'string' && duration.read(given) !== unless;
+    return given !== undefined;
+  });
+  return used.map(({ path, value, why }) => ({
+    key: value === undefined ? formatPath(path) : `${formatPath(path)}: ${value}`,
+    message: `has no effect in this version: ${why}`,
+  }));
 }

@@ -5,11 +5,11 @@ import type { Config } from './config.js';
 import { applyEnvironment, pathVariable } from './environment.js';
 import { ConfigError, type ConfigFault, type ConfigNote } from './faults.js';
 import { explainFileError, inspect } from './inspect.js';
-import { factsOf, type Facts, type SectionFacts } from './key.js';
-import { notBuilt } from './legacy.js';
+import { factsOf, type Facts } from './key.js';
+import { noteUnbuilt } from './legacy.js';
 import { normalise } from './normalise.js';
 import { checkRules } from './rules.js';
-import { schema } from './schema.js';
+import { root, schema } from './schema.js';
 import { at, formatPath, isMap, parseYaml, prune, type Path, type Tree, type TreeMap } from './tree.js';
 
 export interface LoadedConfig {
@@ -42,7 +42,6 @@ const usualPlaces: readonly string[] = [
 export function loadConfig({ path, env, cwd, places = usualPlaces }: LoadOptions): LoadedConfig {
   const named = path ?? (env[pathVariable] || undefined);
   const { source, text } = readFirst(named === undefined ? places : [resolve(cwd, named)]);
-  const root = rootFacts();
   const written = parseFile(source, text);
   const { origins, faults, notes } = applyEnvironment(written, root, env);
   const tree = prune(written) as TreeMap;
@@ -51,7 +50,7 @@ export function loadConfig({ path, env, cwd, places = usualPlaces }: LoadOptions
   const found = [
     ...faults,
     ...findings.faults,
-    ...(parsed.error?.issues ?? []).map(({ path, message }) => valueFault(tree, root, path as Path, message)),
+    ...(parsed.error?.issues ?? []).map(({ path, message }) => valueFault(tree, path as Path, message)),
     ...checkRules(tree),
   ];
   if (parsed.data === undefined || found.length > 0) {
@@ -60,14 +59,8 @@ export function loadConfig({ path, env, cwd, places = usualPlaces }: LoadOptions
       found.map((fault) => ({ env: originOf(fault.key, origins), ...fault })),
     );
   }
-  const warnings = [...notes, ...findings.notes, ...notBuilt(tree)];
+  const warnings = [...notes, ...findings.notes, ...noteUnbuilt(tree)];
   return { config: normalise(parsed.data, cwd), warnings, source };
-}
-
-function rootFacts(): SectionFacts {
-  const facts = factsOf(schema);
-  if (facts.form !== 'section') throw new TypeError('the schema is not a section');
-  return facts;
 }
 
 function readFirst(places: readonly string[]): { source: string; text: string } {
@@ -104,7 +97,7 @@ function parseFile(source: string, text: string): TreeMap {
   ]);
 }
 
-function valueFault(tree: Tree, root: SectionFacts, path: Path, wanted: string): ConfigFault {
+function valueFault(tree: Tree, path: Path, wanted: string): ConfigFault {
   const facts = factsAt(root, path);
   const secret = facts?.form === 'headers' || (facts?.form === 'value' && facts.value.secret === true);
   return { key: formatPath(path), got: describe(at(tree, path), secret || facts?.form !== 'value'), wanted };

@@ -11,6 +11,7 @@ import {
   ours,
   required,
   section,
+  sectionOf,
 } from './key.js';
 import { legacy } from './legacy.js';
 import {
@@ -270,6 +271,9 @@ export const schema = section('', {
   scheduler,
   ...legacy.root,
 });
+
+/** What is known of its keys. */
+export const root = sectionOf(schema);
 
 /** The configuration as the file has it, with types and defaults. */
 export type ParsedConfig = z.output<typeof schema>;

@@ -16,6 +16,8 @@ const fetchMs = 8_000;
 const memoryBytes = 64 * 1024 * 1024;
 const entryOverhead = 512;
 
+type StoredListener = (repository: Repository, digest: Digest) => Promise<void>;
+
 interface Loaded {
   readonly manifest: Manifest;
   readonly outcome: Outcome;
@@ -30,15 +32,19 @@ export class Manifests {
   readonly #loading = new Flights<Loaded | undefined>();
   readonly #resolving = new Flights<Resolved>();
   readonly #refusals = new Refusals();
+  #stored: StoredListener = () => Promise.resolve();
 
   constructor(
     private readonly blobs: BlobStore,
     private readonly repositories: RepositoryStore,
     private readonly log: Logger,
     private readonly metrics: Metrics,
-    /** Told when a manifest was stored under a repository (by the upstream's answer, not by adoption). */
-    private readonly stored: (repository: Repository, digest: Digest) => Promise<void>,
   ) {}
+
+  /** Has somebody told, before anybody is answered, when a manifest became available under a repository. */
+  whenStored(tell: StoredListener): void {
+    this.#stored = tell;
+  }
 
   /** From memory, with no input or output at all. */
   recall(repository: Repository, digest: Digest): Manifest | undefined {
@@ -100,7 +106,7 @@ export class Manifests {
     await this.repositories.linkManifest(route.stored, digest);
     const manifest = await this.#readStored(route.stored, digest, key);
     if (manifest === undefined) return undefined;
-    await this.stored(route.stored, digest);
+    await this.#stored(route.stored, digest);
     return { manifest, outcome: 'revalidated' };
   }
 
@@ -115,7 +121,7 @@ export class Manifests {
     try {
       await this.blobs.put(digest, bytes);
       await this.repositories.linkManifest(route.stored, digest);
-      await this.stored(route.stored, digest);
+      await this.#stored(route.stored, digest);
       this.metrics.storageUploadBytes.inc(manifest.size);
       this.log.info({ ...facts, mediaType: manifest.mediaType }, 'manifest stored');
     } catch (err) {

@@ -42,11 +42,13 @@ export class Tags {
 
   constructor(
     private readonly repositories: RepositoryStore,
-    private readonly manifests: () => Manifests,
+    private readonly manifests: Manifests,
     private readonly freshnessMs: number,
     private readonly log: Logger,
     private readonly metrics: Metrics,
-  ) {}
+  ) {
+    manifests.whenStored((repository, digest) => this.#writeAwaiting(repository, digest));
+  }
 
   /** From memory while it is fresh, with no input or output at all. */
   recall(repository: Repository, tag: Tag): Resolved | undefined {
@@ -75,7 +77,7 @@ export class Tags {
   }
 
   /** The manifest that these tags wait for is stored: now they may point to it (rule 2). */
-  async stored(repository: Repository, digest: Digest): Promise<void> {
+  async #writeAwaiting(repository: Repository, digest: Digest): Promise<void> {
     const key = `${repository}@${digest}`;
     const tags = this.#awaiting.get(key);
     if (tags === undefined) return;
@@ -90,7 +92,7 @@ export class Tags {
 
   async #offline(route: Route, tag: Tag, signal: AbortSignal): Promise<Resolved | undefined> {
     const digest = await this.repositories.readTag(route.stored, tag);
-    return digest && (await this.manifests().head(route, digest, signal));
+    return digest && (await this.manifests.head(route, digest, signal));
   }
 
   async #ask(upstream: Upstream, route: Route, tag: Tag, key: string): Promise<Resolved | undefined> {
@@ -119,7 +121,7 @@ export class Tags {
     const descriptor = await upstream.headManifest(route.name, tag, deadline.signal);
     const moved = descriptor.digest !== cached;
     // What clients have now stays right until the new manifest is here too: HEAD may work where GET is refused.
-    if (moved && cached !== undefined) await this.manifests().get(route, descriptor.digest, deadline.signal);
+    if (moved && cached !== undefined) await this.manifests.get(route, descriptor.digest, deadline.signal);
     const state = { descriptor, confirmedAt: began, until: began + this.freshnessMs, trouble: undefined };
     this.#states.set(key, state);
     if (moved) await this.#point(route.stored, tag, descriptor.digest);
@@ -148,7 +150,7 @@ export class Tags {
   ): Promise<Resolved | undefined> {
     const before = this.#states.get(key);
     const signal = AbortSignal.timeout(cachedMs);
-    const descriptor = before?.descriptor ?? (await this.manifests().head(route, cached, signal))?.descriptor;
+    const descriptor = before?.descriptor ?? (await this.manifests.head(route, cached, signal))?.descriptor;
     if (descriptor === undefined) throw trouble;
     const pause = Math.min(Math.max(trouble.retryAfterMs ?? 0, troubleMs), 60_000);
     const state = { descriptor, confirmedAt: before?.confirmedAt, until: Date.now() + pause, trouble };

@@ -10,7 +10,7 @@ export interface TransfersOptions {
   readonly blobs: BlobStore;
   readonly repositories: RepositoryStore;
   /** A path for a new spool file. */
-  readonly newSpoolFile: (digest: Digest) => string;
+  readonly newSpoolFile: (digest: Digest) => Promise<string>;
   /** Bytes that running spools may take together. */
   readonly maxSpoolBytes: number;
   readonly log: Logger;
@@ -68,7 +68,7 @@ export class Transfers {
     const { blobs, repositories, newSpoolFile, maxSpoolBytes, log, metrics } = this.options;
     if (this.#closing !== undefined) throw this.#closing;
     if (this.#reserved >= maxSpoolBytes) throw spoolFull(maxSpoolBytes);
-    const spool = await Spool.create(digest, newSpoolFile(digest));
+    const spool = await Spool.create(digest, await newSpoolFile(digest));
     const started = performance.now();
     let reserved = 0;
     const transfer = new Transfer(digest, source, spool, {

@@ -3,7 +3,7 @@ import { pino, type DestinationStream, type Logger as PinoLogger } from 'pino';
 export type Logger = PinoLogger;
 
 export interface LogOptions {
-  readonly level: string;
+  readonly level: 'error' | 'warn' | 'info' | 'debug';
   readonly formatter: 'json' | 'text' | 'logstash';
   readonly fields: Readonly<Record<string, unknown>>;
 }
@@ -26,7 +26,7 @@ export function createLogger(options: LogOptions, destination?: DestinationStrea
   const stream = destination ?? pino.destination({ dest: 1, sync: true });
   return pino(
     {
-      level: options.level === 'panic' ? 'fatal' : options.level === 'warning' ? 'warn' : options.level,
+      level: options.level,
       base: { ...options.fields },
       messageKey: options.formatter === 'logstash' ? 'message' : 'msg',
       timestamp: () => `,"${options.formatter === 'logstash' ? '@timestamp' : 'time'}":"${new Date().toISOString()}"`,

@@ -95,7 +95,12 @@ export class Metrics {
   readonly upstreamRequests = this.#counter(
     'cistern_upstream_requests_total',
     'Requests to upstreams, by what was asked for and how it ended (a status code or a fault).',
-    ['upstream', 'kind', 'result'],
+    ['upstream', 'kind', 'method', 'result'],
+  );
+  readonly upstreamRateLimited = this.#counter(
+    'cistern_upstream_rate_limited_total',
+    'Answers 429 of upstreams.',
+    ['upstream'],
   );
   readonly upstreamDuration = this.#histogram(
     'cistern_upstream_request_duration_seconds',

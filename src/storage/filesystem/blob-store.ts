@@ -111,7 +111,7 @@ export class FilesystemBlobStore implements BlobStore {
     const found = digestOf(bytes, algorithmOf(digest));
     if (found !== digest) throw new DigestMismatch(digest, found, undefined, bytes.byteLength);
     const started = performance.now();
-    const beside = this.work.newFile('blob');
+    const beside = await this.work.newFile('blob');
     try {
       const fd = await openFile(beside, 'wx', 0o644);
       try {
@@ -131,7 +131,7 @@ export class FilesystemBlobStore implements BlobStore {
 
   /** From a spool on another file system. */
   async #copyIntoPlace(file: VerifiedFile): Promise<void> {
-    const beside = this.work.newFile('blob');
+    const beside = await this.work.newFile('blob');
     try {
       await copyFile(file.path, beside);
       const fd = await openFile(beside, 'r+');

@@ -22,7 +22,7 @@ export class FilesystemRecordStore implements RecordStore {
   }
 
   async writeRecord(key: string, bytes: Uint8Array): Promise<void> {
-    const beside = this.work.newFile('record');
+    const beside = await this.work.newFile('record');
     try {
       await writeFile(beside, bytes, { flag: 'wx', flush: true, mode: 0o600 });
       await moveIntoPlace(beside, this.#path(key));
@@ -34,7 +34,7 @@ export class FilesystemRecordStore implements RecordStore {
 
   async createRecord(key: string, bytes: Uint8Array): Promise<Buffer> {
     const path = this.#path(key);
-    const beside = this.work.newFile('record');
+    const beside = await this.work.newFile('record');
     try {
       await writeFile(beside, bytes, { flag: 'wx', flush: true, mode: 0o600 });
       await mkdir(dirname(path), { recursive: true });

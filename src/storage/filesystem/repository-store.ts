@@ -117,7 +117,7 @@ export class FilesystemRepositoryStore implements RepositoryStore {
 
   async #link(path: string, digest: Digest): Promise<void> {
     const started = performance.now();
-    const beside = this.work.newFile('link');
+    const beside = await this.work.newFile('link');
     try {
       await writeFile(beside, digest, { flag: 'wx', flush: true });
       await moveIntoPlace(beside, join(this.root, path));

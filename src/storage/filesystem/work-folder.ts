@@ -17,38 +17,28 @@ interface Owner {
 }
 
 /**
- * This process's own folder for unfinished files, beside those of others that share the parent. Its time is renewed
- * while the process lives, so that others can tell an abandoned one, by the file server's clock.
+ * This process's own folder for unfinished files, beside those of others that share the parent; made on first use.
+ * Its time is renewed while the process lives, so that others can tell an abandoned one, by the file server's clock.
  */
 export class WorkFolder implements AsyncDisposable {
-  readonly #timer: NodeJS.Timeout;
+  readonly path: string;
+  #made: Promise<void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
 
-  private constructor(
-    readonly parent: string,
-    readonly path: string,
-  ) {
-    this.#timer = setInterval(() => void this.#renew(), aliveEveryMs);
-    this.#timer.unref();
+  constructor(readonly parent: string) {
+    this.path = join(parent, `${process.pid}-${randomBytes(6).toString('hex')}`);
   }
 
-  static async create(parent: string): Promise<WorkFolder> {
-    const path = join(parent, `${process.pid}-${randomBytes(6).toString('hex')}`);
-    try {
-      await mkdir(path, { recursive: true });
-      await writeFile(join(path, ownerFile), JSON.stringify(await thisProcess()));
-    } catch (error) {
-      throw storageError(error, `making the folder for unfinished files ${path}`);
-    }
-    return new WorkFolder(parent, path);
-  }
-
-  /** A path for a new file that nobody else uses. */
-  newFile(name: string): string {
+  /** A path for a new file that nobody else uses. Throws StorageError. */
+  async newFile(name: string): Promise<string> {
+    this.#made ??= this.#make();
+    await this.#made;
     return join(this.path, `${name}.${randomBytes(8).toString('hex')}`);
   }
 
   /** Removes what processes that are gone left behind. Returns the number of their files. */
   async sweep(): Promise<number> {
+    await this.newFile('sweep');
     const now = (await stat(await this.#touched())).mtimeMs;
     let removed = 0;
     for (const name of await readdir(this.parent)) {
@@ -63,6 +53,17 @@ export class WorkFolder implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
     await rm(this.path, { recursive: true, force: true });
+  }
+
+  async #make(): Promise<void> {
+    try {
+      await mkdir(this.path, { recursive: true });
+      await this.#touched();
+    } catch (error) {
+      this.#made = undefined;
+      throw storageError(error, `making the folder for unfinished files ${this.path}`);
+    }
+    this.#timer ??= setInterval(() => void this.#renew(), aliveEveryMs).unref();
   }
 
   async #touched(): Promise<string> {

@@ -1,0 +1,18 @@
+import { Module, type DynamicModule } from '@nestjs/common';
+import { ConfigModule } from './config/config.module.js';
+import type { Config } from './config/config.js';
+import { HealthModule } from './health/health.module.js';
+import { RegistryModule } from './registry/registry.module.js';
+import type { Logger } from './telemetry/log.js';
+import { TelemetryModule } from './telemetry/telemetry.module.js';
+
+/** The whole program: which implementation stands behind which contract is decided in the modules, from the config. */
+@Module({})
+export class AppModule {
+  static for(config: Config, log: Logger): DynamicModule {
+    return {
+      module: AppModule,
+      imports: [ConfigModule.for(config), TelemetryModule.for(log), RegistryModule, HealthModule],
+    };
+  }
+}

@@ -1,0 +1,116 @@
+import 'reflect-metadata';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
+import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import type { DynamicModule } from '@nestjs/common';
+import { AppModule } from '../app.module.js';
+import type { Config, TlsConfig } from '../config/config.js';
+import { DebugModule } from '../health/health.module.js';
+import { Health } from '../health/health.js';
+import { Transfers } from '../proxy/transfers.js';
+import { RegistryHandler } from '../registry/registry-handler.js';
+import { NestLogger } from '../telemetry/nest-logger.js';
+import type { Logger } from '../telemetry/log.js';
+import { Metrics } from '../telemetry/metrics.js';
+import { closeGracefully, createHttpServer, listen } from './http-server.js';
+import { prepareStore } from './prepare-store.js';
+
+/** A mirror that runs. */
+export interface RunningMirror {
+  /** Stops taking work, lets open work end, and ends. `delay`: first let load balancers notice. */
+  drain(delay: boolean): Promise<void>;
+}
+
+/** Starts the mirror. Throws before any port is open, or when one cannot be opened. */
+export async function serve(config: Config, log: Logger): Promise<RunningMirror> {
+  const app = await createApplication(AppModule.for(config, log), config.http.tls, log, (framework) => {
+    const headers = Object.entries(config.http.headers);
+    const { prefix } = config.http;
+    return (request, response) => {
+      for (const [name, values] of headers) response.setHeader(name, values);
+      if (isRegistryPath(request.url ?? '', prefix)) registry.handle(request, response);
+      else framework(request, response);
+    };
+  });
+  const registry = app.application.get(RegistryHandler);
+  const health = app.application.get(Health);
+  await prepareStore(app.application, config, log);
+  const debug = await startDebugServer(config, health, app.application.get(Metrics), log);
+  const address = await listen(app.server, config.http);
+  log.info({ address, tls: config.http.tls !== undefined, pid: process.pid }, 'listening');
+
+  return {
+    drain: async (delay) => {
+      const { draindelay, draintimeout } = config.http;
+      health.drain();
+      log.info({ delayMs: delay ? draindelay : 0, timeoutMs: draintimeout }, 'draining');
+      if (delay) await sleep(draindelay);
+      const timeout = AbortSignal.timeout(draintimeout);
+      await Promise.all([
+        closeGracefully(app.server, timeout),
+        app.application.get(Transfers).idle(timeout),
+      ]);
+      await app.application.close();
+      await debug?.close();
+      log.info('stopped');
+    },
+  };
+}
+
+function isRegistryPath(url: string, prefix: string): boolean {
+  return url.startsWith('/v2') || (prefix !== '/' && url.startsWith(prefix));
+}
+
+interface Application {
+  readonly application: NestFastifyApplication;
+  readonly server: Server;
+}
+
+/** A framework application on a server of ours, whose requests `front` sees first. */
+async function createApplication(
+  module: DynamicModule,
+  tls: TlsConfig | undefined,
+  log: Logger,
+  front: (framework: RequestListener) => RequestListener,
+): Promise<Application> {
+  let listener: RequestListener = refuse;
+  const server = createHttpServer(tls, (request, response) => listener(request, response));
+  const adapter = new FastifyAdapter({
+    serverFactory: (framework: RequestListener) => {
+      listener = front(framework);
+      return server;
+    },
+  });
+  const application = await NestFactory.create<NestFastifyApplication>(module, adapter, {
+    logger: new NestLogger(log),
+    abortOnError: false,
+    bodyParser: false,
+  });
+  await application.init();
+  await application.getHttpAdapter().getInstance().ready();
+  return { application, server };
+}
+
+function refuse(_request: IncomingMessage, response: ServerResponse): void {
+  response.writeHead(503).end();
+}
+
+async function startDebugServer(
+  config: Config,
+  health: Health,
+  metrics: Metrics,
+  log: Logger,
+): Promise<{ close(): Promise<void> } | undefined> {
+  const { debug } = config.http;
+  if (debug === undefined) return undefined;
+  const { application, server } = await createApplication(
+    DebugModule.for(debug, health, metrics),
+    undefined,
+    log,
+    (framework) => framework,
+  );
+  const address = await listen(server, { net: 'tcp', addr: debug.addr });
+  log.info({ address }, 'debug server listens');
+  return { close: () => application.close() };
+}

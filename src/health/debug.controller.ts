@@ -1,0 +1,31 @@
+import { Controller, Get, Header, Inject, Res, type Type } from '@nestjs/common';
+import type { FastifyReply } from 'fastify';
+import { Metrics } from '../telemetry/metrics.js';
+import { Health } from './health.js';
+
+/** registry's `/debug/health`: `{}`, or 503 with what fails. */
+@Controller('debug/health')
+export class DebugHealthController {
+  constructor(@Inject(Health) private readonly health: Health) {}
+
+  @Get()
+  async checks(@Res() reply: FastifyReply): Promise<void> {
+    const failing = this.health.failing();
+    await reply.code(Object.keys(failing).length === 0 ? 200 : 503).send(failing);
+  }
+}
+
+/** Prometheus' text format, at the path that the configuration gives. */
+export function metricsController(path: string): Type {
+  @Controller(path)
+  class MetricsController {
+    constructor(@Inject(Metrics) private readonly metrics: Metrics) {}
+
+    @Get()
+    @Header('Content-Type', 'text/plain; version=0.0.4; charset=utf-8')
+    text(): Promise<string> {
+      return this.metrics.registry.metrics();
+    }
+  }
+  return MetricsController;
+}

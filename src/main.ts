@@ -1,0 +1,72 @@
+#!/usr/bin/env node
+import { ConfigError, formatFaults } from './config/faults.js';
+import { loadConfig } from './config/load.js';
+import { serve, type RunningMirror } from './cli/serve.js';
+import { IdentityConflict } from './storage/identity.js';
+import { createLogger, type Logger } from './telemetry/log.js';
+
+const usage = `usage: cistern serve [config.yml]
+
+Without a file: $REGISTRY_CONFIGURATION_PATH, /etc/docker/registry/config.yml,
+/etc/distribution/config.yml, then the configuration that comes with the program.
+`;
+const exit = { failed: 1, misused: 2 } as const;
+
+await main(process.argv.slice(2));
+
+async function main([command, path, ...rest]: readonly string[]): Promise<void> {
+  if (command === '--help' || command === 'help') {
+    process.stdout.write(usage);
+    return;
+  }
+  if (command !== 'serve' || rest.length > 0) {
+    process.stderr.write(usage);
+    process.exitCode = exit.misused;
+    return;
+  }
+  await runServer(path);
+}
+
+async function runServer(path: string | undefined): Promise<void> {
+  let log: Logger | undefined;
+  try {
+    const { config, warnings, source } = loadConfig({ path, env: process.env, cwd: process.cwd() });
+    log = createLogger(config.log);
+    for (const { key, message } of warnings) log.warn({ key }, message);
+    log.info({ source }, 'configuration read');
+    const mirror = await serve(config, log);
+    endOnSignal(mirror, log);
+  } catch (error) {
+    fail(error, log);
+  }
+}
+
+/** SIGTERM drains, SIGINT (a terminal's Ctrl-C) does so without the delay; a second signal ends at once. */
+function endOnSignal(mirror: RunningMirror, log: Logger): void {
+  let draining = false;
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      if (draining) process.exit(exit.failed);
+      draining = true;
+      log.info({ signal }, 'asked to stop');
+      mirror.drain(signal === 'SIGTERM').then(
+        () => process.exit(0),
+        (error: unknown) => fail(error, log),
+      );
+    });
+  }
+}
+
+function fail(error: unknown, log: Logger | undefined): never {
+  if (error instanceof ConfigError) {
+    process.stderr.write(`${formatFaults(error)}\n`);
+    process.exit(exit.misused);
+  }
+  if (error instanceof IdentityConflict) {
+    process.stderr.write(`${error.message}\n`);
+    process.exit(exit.misused);
+  }
+  if (log === undefined) process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+  else log.fatal({ err: error }, 'the mirror cannot run');
+  process.exit(exit.failed);
+}

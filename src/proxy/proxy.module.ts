@@ -1,0 +1,77 @@
+import { Inject, Module, type OnModuleDestroy } from '@nestjs/common';
+import { CONFIG } from '../config/config.module.js';
+import type { Config } from '../config/config.js';
+import { hexOf } from '../oci/digest.js';
+import { BLOB_STORE, RECORD_STORE, REPOSITORY_STORE, SPOOL_FOLDER, StorageModule } from '../storage/storage.module.js';
+import type { WorkFolder } from '../storage/filesystem/work-folder.js';
+import type { BlobStore, RepositoryStore } from '../storage/storage.js';
+import { LOG } from '../telemetry/telemetry.module.js';
+import type { Logger } from '../telemetry/log.js';
+import { Metrics } from '../telemetry/metrics.js';
+import { Blobs } from './blobs.js';
+import { Listings } from './listings.js';
+import { Manifests } from './manifests.js';
+import { Tags } from './tags.js';
+import { Transfers } from './transfers.js';
+
+/** `proxy.freshness` in milliseconds. */
+const FRESHNESS = Symbol('Freshness');
+
+@Module({
+  imports: [StorageModule],
+  providers: [
+    {
+      provide: Transfers,
+      useFactory: (
+        { proxy }: Config,
+        blobs: BlobStore,
+        repositories: RepositoryStore,
+        spools: WorkFolder,
+        log: Logger,
+        metrics: Metrics,
+      ) =>
+        new Transfers({
+          blobs,
+          repositories,
+          newSpoolFile: (digest) => spools.newFile(hexOf(digest).slice(0, 16)),
+          maxSpoolBytes: proxy.spool.maxsize,
+          log,
+          metrics,
+        }),
+      inject: [CONFIG, BLOB_STORE, REPOSITORY_STORE, SPOOL_FOLDER, LOG, Metrics],
+    },
+    {
+      provide: Blobs,
+      useFactory: (...parts: ConstructorParameters<typeof Blobs>) => new Blobs(...parts),
+      inject: [BLOB_STORE, REPOSITORY_STORE, Transfers, LOG, Metrics],
+    },
+    {
+      provide: Manifests,
+      useFactory: (...parts: ConstructorParameters<typeof Manifests>) => new Manifests(...parts),
+      inject: [BLOB_STORE, REPOSITORY_STORE, LOG, Metrics],
+    },
+    {
+      provide: FRESHNESS,
+      useFactory: ({ proxy }: Config) => proxy.freshness,
+      inject: [CONFIG],
+    },
+    {
+      provide: Tags,
+      useFactory: (...parts: ConstructorParameters<typeof Tags>) => new Tags(...parts),
+      inject: [REPOSITORY_STORE, Manifests, FRESHNESS, LOG, Metrics],
+    },
+    {
+      provide: Listings,
+      useFactory: (...parts: ConstructorParameters<typeof Listings>) => new Listings(...parts),
+      inject: [REPOSITORY_STORE, RECORD_STORE, Manifests, Tags, FRESHNESS, LOG, Metrics],
+    },
+  ],
+  exports: [Blobs, Listings, Manifests, Tags, Transfers, StorageModule],
+})
+export class ProxyModule implements OnModuleDestroy {
+  constructor(@Inject(Transfers) private readonly transfers: Transfers) {}
+
+  onModuleDestroy(): Promise<void> {
+    return this.transfers.close();
+  }
+}

@@ -1,0 +1,75 @@
+import { parseDigest, type Digest } from '../oci/digest.js';
+import { parseRange, resolveRange, type ByteRange } from '../oci/range.js';
+import type { Blobs } from '../proxy/blobs.js';
+import type { BlobAnswer, Outcome } from '../proxy/proxy.js';
+import type { Route } from '../upstream/directory.js';
+import { RegistryError, unknownContent } from './errors.js';
+import type { Exchange } from './exchange.js';
+import { matches } from './manifest-reply.js';
+import { cacheHeaders, sendHead, sendStream, type Headers } from './reply.js';
+
+/** GET and HEAD of blobs, with ranges. Bytes go out as they are stored, without any content encoding. */
+export class BlobReply {
+  constructor(private readonly blobs: Blobs) {}
+
+  async send(exchange: Exchange, route: Route, reference: string): Promise<void> {
+    const digest = parseDigest(reference);
+    if (digest === undefined) throw new RegistryError('DIGEST_INVALID');
+    const conditional = matches(exchange.request.headers['if-none-match'], digest);
+    if (exchange.isHead || conditional) return this.#sendHead(exchange, route, digest, conditional);
+    const answer = await this.blobs.open(route, digest, exchange.signal);
+    if (answer === undefined) throw unknownContent('blob', `unknown blob ${digest}`);
+    try {
+      await this.#sendBody(exchange, route, digest, answer);
+    } finally {
+      await answer.close();
+    }
+  }
+
+  async #sendHead(exchange: Exchange, route: Route, digest: Digest, conditional: boolean): Promise<void> {
+    const found = await this.blobs.head(route, digest, exchange.signal);
+    if (found === undefined) throw unknownContent('blob', `unknown blob ${digest}`);
+    const headers = this.#headers(exchange, route, digest, found.outcome);
+    if (conditional) {
+      sendHead(exchange, 304, headers);
+      return;
+    }
+    if (found.size !== undefined) headers['Content-Length'] = found.size;
+    sendHead(exchange, 200, { ...headers, 'Content-Type': 'application/octet-stream' });
+  }
+
+  async #sendBody(exchange: Exchange, route: Route, digest: Digest, answer: BlobAnswer): Promise<void> {
+    const headers = this.#headers(exchange, route, digest, answer.outcome);
+    const { size } = answer;
+    const range = size === undefined ? undefined : wantedRange(exchange, digest, size);
+    if (range === 'unsatisfiable') {
+      throw new RegistryError('RANGE_INVALID', undefined, { 'Content-Range': `bytes */${size}` });
+    }
+    headers['Content-Type'] = 'application/octet-stream';
+    const length = range === undefined ? size : range.end - range.start + 1;
+    if (length !== undefined) headers['Content-Length'] = length;
+    if (range !== undefined) headers['Content-Range'] = `bytes ${range.start}-${range.end}/${size}`;
+    exchange.response.writeHead(range === undefined ? 200 : 206, headers);
+    if (length === 0) exchange.response.end();
+    else await sendStream(exchange, answer.read(range, exchange.signal), length);
+  }
+
+  #headers(exchange: Exchange, route: Route, digest: Digest, outcome: Outcome): Headers {
+    exchange.outcome = outcome;
+    return {
+      'Docker-Content-Digest': digest,
+      Etag: `"${digest}"`,
+      'Accept-Ranges': 'bytes',
+      'Cache-Control': 'max-age=31536000',
+      'OCI-Namespace': route.host,
+      ...cacheHeaders({ outcome, age: undefined, warning: undefined }),
+    };
+  }
+}
+
+function wantedRange(exchange: Exchange, digest: Digest, size: number): ByteRange | 'unsatisfiable' | undefined {
+  const { range, 'if-range': condition } = exchange.request.headers;
+  if (condition !== undefined && condition !== `"${digest}"`) return undefined;
+  const requested = parseRange(range);
+  return requested && resolveRange(requested, size);
+}

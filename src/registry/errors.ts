@@ -1,0 +1,60 @@
+import { errorCodes, type ErrorCode } from '../oci/codes.js';
+import { DigestMismatch, StorageError } from '../storage/storage.js';
+import { RouteError } from '../upstream/directory.js';
+import { UpstreamError } from '../upstream/upstream.js';
+import type { HandlerName } from './exchange.js';
+
+/** An error in the form of the distribution-spec ("Error Codes"). */
+export class RegistryError extends Error {
+  override readonly name = 'RegistryError';
+  readonly status: number;
+  constructor(
+    readonly code: ErrorCode,
+    readonly detail?: Readonly<Record<string, unknown>> | string,
+    readonly headers: Readonly<Record<string, string>> = {},
+    message: string = errorCodes[code].message,
+  ) {
+    super(message);
+    this.status = errorCodes[code].status;
+  }
+
+  get body(): string {
+    const { code, message, detail } = this;
+    return `${JSON.stringify({ errors: [{ code, message, ...(detail === undefined ? {} : { detail }) }] })}\n`;
+  }
+}
+
+/** Missing content, by what was asked for. */
+export function unknownContent(handler: HandlerName, detail?: string): RegistryError {
+  const codes: Partial<Record<HandlerName, ErrorCode>> = { manifest: 'MANIFEST_UNKNOWN', blob: 'BLOB_UNKNOWN' };
+  return new RegistryError(codes[handler] ?? 'NAME_UNKNOWN', detail);
+}
+
+/** The one place that turns errors into answers. Trouble is 503: clients then use their next host at once. */
+export function toRegistryError(error: unknown, handler: HandlerName): RegistryError {
+  if (error instanceof RegistryError) return error;
+  if (error instanceof RouteError) {
+    return new RegistryError(error.code === 'name-unknown' ? 'NAME_UNKNOWN' : 'NAME_INVALID', error.message);
+  }
+  if (error instanceof UpstreamError) return fromUpstream(error, handler);
+  if (error instanceof DigestMismatch) {
+    return unavailable('the upstream sent content that does not match its digest; nothing was stored');
+  }
+  if (error instanceof StorageError) {
+    return unavailable(
+      error.code === 'full' ? 'the mirror has no room for this content' : 'the storage of the mirror has trouble',
+    );
+  }
+  return new RegistryError('UNKNOWN');
+}
+
+function fromUpstream(error: UpstreamError, handler: HandlerName): RegistryError {
+  if (error.code === 'not-found') return unknownContent(handler, error.message);
+  if (error.code === 'denied') return new RegistryError('DENIED', error.message);
+  const seconds = Math.max(1, Math.ceil((error.retryAfterMs ?? 1_000) / 1000));
+  return unavailable(error.message, seconds);
+}
+
+function unavailable(message: string, retryAfterSeconds = 1): RegistryError {
+  return new RegistryError('UNAVAILABLE', undefined, { 'Retry-After': String(retryAfterSeconds) }, message);
+}

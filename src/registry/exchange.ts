@@ -1,0 +1,49 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Outcome } from '../proxy/proxy.js';
+
+/** Registry's names of its handlers, as its metrics have them, and ours for what it lacks. */
+export type HandlerName = 'base' | 'manifest' | 'blob' | 'blob_upload' | 'tags' | 'referrers' | 'catalog' | 'unknown';
+
+/** The client went away before its answer was complete. */
+export class ClientGone extends Error {
+  override readonly name = 'ClientGone';
+  constructor() {
+    super('the client closed the connection');
+  }
+}
+
+/** One request and its answer, with what the access line and the metrics say of it. */
+export class Exchange {
+  readonly started = performance.now();
+  handler: HandlerName = 'unknown';
+  outcome: Outcome | undefined;
+  upstream: string | undefined;
+  user: string | undefined;
+  /** Bytes of the answer's body. */
+  sent = 0;
+  failure: unknown;
+  #controller: AbortController | undefined;
+
+  constructor(
+    readonly request: IncomingMessage,
+    readonly response: ServerResponse,
+    readonly id: string,
+  ) {}
+
+  get isHead(): boolean {
+    return this.request.method === 'HEAD';
+  }
+
+  /** Aborts when the client leaves. Made on demand: an answer from memory needs none. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      const controller = new AbortController();
+      this.#controller = controller;
+      if (this.response.destroyed) controller.abort(new ClientGone());
+      this.response.once('close', () => {
+        if (!this.response.writableFinished) controller.abort(new ClientGone());
+      });
+    }
+    return this.#controller.signal;
+  }
+}

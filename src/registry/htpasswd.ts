@@ -1,0 +1,87 @@
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { readFile, stat } from 'node:fs/promises';
+import { compare } from 'bcryptjs';
+import { LRUCache } from 'lru-cache';
+import { RegistryError } from './errors.js';
+
+const rememberMs = 5 * 60_000;
+/** Compared against for names that are not in the file, so that names cannot be told by the time an answer takes. */
+const nobody = '$2a$10$CwTycUXWue0Thq9StjUM0uJ8rwOSZqEcq2wUUxQqqyX5kQ6P6Yr1e';
+
+/**
+ * `auth.htpasswd` of registry: bcrypt entries only, the file re-read when it changes. A right password is remembered
+ * for minutes under a keyed hash, because clients send it with each request and bcrypt is slow on purpose.
+ */
+export class Htpasswd {
+  readonly #key = randomBytes(32);
+  readonly #remembered = new LRUCache<string, string>({ max: 10_000, ttl: rememberMs });
+  readonly #checking = new Map<string, Promise<boolean>>();
+  #entries: ReadonlyMap<string, string> = new Map();
+  #version = '';
+
+  constructor(
+    private readonly path: string,
+    private readonly realm: string,
+  ) {}
+
+  /** The user's name. Throws the challenge as RegistryError `UNAUTHORIZED`. */
+  async authenticate(header: string | undefined): Promise<string> {
+    const given = header === undefined ? undefined : parseBasic(header);
+    if (given === undefined) throw this.#challenge();
+    await this.#refresh();
+    const stored = this.#entries.get(given.user);
+    const key = createHmac('sha256', this.#key).update(`${given.user}\0${given.password}`).digest('base64');
+    const remembered = this.#remembered.get(key);
+    if (stored !== undefined && remembered !== undefined && equal(remembered, stored)) return given.user;
+    if (!(await this.#check(key, given.password, stored ?? nobody)) || stored === undefined) throw this.#challenge();
+    this.#remembered.set(key, stored);
+    return given.user;
+  }
+
+  /** Many requests with one password are one comparison. */
+  #check(key: string, password: string, hash: string): Promise<boolean> {
+    const id = `${key}${hash}`;
+    const running = this.#checking.get(id);
+    if (running !== undefined) return running;
+    const check = compare(password, hash).finally(() => this.#checking.delete(id));
+    this.#checking.set(id, check);
+    return check;
+  }
+
+  async #refresh(): Promise<void> {
+    const facts = await stat(this.path, { bigint: true });
+    const version = `${facts.mtimeNs}:${facts.ino}:${facts.size}`;
+    if (version === this.#version) return;
+    this.#entries = parseHtpasswd(await readFile(this.path, 'utf8'));
+    this.#version = version;
+  }
+
+  #challenge(): RegistryError {
+    const realm = this.realm.replaceAll(/["\\]/g, String.raw`\$&`);
+    return new RegistryError('UNAUTHORIZED', undefined, { 'WWW-Authenticate': `Basic realm="${realm}"` });
+  }
+}
+
+function equal(a: string, b: string): boolean {
+  return a.length === b.length && timingSafeEqual(Buffer.from(a), Buffer.from(b));
+}
+
+function parseBasic(header: string): { user: string; password: string } | undefined {
+  const match = /^basic +([A-Za-z0-9+/=]+)$/i.exec(header);
+  if (match?.[1] === undefined) return undefined;
+  const text = Buffer.from(match[1], 'base64').toString('utf8');
+  const colon = text.indexOf(':');
+  return colon === -1 ? undefined : { user: text.slice(0, colon), password: text.slice(colon + 1) };
+}
+
+/** Lines `name:hash`; registry takes bcrypt only, and so do we: other hashes never match. */
+export function parseHtpasswd(text: string): ReadonlyMap<string, string> {
+  const entries = new Map<string, string>();
+  for (const line of text.split(/\r?\n/)) {
+    const colon = line.indexOf(':');
+    if (colon <= 0 || line.startsWith('#')) continue;
+    const hash = line.slice(colon + 1).trim();
+    if (/^\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}$/.test(hash)) entries.set(line.slice(0, colon), hash);
+  }
+  return entries;
+}

@@ -1,0 +1,89 @@
+import { parseDigest } from '../oci/digest.js';
+import { ociIndex } from '../oci/manifest.js';
+import type { Listings } from '../proxy/listings.js';
+import type { RepositoryStore } from '../storage/storage.js';
+import type { Route } from '../upstream/directory.js';
+import { RegistryError, unknownContent } from './errors.js';
+import type { Exchange } from './exchange.js';
+import { cacheHeaders, sendText, type Headers } from './reply.js';
+
+const defaultCatalogPage = 100;
+const longestPage = 10_000;
+
+/** `_catalog`, `tags/list` and `referrers`. */
+export class ListingReply {
+  constructor(
+    private readonly listings: Listings,
+    private readonly repositories: RepositoryStore,
+  ) {}
+
+  /** What is cached, as registry:2 answers it. */
+  async sendCatalog(exchange: Exchange, query: URLSearchParams | undefined): Promise<void> {
+    const size = Math.min(pageSize(query) ?? defaultCatalogPage, longestPage);
+    const last = query?.get('last') || undefined;
+    // One more tells whether there is a next page.
+    const found = await this.repositories.listRepositories(last, size + 1);
+    const repositories = found.slice(0, size);
+    const headers: Headers = { 'Cache-Status': 'cistern; hit' };
+    if (found.length > size && size > 0) headers['Link'] = nextLink(exchange, size, repositories.at(-1), query);
+    sendText(exchange, 200, `${JSON.stringify({ repositories })}\n`, headers);
+  }
+
+  async sendTags(exchange: Exchange, route: Route, name: string, query: URLSearchParams | undefined): Promise<void> {
+    const size = pageSize(query);
+    const answer = await this.listings.tagsOf(route, exchange.signal);
+    if (answer.items.length === 0 && route.upstream === undefined) throw unknownContent('tags');
+    exchange.outcome = answer.outcome;
+    const last = query?.get('last') ?? '';
+    const start = last === '' ? 0 : answer.items.findIndex((tag) => tag > last);
+    const rest = start === -1 ? [] : answer.items.slice(start);
+    const tags = size === undefined ? rest : rest.slice(0, size);
+    const headers: Headers = { 'OCI-Namespace': route.host, ...cacheHeaders({ ...answer, age: undefined }) };
+    if (tags.length > 0 && tags.length < rest.length) {
+      headers['Link'] = nextLink(exchange, tags.length, tags.at(-1), query);
+    }
+    sendText(exchange, 200, `${JSON.stringify({ name, tags })}\n`, headers);
+  }
+
+  async sendReferrers(
+    exchange: Exchange,
+    route: Route,
+    reference: string,
+    query: URLSearchParams | undefined,
+  ): Promise<void> {
+    const digest = parseDigest(reference);
+    if (digest === undefined) throw new RegistryError('DIGEST_INVALID');
+    const answer = await this.listings.referrersOf(route, digest, exchange.signal);
+    // An empty index would say that there are none; 404 makes clients look at the fallback tag themselves.
+    if (answer === undefined) throw unknownContent('referrers');
+    exchange.outcome = answer.outcome;
+    const artifactType = query?.get('artifactType') || undefined;
+    const manifests = answer.items.filter(
+      (item) => artifactType === undefined || item['artifactType'] === artifactType,
+    );
+    const headers: Headers = { 'OCI-Namespace': route.host, ...cacheHeaders({ ...answer, age: undefined }) };
+    if (artifactType !== undefined) headers['OCI-Filters-Applied'] = 'artifactType';
+    const index = { schemaVersion: 2, mediaType: ociIndex, manifests };
+    sendText(exchange, 200, JSON.stringify(index), headers, ociIndex);
+  }
+}
+
+function pageSize(query: URLSearchParams | undefined): number | undefined {
+  const text = query?.get('n');
+  if (text === null || text === undefined) return undefined;
+  if (!/^\d{1,9}$/.test(text)) throw new RegistryError('PAGINATION_NUMBER_INVALID', { n: text.slice(0, 32) });
+  return Number(text);
+}
+
+function nextLink(
+  exchange: Exchange,
+  size: number,
+  last: string | undefined,
+  query: URLSearchParams | undefined,
+): string {
+  const [path] = (exchange.request.url ?? '').split('?', 1);
+  const next = new URLSearchParams({ last: last ?? '', n: String(size) });
+  const ns = query?.get('ns');
+  if (ns) next.set('ns', ns);
+  return `<${path}?${next.toString()}>; rel="next"`;
+}

@@ -1,0 +1,124 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { parsePath, type ParsedPath, type Target } from '../oci/path.js';
+import type { Route, UpstreamDirectory } from '../upstream/directory.js';
+import type { Access } from './access.js';
+import type { BlobReply } from './blob-reply.js';
+import { RegistryError, toRegistryError } from './errors.js';
+import { Exchange, type HandlerName } from './exchange.js';
+import type { Htpasswd } from './htpasswd.js';
+import type { ListingReply } from './listing-reply.js';
+import type { ManifestReply } from './manifest-reply.js';
+import { sendError, sendText } from './reply.js';
+
+export interface RegistryHandlerOptions {
+  readonly directory: UpstreamDirectory;
+  readonly manifests: ManifestReply;
+  readonly blobs: BlobReply;
+  readonly listings: ListingReply;
+  readonly access: Access;
+  readonly htpasswd: Htpasswd | undefined;
+  /** `http.prefix`, without its closing slash. */
+  readonly prefix: string;
+}
+
+/**
+ * Everything under `/v2/`: the path is parsed once, routed to an upstream once, and answered. It stands before the
+ * framework, on Node's own request and response: a warm manifest is answered without a promise.
+ */
+export class RegistryHandler {
+  constructor(private readonly options: RegistryHandlerOptions) {}
+
+  handle(request: IncomingMessage, response: ServerResponse): void {
+    const { access } = this.options;
+    const exchange = new Exchange(request, response, access.newId(request.headers['x-request-id']));
+    const url = request.url ?? '';
+    const parsed = parsePath(url.startsWith(this.options.prefix) ? url.slice(this.options.prefix.length) : url);
+    exchange.handler = handlerOf(parsed?.target);
+    access.begin(exchange.handler);
+    response.once('close', () => access.end(exchange));
+    response.on('error', () => undefined); // a client that left; `close` follows
+    response.setHeader('Docker-Distribution-Api-Version', 'registry/2.0');
+    response.setHeader('X-Request-Id', exchange.id);
+    let pending: Promise<void> | undefined;
+    try {
+      pending = this.#answer(exchange, parsed);
+    } catch (error) {
+      this.#fail(exchange, error);
+    }
+    pending?.catch((error: unknown) => this.#fail(exchange, error));
+  }
+
+  #answer(exchange: Exchange, parsed: ParsedPath | undefined): Promise<void> | undefined {
+    const { htpasswd } = this.options;
+    if (htpasswd === undefined) return this.#dispatch(exchange, parsed);
+    return htpasswd.authenticate(exchange.request.headers.authorization).then((user) => {
+      exchange.user = user;
+      return this.#dispatch(exchange, parsed);
+    });
+  }
+
+  #dispatch(exchange: Exchange, parsed: ParsedPath | undefined): Promise<void> | undefined {
+    const { manifests, blobs, listings } = this.options;
+    const { method } = exchange.request;
+    if (method !== 'GET' && method !== 'HEAD') {
+      // What the client is about to send is not wanted: the connection ends with the answer.
+      throw new RegistryError('UNSUPPORTED', undefined, { Allow: 'GET, HEAD', Connection: 'close' });
+    }
+    if (parsed === undefined) throw new RegistryError('NAME_UNKNOWN', 'no such end point');
+    const { target, query } = parsed;
+    switch (target.kind) {
+      case 'base':
+        sendText(exchange, 200, '{}');
+        return undefined;
+      case 'catalog':
+        return listings.sendCatalog(exchange, query);
+      case 'upload':
+        throw new RegistryError('UNSUPPORTED', undefined, { Allow: 'GET, HEAD' });
+      default: {
+        const route = this.#route(exchange, target.name, query);
+        switch (target.kind) {
+          case 'manifest':
+            if (manifests.sendRemembered(exchange, route, target.reference)) return undefined;
+            return manifests.send(exchange, route, target.reference);
+          case 'blob':
+            return blobs.send(exchange, route, target.reference);
+          case 'tags':
+            return listings.sendTags(exchange, route, target.name, query);
+          case 'referrers':
+            return listings.sendReferrers(exchange, route, target.reference, query);
+        }
+      }
+    }
+  }
+
+  #route(exchange: Exchange, name: string, query: URLSearchParams | undefined): Route {
+    const ns = query?.get('ns') ?? undefined;
+    const route = this.options.directory.route({ ns, hostHeader: exchange.request.headers.host, name });
+    exchange.upstream = route.host;
+    return route;
+  }
+
+  #fail(exchange: Exchange, error: unknown): void {
+    exchange.failure = error;
+    const { response } = exchange;
+    if (response.headersSent || response.destroyed) {
+      response.destroy();
+      return;
+    }
+    sendError(exchange, toRegistryError(error, exchange.handler));
+  }
+}
+
+const handlerNames: Readonly<Record<Target['kind'], HandlerName>> = {
+  base: 'base',
+  catalog: 'catalog',
+  manifest: 'manifest',
+  blob: 'blob',
+  tags: 'tags',
+  referrers: 'referrers',
+  upload: 'blob_upload',
+};
+
+function handlerOf(target: Target | undefined): HandlerName {
+  return target === undefined ? 'unknown' : handlerNames[target.kind];
+}

@@ -1,0 +1,53 @@
+import { Module } from '@nestjs/common';
+import { CONFIG } from '../config/config.module.js';
+import type { Config } from '../config/config.js';
+import { Blobs } from '../proxy/blobs.js';
+import { Listings } from '../proxy/listings.js';
+import { Manifests } from '../proxy/manifests.js';
+import { ProxyModule } from '../proxy/proxy.module.js';
+import { Tags } from '../proxy/tags.js';
+import { REPOSITORY_STORE } from '../storage/storage.module.js';
+import type { RepositoryStore } from '../storage/storage.js';
+import type { Logger } from '../telemetry/log.js';
+import { Metrics } from '../telemetry/metrics.js';
+import { LOG } from '../telemetry/telemetry.module.js';
+import { UpstreamDirectory } from '../upstream/directory.js';
+import { UpstreamModule } from '../upstream/upstream.module.js';
+import { Access } from './access.js';
+import { BlobReply } from './blob-reply.js';
+import { Htpasswd } from './htpasswd.js';
+import { ListingReply } from './listing-reply.js';
+import { ManifestReply } from './manifest-reply.js';
+import { RegistryHandler } from './registry-handler.js';
+
+@Module({
+  imports: [ProxyModule, UpstreamModule],
+  providers: [
+    {
+      provide: RegistryHandler,
+      useFactory: (
+        { auth, http, log: { accesslog } }: Config,
+        directory: UpstreamDirectory,
+        manifests: Manifests,
+        tags: Tags,
+        blobs: Blobs,
+        listings: Listings,
+        repositories: RepositoryStore,
+        log: Logger,
+        metrics: Metrics,
+      ) =>
+        new RegistryHandler({
+          directory,
+          manifests: new ManifestReply(manifests, tags),
+          blobs: new BlobReply(blobs),
+          listings: new ListingReply(listings, repositories),
+          access: new Access(metrics, log, !accesslog.disabled),
+          htpasswd: auth && new Htpasswd(auth.htpasswd.path, auth.htpasswd.realm),
+          prefix: http.prefix.replace(/\/$/, ''),
+        }),
+      inject: [CONFIG, UpstreamDirectory, Manifests, Tags, Blobs, Listings, REPOSITORY_STORE, LOG, Metrics],
+    },
+  ],
+  exports: [RegistryHandler],
+})
+export class RegistryModule {}

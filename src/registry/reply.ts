@@ -1,0 +1,109 @@
+import type { ServerResponse } from 'node:http';
+import type { Resolved } from '../proxy/proxy.js';
+import type { Exchange } from './exchange.js';
+import type { RegistryError } from './errors.js';
+
+export type Headers = Record<string, string | number>;
+
+/** A client that takes nothing for this long is gone: containerd itself gives up after five minutes. */
+const stalledMs = 5 * 60_000;
+
+export function sendError(exchange: Exchange, error: RegistryError): void {
+  sendText(exchange, error.status, error.body, error.headers);
+}
+
+export function sendText(
+  exchange: Exchange,
+  status: number,
+  text: string,
+  headers: Headers = {},
+  contentType = 'application/json; charset=utf-8',
+): void {
+  sendBytes(exchange, status, Buffer.from(text), { 'Content-Type': contentType, ...headers });
+}
+
+/** A whole answer; HEAD gets its headers alone. */
+export function sendBytes(exchange: Exchange, status: number, bytes: Buffer, headers: Headers): void {
+  const { response } = exchange;
+  response.writeHead(status, { ...headers, 'Content-Length': bytes.byteLength });
+  if (exchange.isHead) response.end();
+  else {
+    exchange.sent = bytes.byteLength;
+    response.end(bytes);
+  }
+}
+
+export function sendHead(exchange: Exchange, status: number, headers: Headers): void {
+  exchange.response.writeHead(status, headers);
+  exchange.response.end();
+}
+
+/**
+ * Sends a body at the client's pace. `length` is what was announced. Once the first byte is out an error can only be
+ * told by cutting the connection: the client then sees a short body, never a wrong one that looks whole.
+ */
+export async function sendStream(
+  exchange: Exchange,
+  body: AsyncIterable<Uint8Array>,
+  length: number | undefined,
+): Promise<void> {
+  const { response, signal } = exchange;
+  try {
+    for await (const chunk of body) {
+      exchange.sent += chunk.byteLength;
+      if (exchange.sent === length) {
+        response.end(chunk);
+        return;
+      }
+      if (!response.write(chunk)) await drained(response, signal);
+    }
+    if (length !== undefined && exchange.sent !== length) throw new ShortBody(length, exchange.sent);
+    response.end();
+  } catch (error) {
+    response.destroy();
+    throw error;
+  }
+}
+
+export class ShortBody extends Error {
+  override readonly name = 'ShortBody';
+  constructor(announced: number, sent: number) {
+    super(`announced ${announced} bytes, but there were only ${sent}`);
+  }
+}
+
+export class ClientStalled extends Error {
+  override readonly name = 'ClientStalled';
+  constructor() {
+    super(`the client took nothing for ${stalledMs / 1000} s`);
+  }
+}
+
+function drained(response: ServerResponse, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const leave = (): void => reject(signal.reason as Error);
+  const timer = setTimeout(() => reject(new ClientStalled()), stalledMs);
+  response.once('drain', resolve);
+  signal.addEventListener('abort', leave, { once: true });
+  return promise.finally(() => {
+    clearTimeout(timer);
+    response.off('drain', resolve);
+    signal.removeEventListener('abort', leave);
+  });
+}
+
+/** `Cache-Status` (RFC 9211), `Age` and `Warning`: what happened, for whoever looks at an answer. */
+export function cacheHeaders({ outcome, age, warning }: Pick<Resolved, 'outcome' | 'age' | 'warning'>): Headers {
+  const headers: Headers = { 'Cache-Status': cacheStatus[outcome] };
+  if (age !== undefined && outcome !== 'miss') headers['Age'] = age;
+  if (warning !== undefined) headers['Warning'] = `299 - "${warning.replaceAll(/["\\]/g, "'")}"`;
+  return headers;
+}
+
+const cacheStatus = {
+  hit: 'cistern; hit',
+  revalidated: 'cistern; hit; detail=revalidated',
+  stale: 'cistern; hit; detail=stale',
+  miss: 'cistern; fwd=miss',
+} as const;
