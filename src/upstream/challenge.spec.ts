@@ -77,15 +77,12 @@ describe('reading challenges', () => {
 
   it('survives any text', () => {
     const hostile = fc.array(fc.constantFrom('"', '\\', ',', '=', ' ', 'a', 'Bearer ', 'realm=', '\t'));
-    fc.assert(
-      fc.property(
-        fc.oneof(
-          fc.string({ unit: 'binary' }),
-          hostile.map((parts) => parts.join('')),
-        ),
-        (text) =>
-          parseChallenges(text).every(({ scheme, parameters }) => scheme !== '' && !parameters.has('')),
-      ),
+    const text = fc.oneof(
+      fc.string(),
+      hostile.map((parts) => parts.join('')),
     );
+    const isSound = (header: string): boolean =>
+      parseChallenges(header).every(({ scheme, parameters }) => scheme !== '' && !parameters.has(''));
+    expect(() => fc.assert(fc.property(text, isSound))).not.toThrow();
   });
 });
