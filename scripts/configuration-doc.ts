@@ -1,0 +1,142 @@
+import { writeFileSync } from 'node:fs';
+import type * as keyModule from '../src/config/key.js';
+import type { Facts, Key, ValueFacts } from '../src/config/key.js';
+import type * as legacyModule from '../src/config/legacy.js';
+import type { Unbuilt } from '../src/config/legacy.js';
+import type * as schemaModule from '../src/config/schema.js';
+
+/** Writes docs/configuration.md from the schema. Run it after a build: `node scripts/configuration-doc.ts`. */
+
+const introduction = `# Configuration
+
+<!-- Generated from src/config/schema.ts by scripts/configuration-doc.ts: do not edit. -->
+
+The format is that of Distribution's \`config.yml\`, version 0.1, with some keys more: a file that was written for
+registry 2 or 3 as a mirror works as it is, and registry starts with a file that was written for this program. Keys of
+our own stand under \`proxy\`, \`http\`, \`cluster\` and \`scheduler\`, where registry does not mind them, and never under
+\`storage\`, where it would take them for a second driver.
+
+**Which file.** The argument of \`serve\`; else \`REGISTRY_CONFIGURATION_PATH\`; else \`/etc/docker/registry/config.yml\`,
+\`/etc/distribution/config.yml\`, or the \`deploy/config/default.yml\` of the installation, the first that is there.
+Relative paths in it are relative to the working directory.
+
+**From the environment.** Every key has a variable: \`REGISTRY_\` and the path in upper case, joined by \`_\`. Its value is
+YAML, so \`[a, b]\` is a list and \`{a: 1}\` a section. Variables are applied in the order of their names, so that
+\`REGISTRY_STORAGE\` comes before \`REGISTRY_STORAGE_DELETE_ENABLED\`; one that names a section replaces it
+(\`REGISTRY_STORAGE=filesystem\`), an empty one removes its key. Items of a list are numbered from 0
+(\`REGISTRY_PROXY_UPSTREAMS_0_HOST\`), the names of a map go in lower case unless they are there already
+(\`REGISTRY_HTTP_HEADERS_X-FRAME-OPTIONS=[deny]\`). A variable that names no key has no effect, and the log names the
+nearest one that does; those that Kubernetes sets for a service called "registry" (\`REGISTRY_PORT=tcp://…\`) are not
+taken for keys.
+
+**What is wrong** is said at once, all of it, on stderr, before a port is opened; the exit code is 2. A key that nobody
+knows is a warning with the nearest known one in registry's sections, and an error in ours and under \`storage\` and
+\`auth\`. A key of registry's that makes no sense here is a warning that says why. What guards access is honoured or
+refused, never ignored. Passwords and other secrets never appear in a message.
+
+**Durations** are written as in Go: \`10ms\`, \`60s\`, \`1h30m\`; a bare number counts nanoseconds, as in registry, and
+everything is rounded up to whole milliseconds. **Sizes** are \`500GB\` (10⁹), \`20GiB\` (2³⁰) or a number of bytes.
+`;
+
+/** The whole page. */
+export function configurationPage(keys: readonly Key[], unbuilt: readonly Unbuilt[]): string {
+  const parts = [introduction];
+  const sections = keys.filter(({ path, facts }) => !path.includes('.') && isTable(facts));
+  const single = keys.filter(({ path, facts }) => !path.includes('.') && facts.form === 'value');
+  parts.push('## At the top\n', table(single));
+  for (const { path, facts } of sections) {
+    parts.push(`## \`${path}\`\n`, `${facts.text}\n`);
+    const rows = keys.filter((key) => key.path.startsWith(`${path}.`) && isDocumented(key.facts));
+    if (rows.length > 0) parts.push(table(rows));
+  }
+  parts.push(
+    '## Not acted upon in this version\n',
+    'Understood and checked, with a warning that says so.\n',
+    rows(
+      ['key', 'why'],
+      unbuilt.map(({ path, value, why }) => [unbuiltKey(path, value), why]),
+    ),
+    '## Without effect\n',
+    "Registry's keys that make no sense here: accepted with a warning.\n",
+    rows(
+      ['key', 'why'],
+      listed(keys, 'ignored', ({ text }) => [text]),
+    ),
+    '## Refused\n',
+    'To ignore these would open what they close, or serve something else: the start is refused.\n',
+    rows(
+      ['key', 'why', 'instead'],
+      listed(keys, 'refused', (facts) => [facts.text, facts.wanted]),
+    ),
+  );
+  return parts.join('\n');
+}
+
+function isTable(facts: Facts): boolean {
+  return facts.form === 'section' || facts.form === 'entries';
+}
+
+function isDocumented(facts: Facts): boolean {
+  return facts.form !== 'ignored' && facts.form !== 'refused';
+}
+
+function unbuiltKey(path: readonly string[], value: string | undefined): string {
+  return `\`${path.join('.')}${value === undefined ? '' : `: ${value}`}\``;
+}
+
+function listed<F extends 'ignored' | 'refused'>(
+  keys: readonly Key[],
+  form: F,
+  cells: (facts: Extract<Facts, { form: F }>) => string[],
+): string[][] {
+  const isForm = (facts: Facts): facts is Extract<Facts, { form: F }> => facts.form === form;
+  return keys.flatMap(({ path, facts }) => (isForm(facts) ? [[`\`${path}\``, ...cells(facts)]] : []));
+}
+
+function table(keys: readonly Key[]): string {
+  const head = ['key', 'variable', 'type', 'default', 'meaning', 'whose'];
+  return rows(
+    head,
+    keys.map(({ path, variable, facts }) => [
+      `\`${path}\``,
+      `\`${variable}\``,
+      typeOf(facts),
+      facts.form === 'value' ? defaultOf(facts) : '',
+      facts.text,
+      facts.ours === true ? 'ours' : "registry's",
+    ]),
+  );
+}
+
+function typeOf(facts: Facts): string {
+  if (facts.form === 'entries') return 'list of sections';
+  if (facts.form === 'headers') return 'map of header names to lists';
+  if (facts.form !== 'value') return 'section';
+  const { kind } = facts.value;
+  if (facts.many === 'list') return `list: ${kind}`;
+  return facts.many === 'map' ? `map: ${kind}` : kind;
+}
+
+function defaultOf({ fallback, required }: ValueFacts): string {
+  if (required === true) return '(required)';
+  return fallback === undefined ? '' : `\`${fallback}\``;
+}
+
+function rows(head: readonly string[], body: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) =>
+    `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+  return [line(head), line(head.map(() => '---')), ...body.map(line), ''].join('\n');
+}
+
+async function write(): Promise<void> {
+  const built = (name: string) => new URL(`../dist/config/${name}.js`, import.meta.url).href;
+  const { keysOf } = (await import(built('key'))) as typeof keyModule;
+  const { root } = (await import(built('schema'))) as typeof schemaModule;
+  const { unbuilt } = (await import(built('legacy'))) as typeof legacyModule;
+  writeFileSync(
+    new URL('../docs/configuration.md', import.meta.url),
+    configurationPage([...keysOf(root)], unbuilt),
+  );
+}
+
+if (import.meta.main) await write();
