@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http';
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
-import { Agent, Pool, ProxyAgent, type Dispatcher } from 'undici';
+import { Agent, errors, Pool, ProxyAgent, type Dispatcher } from 'undici';
 import { ProxyRule, type ProxySettings } from './proxy.js';
-import { UpstreamError } from './upstream.js';
+import { UpstreamError, type UpstreamCode } from './upstream.js';
 
 export interface Timeouts {
   /** Until a connection stands, TLS included. */
@@ -60,8 +60,8 @@ export class Transport {
   }
 
   /**
-   * One request; a redirect is an answer like another. A connection that turns out to have been closed by the other
-   * side since its last use is replaced once.
+   * One request; a redirect is an answer like another. A connection that is lost before the answer is replaced once:
+   * the other side may have closed a kept one just then (RFC 9112 §9.3.1).
    */
   async request(url: URL, method: Method, headers: Headers, signal: AbortSignal): Promise<Reply> {
     const options = {
@@ -78,7 +78,7 @@ export class Transport {
       const reply = await dispatcher
         .request(options)
         .catch((error: unknown) =>
-          wasStale(error) && !signal.aborted ? dispatcher.request(options) : Promise.reject(error),
+          isLostConnection(error) && !signal.aborted ? dispatcher.request(options) : Promise.reject(error),
         );
       // The body may fail before anybody reads it; whoever reads it then sees that.
       reply.body.on('error', () => {});
@@ -119,21 +119,14 @@ export class Transport {
     if (signal.aborted) return signal.reason;
     if (error instanceof UpstreamError) return error;
     const code = codeOf(error);
-    const fail = (
-      meaning: 'timeout' | 'unreachable' | 'broken-body' | 'invalid',
-      reason: string,
-    ): UpstreamError =>
-      new UpstreamError(meaning, this.#host, reason, code.startsWith('HPE_') ? {} : { cause: error });
-    if (code === 'UND_ERR_BODY_TIMEOUT') {
-      return fail('timeout', `sent nothing for ${this.#timeouts.bodyIdleMs} ms in the middle of a body`);
-    }
+    const cause = error instanceof errors.HTTPParserError ? {} : { cause: error };
+    const fail = (meaning: UpstreamCode, reason: string): UpstreamError =>
+      new UpstreamError(meaning, this.#host, reason, cause);
+    if (code === 'UND_ERR_BODY_TIMEOUT') return fail('timeout', 'sent nothing for too long inside a body');
     if (begun) return fail('broken-body', `the body broke (${code})`);
-    if (code === 'UND_ERR_HEADERS_TIMEOUT') {
-      return fail('timeout', `no answer within ${this.#timeouts.headersMs} ms`);
-    }
-    if (code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW' || code === 'UND_ERR_INVALID_ARG') {
-      return fail('invalid', `the answer is not HTTP as it should be (${code})`);
-    }
+    if (code === 'UND_ERR_HEADERS_TIMEOUT') return fail('timeout', 'gave no answer in time');
+    if (notHttp.has(code))
+      return fail('invalid', `gave an answer that is not HTTP as it should be (${code})`);
     return fail('unreachable', `no connection (${code})`);
   }
 
@@ -200,15 +193,16 @@ function trusting(path: string): SecureContext {
   return createSecureContext({ ca: [...getCACertificates('default'), readFileSync(path, 'utf8')] });
 }
 
+const notHttp: ReadonlySet<string> = new Set(['parser', 'UND_ERR_HEADERS_OVERFLOW', 'UND_ERR_INVALID_ARG']);
+
 function codeOf(error: unknown): string {
+  if (error instanceof errors.HTTPParserError) return 'parser';
   const code = (error as { code?: unknown } | undefined)?.code;
   return typeof code === 'string' ? code : 'unknown';
 }
 
-/** Lost before an answer, on a connection that had given one before. */
-function wasStale(error: unknown): boolean {
-  const code = codeOf(error);
-  if (code === 'ECONNRESET' || code === 'EPIPE') return true;
-  const socket = (error as { socket?: { bytesRead?: unknown } } | undefined)?.socket;
-  return code === 'UND_ERR_SOCKET' && typeof socket?.bytesRead === 'number' && socket.bytesRead > 0;
+const lostConnection: ReadonlySet<string> = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
+
+function isLostConnection(error: unknown): boolean {
+  return lostConnection.has(codeOf(error));
 }
