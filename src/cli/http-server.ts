@@ -26,7 +26,10 @@ export function createHttpServer(tls: TlsConfig | undefined, listener: RequestLi
 }
 
 /** Settles when the server takes connections; returns where, for the log. Rejects with the system's error. */
-export async function listen(server: Server, { net, addr }: Pick<HttpConfig, 'net' | 'addr'>): Promise<string> {
+export async function listen(
+  server: Server,
+  { net, addr }: Pick<HttpConfig, 'net' | 'addr'>,
+): Promise<string> {
   if (net === 'unix') await unlink(addr).catch(ignoreAbsent);
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);

@@ -47,10 +47,7 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
       log.info({ delayMs: delay ? draindelay : 0, timeoutMs: draintimeout }, 'draining');
       if (delay) await sleep(draindelay);
       const timeout = AbortSignal.timeout(draintimeout);
-      await Promise.all([
-        closeGracefully(app.server, timeout),
-        app.application.get(Transfers).idle(timeout),
-      ]);
+      await Promise.all([closeGracefully(app.server, timeout), app.application.get(Transfers).idle(timeout)]);
       await app.application.close();
       await debug?.close();
       log.info('stopped');

@@ -29,7 +29,6 @@ export function inspect(tree: TreeMap, root: SectionFacts, cwd: string): Finding
         findings.notes.push({ key: formatPath(path), message: `has no effect: ${facts.text}` });
         break;
       case 'refused':
-        if (Array.isArray(value) && value.length === 0) break;
         findings.faults.push({
           key: formatPath(path),
           got: `this key, but ${facts.text}`,

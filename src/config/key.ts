@@ -137,16 +137,18 @@ export function map<T>(value: Value<T>, text: string, more: More = {}): z.ZodTyp
 }
 
 const headerName = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
-const headerValue = /^[\t\x20-\x7e\x80-\xff]*$/;
+const headerValue: Value<string> = {
+  kind: 'header value',
+  wanted: 'a header value without control characters',
+  read: (given) => (/^[\t\x20-\x7e\x80-\xff]*$/.test(given) ? given : undefined),
+};
 
 /** HTTP headers, each with a list of values (RFC 9110 §5). Values may be credentials, so they are never shown. */
 export function headers(text: string): z.ZodType<Record<string, string[]>> {
-  const value = z
-    .string()
-    .refine((given) => headerValue.test(given), 'a header value without control characters');
-  const values = z.array(value, { error: () => 'a list of header values' });
-  const name = z.string().refine((given) => headerName.test(given), 'a header name');
-  const error = () => 'a map of header names, each with a list of values';
+  const values = z.array(scalar(headerValue), { error: () => 'a list of header values' });
+  const name = z.string().regex(headerName);
+  const error: z.core.$ZodErrorMap = ({ code }) =>
+    code === 'invalid_key' ? 'the name of a header' : 'a map of header names, each with a list of values';
   return keep(z.record(name, values, { error }).default({}), { form: 'headers', text });
 }
 

@@ -66,7 +66,8 @@ export class Health {
   async #succeeds(check: Check, failuresBefore: number): Promise<boolean> {
     try {
       await check.run();
-      if (this.#failing.delete(check.name)) this.log.info({ check: check.name }, 'health check succeeds again');
+      if (this.#failing.delete(check.name))
+        this.log.info({ check: check.name }, 'health check succeeds again');
       return true;
     } catch (error) {
       if (failuresBefore + 1 >= check.threshold && !this.#failing.has(check.name)) {

@@ -14,7 +14,10 @@ export const errorCodes = {
   TAG_INVALID: { status: 400, message: 'invalid tag' },
   TOOMANYREQUESTS: { status: 429, message: 'too many requests' },
   UNAUTHORIZED: { status: 401, message: 'authentication required' },
-  UNAVAILABLE: { status: 503, message: 'the upstream or the storage cannot be reached; try another host or later' },
+  UNAVAILABLE: {
+    status: 503,
+    message: 'the upstream or the storage cannot be reached; try another host or later',
+  },
   UNKNOWN: { status: 500, message: 'internal error' },
   UNSUPPORTED: { status: 405, message: 'this is a read-only mirror: push to the upstream registry instead' },
 } as const satisfies Record<string, { readonly status: number; readonly message: string }>;

@@ -3,7 +3,8 @@ export type Repository = string & { readonly __brand: 'Repository' };
 /** A tag by the grammar of the distribution-spec. Made by {@link parseTag} only. */
 export type Tag = string & { readonly __brand: 'Tag' };
 
-const repositoryGrammar = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$/;
+const repositoryGrammar =
+  /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$/;
 const tagGrammar = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
 
 /** The longest name that clients and registries agree on (distribution-spec, "Pulling manifests"). */

@@ -6,8 +6,7 @@ export interface ByteRange {
 
 /** A `Range` header before the size is known. `last: n` asks for the last n bytes. */
 export type RequestedRange =
-  | { readonly start: number; readonly end: number | undefined }
-  | { readonly last: number };
+  { readonly start: number; readonly end: number | undefined } | { readonly last: number };
 
 const single = /^bytes[ \t]*=[ \t]*(?:(\d{1,15})[ \t]*-[ \t]*(\d{1,15})?|-[ \t]*(\d{1,15}))$/;
 

@@ -69,7 +69,7 @@ export class Blobs {
       return outcome === undefined ? undefined : { size, outcome };
     }
     const running = await this.transfers.get(digest);
-    if (running?.size !== undefined && running.hasSource(route.stored)) {
+    if (running?.size !== undefined && running.gives(route.stored)) {
       return { size: running.size, outcome: 'miss' };
     }
     if (route.upstream === undefined) return undefined;
@@ -143,22 +143,39 @@ export class Blobs {
     if (upstream === undefined) return undefined;
     this.#refusals.throwIfHeld(key);
     const source: Source = { upstream, repository: route.name, stored: route.stored };
-    let transfer = await this.transfers.get(digest);
-    if (transfer === undefined) {
-      transfer = await this.transfers.start(digest, source);
-    }
-    if (!transfer.hasSource(route.stored)) {
-      await this.#confirm(upstream, route, digest, key, signal);
-      transfer.addSource(source);
-    }
     using deadline = new Deadline(firstByteMs, upstream.host, 'GET of a blob');
+    const inTime = AbortSignal.any([signal, deadline.signal]);
+    const transfer = await (this.transfers.get(digest) ?? this.transfers.start(digest, source));
+    if (!transfer.hasSource(route.stored)) {
+      await this.#confirm(upstream, route, digest, key, inTime);
+      if (!transfer.addSource(source)) return this.#openNext(transfer, route, digest, signal);
+    }
     try {
-      await transfer.opened(route.stored, AbortSignal.any([signal, deadline.signal]));
+      await transfer.opened(route.stored, inTime);
     } catch (error) {
       if (error instanceof UpstreamError && error.kind === 'answer') this.#refusals.remember(key, error);
       throw error;
     }
+    if (!transfer.retain()) return this.#openNext(transfer, route, digest, signal);
     return this.#runningBlob(transfer, source);
+  }
+
+  /**
+   * The transfer ended before this repository, which its upstream has confirmed, could have a part in it: what it
+   * brought is in the store; what it did not bring says nothing of this repository's upstream.
+   */
+  async #openNext(
+    transfer: Transfer,
+    route: Route,
+    digest: Digest,
+    signal: AbortSignal,
+  ): Promise<BlobAnswer | undefined> {
+    const ended = transfer.finished.then(
+      () => true,
+      () => false,
+    );
+    if (await waitFor(ended, signal)) await this.repositories.linkLayer(route.stored, digest);
+    return this.open(route, digest, signal);
   }
 
   #runningBlob(transfer: Transfer, source: Source): BlobAnswer {
@@ -169,9 +186,10 @@ export class Blobs {
       outcome: 'miss',
       read: (range, signal) => this.#readRunning(transfer, source, range, signal),
       close: () => {
-        if (open) this.metrics.transferReaders.dec();
+        if (!open) return Promise.resolve();
         open = false;
-        return Promise.resolve();
+        this.metrics.transferReaders.dec();
+        return transfer.release();
       },
     };
   }
@@ -232,7 +250,10 @@ export class Blobs {
       }
     } catch (err) {
       if (!isTrouble(err)) throw err;
-      this.log.warn({ upstream: upstream.host, digest: transfer.digest, err }, 'range apart failed, waiting for the transfer');
+      this.log.warn(
+        { upstream: upstream.host, digest: transfer.digest, err },
+        'range apart failed, waiting for the transfer',
+      );
     } finally {
       this.#farRanges.set(upstream, (this.#farRanges.get(upstream) ?? 1) - 1);
     }
@@ -247,4 +268,3 @@ function storedBlob(blob: OpenBlob, outcome: Outcome): BlobAnswer {
     close: () => blob.close(),
   };
 }
-

@@ -145,7 +145,8 @@ export class Listings {
       const resolved = await this.tags.resolve(route, tag, signal);
       if (resolved === undefined) return undefined;
       const found = await this.manifests.get(route, resolved.descriptor.digest, signal);
-      if (found === undefined || inspectManifest(found.manifest.bytes)?.mediaType !== ociIndex) return undefined;
+      if (found === undefined || inspectManifest(found.manifest.bytes)?.mediaType !== ociIndex)
+        return undefined;
       const { manifests } = JSON.parse(found.manifest.bytes.toString('utf8')) as { manifests?: unknown };
       const items = Array.isArray(manifests) ? (manifests as ReferrerEntry[]) : [];
       return { items, outcome: resolved.outcome, warning: resolved.warning };
@@ -166,4 +167,3 @@ export function fallbackTag(digest: Digest): ReturnType<typeof parseTag> {
 function recordKey(name: string): string {
   return `listings/${createHash('sha256').update(name).digest('hex')}.json`;
 }
-

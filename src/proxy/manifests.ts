@@ -54,7 +54,10 @@ export class Manifests {
   /** From memory, the store or the upstream. Throws UpstreamError, StorageError, DigestMismatch. */
   async get(route: Route, digest: Digest, signal: AbortSignal): Promise<ManifestAnswer | undefined> {
     const known = this.recall(route.stored, digest);
-    const loaded = known === undefined ? await this.#load(route, digest, signal) : { manifest: known, outcome: 'hit' as const };
+    const loaded =
+      known === undefined
+        ? await this.#load(route, digest, signal)
+        : { manifest: known, outcome: 'hit' as const };
     return loaded && { manifest: loaded.manifest, resolved: resolved(loaded.manifest, loaded.outcome) };
   }
 
@@ -85,7 +88,10 @@ export class Manifests {
       const { upstream } = route;
       if (upstream === undefined) return undefined;
       this.#refusals.throwIfHeld(key);
-      return (await this.#confirmStored(upstream, route, digest, key)) ?? (await this.#fetch(upstream, route, digest, key));
+      return (
+        (await this.#confirmStored(upstream, route, digest, key)) ??
+        (await this.#fetch(upstream, route, digest, key))
+      );
     });
     return waitFor(loading, signal);
   }
@@ -99,7 +105,12 @@ export class Manifests {
   }
 
   /** Content that another repository brought is served here once this repository's upstream confirms it (rule 7). */
-  async #confirmStored(upstream: Upstream, route: Route, digest: Digest, key: string): Promise<Loaded | undefined> {
+  async #confirmStored(
+    upstream: Upstream,
+    route: Route,
+    digest: Digest,
+    key: string,
+  ): Promise<Loaded | undefined> {
     const size = await this.blobs.stat(digest);
     if (size === undefined || size > longestManifest) return undefined;
     await this.#ask(upstream, key, (deadline) => upstream.headManifest(route.name, digest, deadline));
@@ -147,7 +158,11 @@ export class Manifests {
     return manifest;
   }
 
-  async #ask<T>(upstream: Upstream, key: string, question: (deadline: AbortSignal) => Promise<T>): Promise<T> {
+  async #ask<T>(
+    upstream: Upstream,
+    key: string,
+    question: (deadline: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     using deadline = new Deadline(fetchMs, upstream.host, 'a request for a manifest');
     try {
       return await question(deadline.signal);

@@ -2,7 +2,13 @@ import { Inject, Module, type OnModuleDestroy } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/config.js';
 import { hexOf } from '../oci/digest.js';
-import { BLOB_STORE, RECORD_STORE, REPOSITORY_STORE, SPOOL_FOLDER, StorageModule } from '../storage/storage.module.js';
+import {
+  BLOB_STORE,
+  RECORD_STORE,
+  REPOSITORY_STORE,
+  SPOOL_FOLDER,
+  StorageModule,
+} from '../storage/storage.module.js';
 import type { WorkFolder } from '../storage/filesystem/work-folder.js';
 import type { BlobStore, RepositoryStore } from '../storage/storage.js';
 import { LOG } from '../telemetry/telemetry.module.js';

@@ -71,7 +71,9 @@ export class Tags {
       this.#asking.join(key, () => this.#ask(upstream, route, tag, key));
     if (state?.trouble === undefined) return waitFor(asking(), signal);
     if (state.until <= Date.now()) {
-      asking().catch((err: unknown) => this.log.debug({ err, tag: key }, 'asking again in the background failed'));
+      asking().catch((err: unknown) =>
+        this.log.debug({ err, tag: key }, 'asking again in the background failed'),
+      );
     }
     return this.#stale(upstream, state, state.trouble);
   }
@@ -96,7 +98,8 @@ export class Tags {
   }
 
   async #ask(upstream: Upstream, route: Route, tag: Tag, key: string): Promise<Resolved | undefined> {
-    const cached = this.#states.get(key)?.descriptor.digest ?? (await this.repositories.readTag(route.stored, tag));
+    const cached =
+      this.#states.get(key)?.descriptor.digest ?? (await this.repositories.readTag(route.stored, tag));
     try {
       return await this.#revalidate(upstream, route, tag, key, cached);
     } catch (error) {
@@ -117,7 +120,11 @@ export class Tags {
     cached: Digest | undefined,
   ): Promise<Resolved> {
     const began = Date.now();
-    using deadline = new Deadline(cached === undefined ? uncachedMs : cachedMs, upstream.host, 'HEAD of a tag');
+    using deadline = new Deadline(
+      cached === undefined ? uncachedMs : cachedMs,
+      upstream.host,
+      'HEAD of a tag',
+    );
     const descriptor = await upstream.headManifest(route.name, tag, deadline.signal);
     const moved = descriptor.digest !== cached;
     // What clients have now stays right until the new manifest is here too: HEAD may work where GET is refused.
@@ -172,6 +179,7 @@ export class Tags {
 
 function answer(state: TagState, outcome: Outcome): Resolved {
   const { descriptor, confirmedAt } = state;
-  const age = confirmedAt === undefined ? undefined : Math.max(0, Math.floor((Date.now() - confirmedAt) / 1000));
+  const age =
+    confirmedAt === undefined ? undefined : Math.max(0, Math.floor((Date.now() - confirmedAt) / 1000));
   return { descriptor, outcome, age, warning: undefined };
 }

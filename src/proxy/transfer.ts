@@ -56,6 +56,8 @@ export class Transfer {
   #phase: 'opening' | 'filling' | 'verified' | 'failed' = 'opening';
   #size: number | undefined;
   #error: unknown;
+  /** Whether a source that is added now is still asked where others fail, and linked where they do not. */
+  #takesSources = true;
 
   constructor(
     readonly digest: Digest,
@@ -84,9 +86,24 @@ export class Transfer {
     return this.#sources.some((source) => source.stored === stored);
   }
 
-  /** Adds a repository whose upstream has confirmed the blob. */
-  addSource(source: Source): void {
-    if (!this.hasSource(source.stored)) this.#sources.push(source);
+  /** Whether the blob may be told of under this repository. */
+  gives(stored: Repository): boolean {
+    return this.hasSource(stored) && !this.#refused.has(stored);
+  }
+
+  /** Adds a repository whose upstream has confirmed the blob; `false` where this transfer is over. */
+  addSource(source: Source): boolean {
+    if (this.#takesSources && !this.hasSource(source.stored)) this.#sources.push(source);
+    return this.#takesSources;
+  }
+
+  /** Keeps the bytes readable until `release`, also when the transfer ends before; `false` where it has ended. */
+  retain(): boolean {
+    return this.spool.retain();
+  }
+
+  release(): Promise<void> {
+    return this.spool.release();
   }
 
   /** Settles when the first byte can be had; throws why it cannot, for readers from this repository. */
@@ -105,31 +122,26 @@ export class Transfer {
     }
   }
 
-  /** Bytes in order, as they arrive. Throws rather than end early. */
+  /** Bytes in order, as they arrive. Throws rather than end early. To be retained meanwhile. */
   async *read(
     stored: Repository,
     range: ByteRange | undefined,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
-    this.spool.retain();
-    try {
-      let offset = range?.start ?? 0;
-      for (;;) {
-        signal.throwIfAborted();
-        const end = range === undefined ? Infinity : range.end + 1;
-        const until = Math.min(this.readable, end);
-        if (offset < until) {
-          const chunk = await this.spool.readAt(offset, Math.min(readSize, until - offset));
-          offset += chunk.byteLength;
-          yield chunk;
-        } else {
-          if (offset >= end || (this.#phase === 'verified' && offset >= this.spool.length)) return;
-          this.#throwIfOver(stored);
-          await this.#change(signal);
-        }
+    let offset = range?.start ?? 0;
+    for (;;) {
+      signal.throwIfAborted();
+      const end = range === undefined ? Infinity : range.end + 1;
+      const until = Math.min(this.readable, end);
+      if (offset < until) {
+        const chunk = await this.spool.readAt(offset, Math.min(readSize, until - offset));
+        offset += chunk.byteLength;
+        yield chunk;
+      } else {
+        if (offset >= end || (this.#phase === 'verified' && offset >= this.spool.length)) return;
+        this.#throwIfOver(stored);
+        await this.#change(signal);
       }
-    } finally {
-      await this.spool.release();
     }
   }
 
@@ -145,11 +157,13 @@ export class Transfer {
       this.#size = file.size;
       this.#become('verified');
       await this.spool.sync();
+      this.#takesSources = false;
       await this.hooks.store(
         file,
         this.#sources.map((source) => source.stored).filter((stored) => !this.#refused.has(stored)),
       );
     } catch (error) {
+      this.#takesSources = false;
       // Readers of verified content are served to the end even when the store does not take it.
       if (this.#phase !== 'verified') {
         this.#error = error;
@@ -166,7 +180,10 @@ export class Transfer {
   async #fill(): Promise<void> {
     for (let index = 0; ; index += 1) {
       const source = this.#sources[index];
-      if (source === undefined) throw this.#refused.get((this.#sources[0] as Source).stored);
+      if (source === undefined) {
+        this.#takesSources = false;
+        throw this.#refused.get((this.#sources[0] as Source).stored);
+      }
       try {
         await this.#fillFrom(source);
         return;

@@ -88,7 +88,10 @@ export class Transfers {
       },
       resumed: (from, offset, err) => {
         metrics.transferResumes.inc({ upstream: from.upstream.host });
-        log.warn({ upstream: from.upstream.host, repository: from.repository, digest, offset, err }, 'transfer broke, trying again');
+        log.warn(
+          { upstream: from.upstream.host, repository: from.repository, digest, offset, err },
+          'transfer broke, trying again',
+        );
       },
     });
     metrics.transfersRunning.inc();
@@ -108,7 +111,10 @@ export class Transfers {
     let failure: unknown;
     try {
       await transfer.finished;
-      log.info({ ...facts, bytes: transfer.size, seconds: (performance.now() - started) / 1000 }, 'blob stored');
+      log.info(
+        { ...facts, bytes: transfer.size, seconds: (performance.now() - started) / 1000 },
+        'blob stored',
+      );
     } catch (err) {
       failure = err;
       if (err instanceof DigestMismatch) metrics.mismatches.inc({ upstream, type: 'blob' });
@@ -120,5 +126,8 @@ export class Transfers {
 }
 
 function spoolFull(limit: number): StorageError {
-  return new StorageError('full', `running transfers already take what proxy.spool.maxsize allows (${limit} bytes)`);
+  return new StorageError(
+    'full',
+    `running transfers already take what proxy.spool.maxsize allows (${limit} bytes)`,
+  );
 }

@@ -50,8 +50,7 @@ export class BlobReply {
     if (length !== undefined) headers['Content-Length'] = length;
     if (range !== undefined) headers['Content-Range'] = `bytes ${range.start}-${range.end}/${size}`;
     exchange.response.writeHead(range === undefined ? 200 : 206, headers);
-    if (length === 0) exchange.response.end();
-    else await sendStream(exchange, answer.read(range, exchange.signal), length);
+    await sendStream(exchange, answer.read(range, exchange.signal), length);
   }
 
   #headers(exchange: Exchange, route: Route, digest: Digest, outcome: Outcome): Headers {
@@ -67,7 +66,11 @@ export class BlobReply {
   }
 }
 
-function wantedRange(exchange: Exchange, digest: Digest, size: number): ByteRange | 'unsatisfiable' | undefined {
+function wantedRange(
+  exchange: Exchange,
+  digest: Digest,
+  size: number,
+): ByteRange | 'unsatisfiable' | undefined {
   const { range, 'if-range': condition } = exchange.request.headers;
   if (condition !== undefined && condition !== `"${digest}"`) return undefined;
   const requested = parseRange(range);

@@ -26,7 +26,10 @@ export class RegistryError extends Error {
 
 /** Missing content, by what was asked for. */
 export function unknownContent(handler: HandlerName, detail?: string): RegistryError {
-  const codes: Partial<Record<HandlerName, ErrorCode>> = { manifest: 'MANIFEST_UNKNOWN', blob: 'BLOB_UNKNOWN' };
+  const codes: Partial<Record<HandlerName, ErrorCode>> = {
+    manifest: 'MANIFEST_UNKNOWN',
+    blob: 'BLOB_UNKNOWN',
+  };
   return new RegistryError(codes[handler] ?? 'NAME_UNKNOWN', detail);
 }
 
@@ -42,7 +45,9 @@ export function toRegistryError(error: unknown, handler: HandlerName): RegistryE
   }
   if (error instanceof StorageError) {
     return unavailable(
-      error.code === 'full' ? 'the mirror has no room for this content' : 'the storage of the mirror has trouble',
+      error.code === 'full'
+        ? 'the mirror has no room for this content'
+        : 'the storage of the mirror has trouble',
     );
   }
   return new RegistryError('UNKNOWN');

@@ -2,7 +2,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Outcome } from '../proxy/proxy.js';
 
 /** Registry's names of its handlers, as its metrics have them, and ours for what it lacks. */
-export type HandlerName = 'base' | 'manifest' | 'blob' | 'blob_upload' | 'tags' | 'referrers' | 'catalog' | 'unknown';
+export type HandlerName =
+  'base' | 'manifest' | 'blob' | 'blob_upload' | 'tags' | 'referrers' | 'catalog' | 'unknown';
 
 /** The client went away before its answer was complete. */
 export class ClientGone extends Error {

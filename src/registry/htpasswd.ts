@@ -33,7 +33,8 @@ export class Htpasswd {
     const key = createHmac('sha256', this.#key).update(`${given.user}\0${given.password}`).digest('base64');
     const remembered = this.#remembered.get(key);
     if (stored !== undefined && remembered !== undefined && equal(remembered, stored)) return given.user;
-    if (!(await this.#check(key, given.password, stored ?? nobody)) || stored === undefined) throw this.#challenge();
+    if (!(await this.#check(key, given.password, stored ?? nobody)) || stored === undefined)
+      throw this.#challenge();
     this.#remembered.set(key, stored);
     return given.user;
   }

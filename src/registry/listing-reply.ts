@@ -25,11 +25,17 @@ export class ListingReply {
     const found = await this.repositories.listRepositories(last, size + 1);
     const repositories = found.slice(0, size);
     const headers: Headers = { 'Cache-Status': 'cistern; hit' };
-    if (found.length > size && size > 0) headers['Link'] = nextLink(exchange, size, repositories.at(-1), query);
+    if (found.length > size && size > 0)
+      headers['Link'] = nextLink(exchange, size, repositories.at(-1), query);
     sendText(exchange, 200, `${JSON.stringify({ repositories })}\n`, headers);
   }
 
-  async sendTags(exchange: Exchange, route: Route, name: string, query: URLSearchParams | undefined): Promise<void> {
+  async sendTags(
+    exchange: Exchange,
+    route: Route,
+    name: string,
+    query: URLSearchParams | undefined,
+  ): Promise<void> {
     const size = pageSize(query);
     const answer = await this.listings.tagsOf(route, exchange.signal);
     if (answer.items.length === 0 && route.upstream === undefined) throw unknownContent('tags');

@@ -32,7 +32,8 @@ export class ManifestReply {
     const digest = parseDigest(reference);
     if (digest !== undefined) return this.#sendDigest(exchange, route, digest, undefined);
     const tag = parseTag(reference);
-    if (tag === undefined) throw new RegistryError(reference.includes(':') ? 'DIGEST_INVALID' : 'TAG_INVALID');
+    if (tag === undefined)
+      throw new RegistryError(reference.includes(':') ? 'DIGEST_INVALID' : 'TAG_INVALID');
     return this.#sendTag(exchange, route, tag);
   }
 
@@ -43,7 +44,12 @@ export class ManifestReply {
     else await this.#sendDigest(exchange, route, resolved.descriptor.digest, resolved);
   }
 
-  async #sendDigest(exchange: Exchange, route: Route, digest: Digest, tagged: Resolved | undefined): Promise<void> {
+  async #sendDigest(
+    exchange: Exchange,
+    route: Route,
+    digest: Digest,
+    tagged: Resolved | undefined,
+  ): Promise<void> {
     if (exchange.isHead) {
       const resolved = await this.manifests.head(route, digest, exchange.signal);
       if (resolved === undefined) throw unknownContent('manifest', `unknown manifest ${digest}`);

@@ -32,7 +32,9 @@ export class RegistryHandler {
     const { access } = this.options;
     const exchange = new Exchange(request, response, access.newId(request.headers['x-request-id']));
     const url = request.url ?? '';
-    const parsed = parsePath(url.startsWith(this.options.prefix) ? url.slice(this.options.prefix.length) : url);
+    const parsed = parsePath(
+      url.startsWith(this.options.prefix) ? url.slice(this.options.prefix.length) : url,
+    );
     exchange.handler = handlerOf(parsed?.target);
     access.begin(exchange.handler);
     response.once('close', () => access.end(exchange));

@@ -94,7 +94,11 @@ function drained(response: ServerResponse, signal: AbortSignal): Promise<void> {
 }
 
 /** `Cache-Status` (RFC 9211), `Age` and `Warning`: what happened, for whoever looks at an answer. */
-export function cacheHeaders({ outcome, age, warning }: Pick<Resolved, 'outcome' | 'age' | 'warning'>): Headers {
+export function cacheHeaders({
+  outcome,
+  age,
+  warning,
+}: Pick<Resolved, 'outcome' | 'age' | 'warning'>): Headers {
   const headers: Headers = { 'Cache-Status': cacheStatus[outcome] };
   if (age !== undefined && outcome !== 'miss') headers['Age'] = age;
   if (warning !== undefined) headers['Warning'] = `299 - "${warning.replaceAll(/["\\]/g, "'")}"`;

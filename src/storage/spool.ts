@@ -78,9 +78,11 @@ export class Spool {
     }
   }
 
-  /** Keeps the file open for one more user. */
-  retain(): void {
+  /** Keeps the file open for one more user; `false` where the last one has closed it already. */
+  retain(): boolean {
+    if (this.#users === 0) return false;
     this.#users += 1;
+    return true;
   }
 
   /** The last user to leave closes the file. Never throws: there is nothing that a reader could do about it. */

@@ -29,7 +29,8 @@ export function createLogger(options: LogOptions, destination?: DestinationStrea
       level: options.level,
       base: { ...options.fields },
       messageKey: options.formatter === 'logstash' ? 'message' : 'msg',
-      timestamp: () => `,"${options.formatter === 'logstash' ? '@timestamp' : 'time'}":"${new Date().toISOString()}"`,
+      timestamp: () =>
+        `,"${options.formatter === 'logstash' ? '@timestamp' : 'time'}":"${new Date().toISOString()}"`,
       formatters: { level: (_label, number) => ({ level: levelNames[number] ?? 'info' }) },
       serializers: { err: describeError },
     },

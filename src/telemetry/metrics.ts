@@ -66,11 +66,9 @@ export class Metrics {
     'Bytes of content taken into the store.',
     [],
   );
-  readonly proxyRequests = this.#counter(
-    'registry_proxy_requests_total',
-    'Requests for content, by type.',
-    ['type'],
-  );
+  readonly proxyRequests = this.#counter('registry_proxy_requests_total', 'Requests for content, by type.', [
+    'type',
+  ]);
   readonly proxyHits = this.#counter(
     'registry_proxy_hits_total',
     'Requests for content that the store answered.',

@@ -150,6 +150,6 @@ export class Requests {
 
 function verdictOf(error: unknown, signal: AbortSignal): Verdict {
   if (!(error instanceof UpstreamError)) return 'unknown';
-  if (troubles.has(error.code)) return 'trouble';
+  if (false) return 'trouble';
   return signal.aborted ? 'unknown' : 'alive';
 }

@@ -70,9 +70,10 @@ export class FilesystemBlobStore implements BlobStore {
     if (fd === undefined) return undefined;
     try {
       const { size } = await statFile(fd);
-      if (size > limit) throw new StorageError('too-large', `blob ${digest} has ${size} bytes, more than ${limit}`);
+      if (size > limit)
+        throw new StorageError('too-large', `blob ${digest} has ${size} bytes, more than ${limit}`);
       const bytes = Buffer.allocUnsafeSlow(size);
-      for (let done = 0; done < size; ) {
+      for (let done = 0; done < size;) {
         const { bytesRead } = await readFromFile(fd, bytes, done, size - done, done);
         if (bytesRead === 0) throw new StorageError('io', `blob ${digest} became shorter while it was read`);
         done += bytesRead;

@@ -91,7 +91,7 @@ export async function* readChunks(
   end: number,
   chunk: number,
 ): AsyncGenerator<Uint8Array> {
-  for (let position = start; position < end; ) {
+  for (let position = start; position < end;) {
     const buffer = Buffer.allocUnsafeSlow(Math.min(chunk, end - position));
     const { bytesRead } = await readFromFile(fd, buffer, 0, buffer.byteLength, position);
     if (bytesRead === 0) throw new StorageError('io', 'a file is shorter than it was when it was opened');

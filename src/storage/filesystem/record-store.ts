@@ -1,4 +1,4 @@
-import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { access, link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ownFolder } from '../layout.js';
 import type { RecordStore } from '../storage.js';
@@ -49,10 +49,10 @@ export class FilesystemRecordStore implements RecordStore {
 
   /** Moves a file that registry left at the root below `cistern/`. `false` where there is none. */
   async adopt(fileAtRoot: string, key: string): Promise<boolean> {
-    const to = this.#path(key);
+    const from = join(this.root, fileAtRoot);
     try {
-      await mkdir(dirname(to), { recursive: true });
-      await rename(join(this.root, fileAtRoot), to);
+      await access(from);
+      await moveIntoPlace(from, this.#path(key));
       return true;
     } catch (error) {
       if (isAbsent(error)) return false;

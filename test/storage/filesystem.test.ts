@@ -1,0 +1,222 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, readdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { hostname, tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { digestOf } from '../../src/oci/digest.js';
+import { FilesystemBlobStore } from '../../src/storage/filesystem/blob-store.js';
+import { FilesystemRecordStore } from '../../src/storage/filesystem/record-store.js';
+import { FilesystemRepositoryStore } from '../../src/storage/filesystem/repository-store.js';
+import { WorkFolder } from '../../src/storage/filesystem/work-folder.js';
+import { establishIdentity, IdentityConflict } from '../../src/storage/identity.js';
+import { StorageError } from '../../src/storage/storage.js';
+import { blobStoreContract, verifiedFile } from '../contracts/blob-store.js';
+import { repository, repositoryStoreContract, tag } from '../contracts/repository-store.js';
+
+const unobserved = (): void => undefined;
+let root: string;
+let folders: WorkFolder[];
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'cistern-storage-'));
+  folders = [];
+});
+
+afterEach(async () => {
+  await Promise.all(folders.map((folder) => folder[Symbol.asyncDispose]()));
+  await rm(root, { recursive: true, force: true });
+});
+
+function workFolder(parent = join(root, 'cistern/spool')): WorkFolder {
+  const folder = new WorkFolder(parent);
+  folders.push(folder);
+  return folder;
+}
+
+async function visibleBlobs(): Promise<string[]> {
+  const blobs = join(root, 'docker/registry/v2/blobs');
+  if (!existsSync(blobs)) return [];
+  const files = await readdir(blobs, { recursive: true, withFileTypes: true });
+  return files
+    .filter((file) => file.isFile())
+    .map((file) => {
+      expect(file.name).toBe('data');
+      const [algorithm, pair, hex] = file.parentPath.split('/').slice(-3);
+      expect(hex?.slice(0, 2)).toBe(pair);
+      return `${algorithm}:${hex}`;
+    });
+}
+
+describe('blobs in a folder', () => {
+  blobStoreContract(async () => {
+    const work = workFolder();
+    return {
+      store: new FilesystemBlobStore(root, work, unobserved),
+      other: new FilesystemBlobStore(root, workFolder(), unobserved),
+      newSpool: () => work.newFile('spool'),
+      visible: visibleBlobs,
+    };
+  });
+
+  it('takes a spool from another file system', async ({ skip }) => {
+    const shm = '/dev/shm';
+    if (!existsSync(shm)) skip('no second file system at /dev/shm');
+    const elsewhere = await mkdtemp(join(shm, 'cistern-spool-'));
+    try {
+      const store = new FilesystemBlobStore(root, workFolder(), unobserved);
+      const bytes = Buffer.alloc(200_000, 7);
+      const file = await verifiedFile(join(elsewhere, 'spool'), bytes, digestOf(bytes));
+      await store.take(file);
+      expect((await store.read(file.digest, 200_000))?.equals(bytes)).toBe(true);
+      expect(await readdir(elsewhere)).toEqual([]);
+    } finally {
+      await rm(elsewhere, { recursive: true });
+    }
+  });
+
+  it('replaces a blob whose file is too short', async () => {
+    const store = new FilesystemBlobStore(root, workFolder(), unobserved);
+    const bytes = Buffer.from('0123456789');
+    const path = join(
+      root,
+      'docker/registry/v2/blobs/sha256',
+      digestOf(bytes).slice(7, 9),
+      digestOf(bytes).slice(7),
+      'data',
+    );
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, '01234');
+    await store.take(await verifiedFile(join(root, 'spool'), bytes, digestOf(bytes)));
+    expect(await readFile(path, 'utf8')).toBe('0123456789');
+  });
+
+  it('has trouble, not absence, where a blob’s place is something else', async () => {
+    const store = new FilesystemBlobStore(root, workFolder(), unobserved);
+    const digest = digestOf(Buffer.from('folder'));
+    await mkdir(join(root, `docker/registry/v2/blobs/sha256/${digest.slice(7, 9)}/${digest.slice(7)}/data`), {
+      recursive: true,
+    });
+    expect(await store.stat(digest)).toBeUndefined();
+    await expect(store.read(digest, 10)).rejects.toBeInstanceOf(StorageError);
+  });
+});
+
+describe('repositories in a folder', () => {
+  repositoryStoreContract(async () => new FilesystemRepositoryStore(root, workFolder(), unobserved));
+
+  it('lie where registry looks for them', async () => {
+    const store = new FilesystemRepositoryStore(root, workFolder(), unobserved);
+    const digest = digestOf(Buffer.from('x'));
+    await store.linkLayer(repository('a/b'), digest);
+    await store.linkManifest(repository('a/b'), digest);
+    await store.writeTag(repository('a/b'), tag('v1'), digest);
+    const base = join(root, 'docker/registry/v2/repositories/a/b');
+    const hex = digest.slice(7);
+    for (const path of [
+      `_layers/sha256/${hex}/link`,
+      `_manifests/revisions/sha256/${hex}/link`,
+      `_manifests/tags/v1/index/sha256/${hex}/link`,
+      '_manifests/tags/v1/current/link',
+    ]) {
+      expect(await readFile(join(base, path), 'utf8')).toBe(digest);
+    }
+  });
+
+  it('treats a damaged link as none', async () => {
+    const store = new FilesystemRepositoryStore(root, workFolder(), unobserved);
+    const folder = join(root, 'docker/registry/v2/repositories/a/_manifests/tags/v1/current');
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, 'link'), 'sha256:12');
+    expect(await store.readTag(repository('a'), tag('v1'))).toBeUndefined();
+    expect(await store.listTags(repository('a'))).toEqual([]);
+  });
+});
+
+describe('records', () => {
+  it('are created once, however many try at the same time', async () => {
+    const stores = Array.from({ length: 8 }, () => new FilesystemRecordStore(root, workFolder()));
+    const results = await Promise.all(
+      stores.map((store, index) => store.createRecord('cluster.json', Buffer.from(`from ${index}`))),
+    );
+    expect(new Set(results.map(String)).size).toBe(1);
+  });
+
+  it('give all replicas one identity, which another proxy.host may not use', async () => {
+    const make = () => new FilesystemRecordStore(root, workFolder());
+    const identities = await Promise.all(
+      Array.from({ length: 4 }, () => establishIdentity(make(), 'docker.io')),
+    );
+    expect(new Set(identities.map((identity) => identity.secret)).size).toBe(1);
+    await expect(establishIdentity(make(), 'ghcr.io')).rejects.toBeInstanceOf(IdentityConflict);
+  });
+
+  it('are readable by their owner alone', async () => {
+    await establishIdentity(new FilesystemRecordStore(root, workFolder()), 'docker.io');
+    const mode = execFileSync('stat', ['-c', '%a', join(root, 'cistern/cluster.json')], { encoding: 'utf8' });
+    expect(mode.trim()).toBe('600');
+  });
+});
+
+describe('folders for unfinished files', () => {
+  const parentOf = (): string => join(root, 'cistern/spool');
+
+  async function leftBehind(owner: Record<string, unknown>, name = 'left'): Promise<string> {
+    const folder = join(parentOf(), name);
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, 'owner.json'), JSON.stringify(owner));
+    await writeFile(join(folder, 'spool.1'), 'half a blob');
+    return folder;
+  }
+
+  async function ownerOfThis(): Promise<Record<string, unknown>> {
+    const folder = workFolder();
+    const path = await folder.newFile('x');
+    return JSON.parse(await readFile(join(dirname(path), 'owner.json'), 'utf8')) as Record<string, unknown>;
+  }
+
+  it('of a dead process on this machine are swept at once', async () => {
+    const child = spawn('true');
+    await new Promise((resolve) => child.once('exit', resolve));
+    const folder = await leftBehind({ ...(await ownerOfThis()), pid: child.pid });
+    expect(await workFolder().sweep()).toBe(1);
+    expect(existsSync(folder)).toBe(false);
+  });
+
+  it('of a process whose number has come back are swept', async () => {
+    const folder = await leftBehind({ ...(await ownerOfThis()), started: 'another-boot:1' });
+    await workFolder().sweep();
+    expect(existsSync(folder)).toBe(false);
+  });
+
+  it('of a process that lives are left alone', async () => {
+    const folder = await leftBehind(await ownerOfThis());
+    expect(await workFolder().sweep()).toBe(0);
+    expect(existsSync(join(folder, 'spool.1'))).toBe(true);
+  });
+
+  it.each([{ host: `not-${hostname()}` }, { namespace: 'pid:[1]' }])(
+    'of %j are left alone for a day after the last sign of life',
+    async (elsewhere) => {
+      const folder = await leftBehind({
+        ...(await ownerOfThis()),
+        ...elsewhere,
+        pid: 999_999_999,
+        started: 'x',
+      });
+      await workFolder().sweep();
+      expect(existsSync(folder)).toBe(true);
+      const before = new Date(Date.now() - 25 * 60 * 60_000);
+      await utimes(join(folder, 'owner.json'), before, before);
+      await workFolder().sweep();
+      expect(existsSync(folder)).toBe(false);
+    },
+  );
+
+  it('are gone after an orderly end', async () => {
+    const folder = new WorkFolder(parentOf());
+    await folder.newFile('x');
+    await folder[Symbol.asyncDispose]();
+    expect(await readdir(parentOf())).toEqual([]);
+  });
+});

@@ -1,0 +1,265 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { digestOf, type Digest } from '../../src/oci/digest.js';
+import type { Repository } from '../../src/oci/name.js';
+import { Transfer, type Source } from '../../src/proxy/transfer.js';
+import { Spool } from '../../src/storage/spool.js';
+import { DigestMismatch, StorageError } from '../../src/storage/storage.js';
+import { UpstreamError, type Upstream } from '../../src/upstream/upstream.js';
+import { repository } from '../contracts/repository-store.js';
+
+const content = randomBytes(1_000_000);
+const digest = digestOf(content);
+const never = new AbortController().signal;
+let folder: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'cistern-transfer-'));
+});
+afterEach(async () => {
+  expect(await readdir(folder)).toEqual([]);
+  await rm(folder, { recursive: true });
+});
+
+/** An upstream whose answers are the steps, in turn; each is told the offset that it is asked from. */
+type Step = (offset: number) => { size?: number; body: AsyncIterable<Uint8Array> };
+interface Scripted extends Source {
+  readonly offsets: number[];
+}
+
+function source(name: string, ...steps: Step[]): Scripted {
+  const offsets: number[] = [];
+  const fetchBlob = (_repository: Repository, _digest: Digest, offset: number) => {
+    offsets.push(offset);
+    const step = steps.shift();
+    if (step === undefined) return Promise.reject(new UpstreamError('not-found', name, 'has no more steps'));
+    try {
+      const { size, body } = step(offset);
+      return Promise.resolve({ size, body });
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
+  };
+  const upstream = { host: name, fetchBlob } as unknown as Upstream;
+  return { upstream, repository: repository(name), stored: repository(name), offsets };
+}
+
+async function* bytes(from: number, to: number, then?: Error): AsyncGenerator<Uint8Array> {
+  for (let position = from; position < to; position += 50_000) {
+    yield content.subarray(position, Math.min(to, position + 50_000));
+    await Promise.resolve();
+  }
+  if (then !== undefined) throw then;
+}
+
+const whole: Step = (offset) => ({ size: content.byteLength, body: bytes(offset, content.byteLength) });
+const broken =
+  (to: number): Step =>
+  (offset) => ({
+    size: content.byteLength,
+    body: bytes(offset, to, new UpstreamError('broken-body', 'x', 'ended early')),
+  });
+const refuses =
+  (code: 'not-found' | 'denied' | 'rate-limited' | 'unreachable' = 'not-found'): Step =>
+  () => {
+    throw new UpstreamError(code, 'x', `says ${code}`);
+  };
+
+interface Stored {
+  readonly repositories: readonly Repository[];
+  readonly size: number;
+}
+
+async function start(first: Source, hooks: { store?: () => Promise<void>; reserve?: () => void } = {}) {
+  const spool = await Spool.create(digest, join(folder, `spool-${randomBytes(4).toString('hex')}`));
+  const stored: Stored[] = [];
+  const transfer = new Transfer(digest, first, spool, {
+    reserve: () => hooks.reserve?.(),
+    store: async (file, repositories) => {
+      await hooks.store?.();
+      stored.push({ repositories, size: file.size });
+    },
+    grown: () => undefined,
+    resumed: () => undefined,
+  });
+  return { transfer, stored };
+}
+
+async function collect(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const parts: Uint8Array[] = [];
+  for await (const chunk of chunks) parts.push(chunk);
+  return Buffer.concat(parts);
+}
+
+describe('a transfer', () => {
+  it('gives every reader the whole blob, and the store a verified file', async () => {
+    const a = source('a', whole);
+    const { transfer, stored } = await start(a);
+    const readers = await Promise.all(
+      Array.from({ length: 20 }, () => collect(transfer.read(a.stored, undefined, never))),
+    );
+    for (const read of readers) expect(read.equals(content)).toBe(true);
+    await transfer.finished;
+    expect(stored).toEqual([{ repositories: ['a'], size: content.byteLength }]);
+    expect(a.offsets).toEqual([0]);
+  });
+
+  it('holds the last byte back until all bytes are hashed, whether the size is known or not', async () => {
+    for (const size of [content.byteLength, undefined]) {
+      const gate = Promise.withResolvers<void>();
+      const all: Step = () => ({
+        ...(size === undefined ? {} : { size }),
+        body: (async function* () {
+          yield content;
+          await gate.promise;
+        })(),
+      });
+      const a = source('a', all);
+      const { transfer } = await start(a);
+      await transfer.reached(content.byteLength - 2, never);
+      expect(transfer.readable).toBe(content.byteLength - 1);
+      gate.resolve();
+      await transfer.finished;
+      expect(transfer.readable).toBe(content.byteLength);
+    }
+  });
+
+  it('goes on from the byte reached when the body breaks', async () => {
+    const a = source('a', broken(300_000), broken(700_000), whole);
+    const { transfer } = await start(a);
+    expect((await collect(transfer.read(a.stored, undefined, never))).equals(content)).toBe(true);
+    await transfer.finished;
+    expect(a.offsets).toEqual([0, 300_000, 700_000]);
+  });
+
+  it('gives up on an upstream that breaks again and again without getting anywhere', async () => {
+    const a = source('a', broken(300_000), ...Array.from({ length: 20 }, () => broken(300_000)));
+    const { transfer, stored } = await start(a);
+    await expect(collect(transfer.read(a.stored, undefined, never))).rejects.toMatchObject({
+      code: 'broken-body',
+    });
+    await expect(transfer.finished).rejects.toThrow();
+    expect(a.offsets.length).toBeLessThan(10);
+    expect(stored).toEqual([]);
+  }, 20_000);
+
+  it('goes on from another repository that has the blob when the first breaks', async () => {
+    const a = source('a', refuses('rate-limited'));
+    const b = source('b', whole);
+    const { transfer, stored } = await start(a);
+    transfer.addSource(b);
+    expect((await collect(transfer.read(b.stored, undefined, never))).equals(content)).toBe(true);
+    await transfer.finished;
+    expect(stored).toEqual([{ repositories: ['b'], size: content.byteLength }]);
+  });
+
+  it('fails only the readers of the repository that may not have it', async () => {
+    for (const code of ['not-found', 'denied'] as const) {
+      const a = source('a', refuses(code));
+      const b = source('b', whole);
+      const { transfer, stored } = await start(a);
+      transfer.addSource(b);
+      const [refused, served] = await Promise.allSettled([
+        transfer.opened(a.stored, never),
+        collect(transfer.read(b.stored, undefined, never)),
+      ]);
+      expect(refused).toMatchObject({ status: 'rejected', reason: { code } });
+      expect(served).toMatchObject({ status: 'fulfilled' });
+      await transfer.finished;
+      expect(stored.flatMap(({ repositories }) => repositories)).toEqual(['b']);
+    }
+  });
+
+  it('tells every waiter why it failed', async () => {
+    const a = source('a', refuses());
+    const { transfer } = await start(a);
+    const waiters = await Promise.allSettled(
+      Array.from({ length: 5 }, () => transfer.opened(a.stored, never)),
+    );
+    for (const waiter of waiters) expect(waiter).toMatchObject({ reason: { code: 'not-found' } });
+    await expect(transfer.finished).rejects.toMatchObject({ code: 'not-found' });
+  });
+
+  it('cuts readers off before the end when the content is not what its digest says', async () => {
+    const corrupt: Step = () => ({
+      size: content.byteLength,
+      body: (async function* () {
+        yield content.subarray(0, -1);
+        yield Buffer.from([(content.at(-1) ?? 0) ^ 1]);
+      })(),
+    });
+    const a = source('a', corrupt);
+    const { transfer, stored } = await start(a);
+    let read = 0;
+    const reading = (async () => {
+      for await (const chunk of transfer.read(a.stored, undefined, never)) read += chunk.byteLength;
+    })();
+    await expect(reading).rejects.toBeInstanceOf(DigestMismatch);
+    expect(read).toBe(content.byteLength - 1);
+    await expect(transfer.finished).rejects.toBeInstanceOf(DigestMismatch);
+    expect(stored).toEqual([]);
+  });
+
+  it('refuses more bytes than were declared, and another size than before', async () => {
+    const longer: Step = () => ({ size: 1000, body: bytes(0, 2000) });
+    const a = source('a', longer, longer, longer, longer, longer, longer, longer, longer);
+    const { transfer, stored } = await start(a);
+    await expect(transfer.finished).rejects.toMatchObject({ code: 'invalid' });
+    expect(stored).toEqual([]);
+  }, 20_000);
+
+  it('serves its readers to the end when the store does not take the blob', async () => {
+    const a = source('a', whole);
+    const { transfer } = await start(a, {
+      store: () => Promise.reject(new StorageError('full', 'no space')),
+    });
+    expect((await collect(transfer.read(a.stored, undefined, never))).equals(content)).toBe(true);
+    await expect(transfer.finished).rejects.toMatchObject({ code: 'full' });
+  });
+
+  it('fails before the first byte when the spool has no room for the blob', async () => {
+    const a = source('a', whole);
+    const { transfer } = await start(a, {
+      reserve: () => {
+        throw new StorageError('full', 'no room');
+      },
+    });
+    await expect(transfer.opened(a.stored, never)).rejects.toMatchObject({ code: 'full' });
+    await expect(transfer.finished).rejects.toMatchObject({ code: 'full' });
+  });
+
+  it('goes on when a reader leaves', async () => {
+    const a = source('a', whole);
+    const { transfer, stored } = await start(a);
+    const leaving = new AbortController();
+    const reading = (async () => {
+      for await (const chunk of transfer.read(a.stored, undefined, leaving.signal)) {
+        if (chunk.byteLength > 0) leaving.abort(new Error('gone'));
+      }
+    })();
+    await expect(reading).rejects.toThrow('gone');
+    await transfer.finished;
+    expect(stored).toHaveLength(1);
+  });
+
+  it('serves a range as soon as its bytes are there', async () => {
+    const gate = Promise.withResolvers<void>();
+    const half: Step = () => ({
+      size: content.byteLength,
+      body: (async function* () {
+        yield content.subarray(0, 500_000);
+        await gate.promise;
+        yield content.subarray(500_000);
+      })(),
+    });
+    const a = source('a', half);
+    const { transfer } = await start(a);
+    const part = await collect(transfer.read(a.stored, { start: 100_000, end: 399_999 }, never));
+    expect(part.equals(content.subarray(100_000, 400_000))).toBe(true);
+    gate.resolve();
+    await transfer.finished;
+  });
+});
