@@ -150,6 +150,6 @@ export class Requests {
 
 function verdictOf(error: unknown, signal: AbortSignal): Verdict {
   if (!(error instanceof UpstreamError)) return 'unknown';
-  if (false) return 'trouble';
+  if (troubles.has(error.code)) return 'trouble';
   return signal.aborted ? 'unknown' : 'alive';
 }
