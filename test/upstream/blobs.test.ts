@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import type { Upstream } from '../../src/upstream/upstream.js';
 import { clientOf, digest, patient, read, repository, serve, type Script } from './scripted-registry.js';
 
 const name = repository('o/i');
@@ -137,19 +138,20 @@ describe('a blob', () => {
 });
 
 describe('a reader that leaves', () => {
-  /** A server whose blob never ends, and a promise of the end of its connection. */
-  async function endless(): Promise<{ url: string; closed: Promise<unknown> }> {
+  /** A client of a server whose blob never ends, and a promise of the end of the connection. No time-out ends it. */
+  async function endless(): Promise<{ upstream: Upstream; closed: Promise<unknown> }> {
     const answered = Promise.withResolvers<ServerResponse>();
     const server = await serve((_, response) => {
       response.writeHead(200, { 'content-length': 1e9 }).write(content);
       answered.resolve(response);
     });
-    return { url: server.url, closed: answered.promise.then((response) => once(response, 'close')) };
+    const { upstream } = clientOf(server.url, { timeouts: { bodyIdleMs: 600_000 } });
+    return { upstream, closed: answered.promise.then((response) => once(response, 'close')) };
   }
 
   it('by ending the iteration gives up the connection', async () => {
-    const { url, closed } = await endless();
-    const { body } = await clientOf(url).upstream.fetchBlob(name, blob, 0, patient);
+    const { upstream, closed } = await endless();
+    const { body } = await upstream.fetchBlob(name, blob, 0, patient);
     for await (const chunk of body) {
       expect(Buffer.from(chunk)).toEqual(content);
       break;
@@ -158,16 +160,16 @@ describe('a reader that leaves', () => {
   });
 
   it('before it began gives up the connection', async () => {
-    const { url, closed } = await endless();
-    const { body } = await clientOf(url).upstream.fetchBlob(name, blob, 0, patient);
+    const { upstream, closed } = await endless();
+    const { body } = await upstream.fetchBlob(name, blob, 0, patient);
     expect(await body[Symbol.asyncIterator]().return?.()).toEqual({ done: true, value: undefined });
     await closed;
   });
 
   it('by its signal gets the reason and gives up the connection', async () => {
-    const { url, closed } = await endless();
+    const { upstream, closed } = await endless();
     const leaving = new AbortController();
-    const { body } = await clientOf(url).upstream.fetchBlob(name, blob, 0, leaving.signal);
+    const { body } = await upstream.fetchBlob(name, blob, 0, leaving.signal);
     leaving.abort(new Error('enough'));
     await expect(read(body)).rejects.toThrow('enough');
     await closed;

@@ -44,14 +44,15 @@ describe('tags', () => {
     expect(await clientOf((await serve(script)).url).upstream.listTags(name, patient)).toEqual(expected);
   });
 
-  it.each<[string, Script, string]>([
-    ['of an unknown repository', (_, r) => sendJson(r, {}, 404), 'not-found'],
-    ['that are no list', (_, r) => sendJson(r, { tags: 'a' }), 'invalid'],
-    ['that are no JSON', (_, r) => r.end('<html>'), 'invalid'],
+  it.each<[string, Script, string, number]>([
+    ['of an unknown repository', (_, r) => sendJson(r, {}, 404), 'not-found', 1],
+    ['that are no list', (_, r) => sendJson(r, { tags: 'a' }), 'invalid', 1],
+    ['that are no JSON', (_, r) => r.end('<html>'), 'invalid', 1],
     [
       'on a page that links to itself',
       (_, r) => sendJson(r.setHeader('link', '<?last=a>; rel="next"'), { tags: ['a'] }),
       'invalid',
+      2,
     ],
     [
       'on too many pages',
@@ -60,10 +61,12 @@ describe('tags', () => {
         sendJson(r.setHeader('link', `<?page=${page + 1}>; rel="next"`), { tags: ['a'] });
       },
       'invalid',
+      1000,
     ],
-  ])('%s are refused', async (_, script, code) => {
-    const { upstream } = clientOf((await serve(script)).url);
-    await expect(upstream.listTags(name, patient)).rejects.toMatchObject({ code });
+  ])('%s are refused', async (_, script, code, requests) => {
+    const server = await serve(script);
+    await expect(clientOf(server.url).upstream.listTags(name, patient)).rejects.toMatchObject({ code });
+    expect(server.arrived).toHaveLength(requests);
   });
 });
 
