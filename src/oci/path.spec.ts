@@ -65,7 +65,8 @@ describe('parsePath', () => {
     );
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
-        parsePath(pieces.join(''));
+        const parsed = parsePath(pieces.join(''));
+        if (parsed !== undefined && 'name' in parsed.target) expect(parsed.target.name).not.toBe('');
       }),
       { numRuns: 20_000 },
     );

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -20,8 +20,7 @@ beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'cistern-transfer-'));
 });
 afterEach(async () => {
-  expect(await readdir(folder)).toEqual([]);
-  await rm(folder, { recursive: true });
+  await rmdir(folder); // fails where a transfer left its spool behind
 });
 
 /** An upstream whose answers are the steps, in turn; each is told the offset that it is asked from. */
@@ -141,7 +140,7 @@ describe('a transfer', () => {
     await expect(collect(transfer.read(a.stored, undefined, never))).rejects.toMatchObject({
       code: 'broken-body',
     });
-    await expect(transfer.finished).rejects.toThrow();
+    await expect(transfer.finished).rejects.toMatchObject({ code: 'broken-body' });
     expect(a.offsets.length).toBeLessThan(10);
     expect(stored).toEqual([]);
   }, 20_000);

@@ -57,11 +57,14 @@ export class FilesystemRepositoryStore implements RepositoryStore {
   async #walk(prefix: string, after: string | undefined, limit: number, found: Repository[]): Promise<void> {
     // A folder's own name sorts before what is in it, but "a-b" sorts between "a" and "a/b".
     const names = (await this.#list(`${layout.repositoriesFolder}/${prefix}`))
-      .filter((name) => !name.startsWith('_'))
-      .flatMap((name) => [
-        { key: `${prefix}${name}`, folder: false },
-        { key: `${prefix}${name}/`, folder: true },
-      ])
+      .flatMap((name) =>
+        name.startsWith('_')
+          ? []
+          : [
+              { key: `${prefix}${name}`, folder: false },
+              { key: `${prefix}${name}/`, folder: true },
+            ],
+      )
       .sort((a, b) => (a.key < b.key ? -1 : 1));
     for (const { key, folder } of names) {
       if (found.length >= limit) return;
