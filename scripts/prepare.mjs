@@ -52,16 +52,17 @@ function install() {
   // npm names itself here, so that the npm that was started is the one that goes on.
   const npm = process.env.npm_execpath;
   const [command, first] = npm === undefined ? ['npm', []] : [process.execPath, [npm]];
-  run(
-    command,
-    [...first, 'ci', '--include=dev', '--no-audit', '--no-fund'],
-    'installing dependencies (npm ci)',
-  );
+  // Not `npm ci`: npm 11's refuses a lockfile without the builds for every foreign platform, which registries that
+  // mirror only some of them cannot give. What was installed is compared with the lockfile instead.
+  const args = ['install', '--no-save', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
+  run(command, [...first, ...args], 'installing dependencies');
   if (pinnedNode() === undefined) {
     fail(
       'the pinned Node was not installed: npm must be allowed to run install scripts (ignore-scripts=false)',
     );
   }
+  if (!isInstalled())
+    fail('what npm installed is not what package-lock.json says: does it fit package.json?');
 }
 
 /** Whether node_modules holds what package-lock.json says; the hidden lockfile is npm's own record of what it installed. */
