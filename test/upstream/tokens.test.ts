@@ -184,6 +184,7 @@ describe('the Basic scheme', () => {
     const refused = expect.objectContaining({ code: 'credentials-refused', kind: 'trouble' });
     await expect(upstream.headManifest(name, latest, patient)).rejects.toEqual(refused);
     await expect(upstream.headManifest(name, latest, patient)).rejects.toEqual(refused);
+    expect(server.arrived, 'nobody is locked out by tries that cannot succeed').toHaveLength(3);
     password = 'hunter2';
     await expect(upstream.headManifest(name, latest, patient)).resolves.toMatchObject({ size: 19 });
   });
