@@ -133,6 +133,7 @@ function cut(response: ServerResponse, how: 'close' | 'reset'): 'cut' {
 
 async function written(response: ServerResponse, piece: Buffer, gone: AbortSignal): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
+  promise.catch(() => {}); // a client that has gone already is told of below
   response.write(piece, (error) => (error ? reject(error) : resolve()));
   await settledOrGone(promise, gone);
 }
