@@ -3,7 +3,16 @@ import type { ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import type { Upstream } from '../../src/upstream/upstream.js';
-import { clientOf, digest, patient, read, repository, serve, type Script } from './scripted-registry.js';
+import {
+  clientOf,
+  digest,
+  impatient,
+  patient,
+  read,
+  repository,
+  serve,
+  type Script,
+} from './scripted-registry.js';
 
 const name = repository('o/i');
 const content = Buffer.from('0123456789');
@@ -111,7 +120,7 @@ describe('a blob', () => {
     ],
     ['stalls', (_, r) => r.writeHead(200, { 'content-length': 10 }).write('01234'), 'timeout'],
   ])('that %s fails after what came', async (_, script, code) => {
-    const { upstream } = clientOf((await serve(script)).url);
+    const { upstream } = clientOf((await serve(script)).url, code === 'timeout' ? impatient : {});
     const { body } = await upstream.fetchBlob(name, blob, 0, patient);
     const chunks: Uint8Array[] = [];
     const reading = (async () => {
@@ -177,9 +186,7 @@ describe('a reader that leaves', () => {
 
   it('that only pauses is not timed out', async () => {
     const server = await serve((_, response) => response.end(Buffer.alloc(4_000_000)));
-    const { upstream } = clientOf(server.url, {
-      timeouts: { connectMs: 2000, headersMs: 2000, bodyIdleMs: 50 },
-    });
+    const { upstream } = clientOf(server.url, { timeouts: { bodyIdleMs: 200 } });
     const { body } = await upstream.fetchBlob(name, blob, 0, patient);
     let received = 0;
     for await (const chunk of body) {

@@ -5,6 +5,7 @@ import {
   clientOf,
   credentials,
   digest,
+  impatient,
   patient,
   read,
   refuse,
@@ -130,7 +131,7 @@ describe('redirects', () => {
     const gone = await serve(() => {});
     let location = `${storage.url}/path?signature=s3cret`;
     const server = await serve((_, response) => response.writeHead(307, { location }).end());
-    const { upstream, told } = clientOf(server.url);
+    const { upstream, told } = clientOf(server.url, impatient);
     const seen: unknown[] = [];
     const note = (error: unknown): void => {
       const { message, cause } = error as Error;

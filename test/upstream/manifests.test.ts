@@ -3,6 +3,7 @@ import { longestManifest } from '../../src/upstream/upstream.js';
 import {
   clientOf,
   digest,
+  impatient,
   indexType,
   patient,
   repository,
@@ -138,7 +139,7 @@ describe('a manifest', () => {
     ['that stalls', (_, r) => r.writeHead(200, { 'content-length': 19 }).write('{'), 'timeout'],
   ])('%s is refused', async (_, script, code) => {
     const server = await serve(script);
-    const { upstream } = clientOf(server.url);
+    const { upstream } = clientOf(server.url, code === 'timeout' ? impatient : {});
     await expect(upstream.fetchManifest(name, latest, patient)).rejects.toMatchObject({ code });
   });
 

@@ -60,7 +60,7 @@ export interface Told {
   readonly log: string[];
 }
 
-/** A client of a server, until the test ends. Its time-outs are short; the tests never wait for them to be right. */
+/** A client of a server, until the test ends. Its time-outs are long enough for a busy machine. */
 export function clientOf(
   url: string,
   changes: Partial<UpstreamOptions> = {},
@@ -73,7 +73,7 @@ export function clientOf(
     host: 'registry.test',
     url,
     realms: [],
-    timeouts: { connectMs: 2000, headersMs: 300, bodyIdleMs: 300, tokenMs: 300 },
+    timeouts: { connectMs: 30_000, headersMs: 30_000, bodyIdleMs: 30_000, tokenMs: 30_000 },
     log: { info: write, warn: write },
     observer: {
       requestFinished: (event) => told.requests.push(event),
@@ -87,6 +87,9 @@ export function clientOf(
   onTestFinished(() => upstream.close());
   return { upstream, told };
 }
+
+/** For a test that waits for a time-out. */
+export const impatient = { timeouts: { headersMs: 200, bodyIdleMs: 200, tokenMs: 200 } };
 
 export const credentials = { username: 'user', password: () => 'hunter2' };
 export const basic = `Basic ${Buffer.from('user:hunter2').toString('base64')}`;

@@ -4,6 +4,7 @@ import {
   bearer,
   clientOf,
   credentials,
+  impatient,
   patient,
   refuse,
   repository,
@@ -135,7 +136,10 @@ describe('a token', () => {
     ['a cut', (_, r) => r.destroy(), true, { code: 'unreachable' }],
   ])('cannot be had where its server answers %s', async (_, token, identified, expected) => {
     const server = await protectedRegistry(token, () => false);
-    const { upstream, told } = clientOf(server.url, identified ? credentials : {});
+    const { upstream, told } = clientOf(server.url, {
+      ...(identified ? credentials : {}),
+      ...(expected.code === 'timeout' ? impatient : {}),
+    });
     await expect(upstream.headManifest(name, latest, patient)).rejects.toMatchObject(expected);
     expect(told.tokens).toEqual([expected.code]);
   });

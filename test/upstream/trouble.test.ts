@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { UpstreamError } from '../../src/upstream/upstream.js';
 import {
   clientOf,
+  impatient,
   patient,
   repository,
   sendJson,
@@ -73,7 +74,7 @@ describe('an answer of an upstream', () => {
 
 describe('an upstream that does not answer', () => {
   it('for too long is a time-out', async () => {
-    const { upstream, told } = clientOf((await serve(() => {})).url);
+    const { upstream, told } = clientOf((await serve(() => {})).url, impatient);
     await expect(upstream.headManifest(name, latest, patient)).rejects.toMatchObject({ code: 'timeout' });
     expect(told.requests).toEqual([
       expect.objectContaining({ kind: 'manifest', method: 'HEAD', outcome: 'timeout' }),
