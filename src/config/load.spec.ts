@@ -121,6 +121,13 @@ describe('upstreams', () => {
     expect(hub.proxy.default?.aliases).toEqual(['docker.io', 'index.docker.io', 'registry-1.docker.io']);
   });
 
+  it('take realms as they are written', () => {
+    const { proxy } = texts.load(
+      `${minimal}proxy: {remoteurl: http://a, realms: [registry-1.docker.io, Auth.example:8443]}`,
+    ).config;
+    expect(proxy.default?.realms).toEqual(['registry-1.docker.io', 'auth.example:8443']);
+  });
+
   it.each([
     ['the default', 'remoteurl: http://a, upstreams: [{host: index.docker.io, url: http://b}]', '[0].host'],
     ["remoteurl's host", 'remoteurl: http://a, upstreams: [{host: a, url: http://a}]', '[0].host'],

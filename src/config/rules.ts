@@ -1,6 +1,6 @@
 import type { ConfigFault } from './faults.js';
 import { at, formatPath, isMap, type Path, type Tree } from './tree.js';
-import { address, dockerHub, host, hostHeader, origin } from './values.js';
+import { address, dockerHub, host, plainHost, origin } from './values.js';
 
 type Report = (path: Path, got: string, wanted: string) => void;
 
@@ -16,7 +16,7 @@ export function checkRules(tree: Tree): ConfigFault[] {
   checkCredentials(tree, ['proxy'], report);
   upstreamsOf(tree).forEach((_, index) => checkCredentials(tree, ['proxy', 'upstreams', index], report));
   checkHosts(tree, report);
-  checkHostHeaders(tree, report);
+  checkHostNames(tree, report);
   if (has(tree, ['cluster', 'secret']) && has(tree, ['cluster', 'secretfile'])) {
     report(['cluster', 'secretfile'], 'a secret beside it', 'only one of secret and secretfile');
   }
@@ -109,13 +109,13 @@ function originHost(given: string | undefined): string | undefined {
 }
 
 /** A name of this mirror stands for one upstream. */
-function checkHostHeaders(tree: Tree, report: Report): void {
+function checkHostNames(tree: Tree, report: Report): void {
   const taken = new Map<string, string>();
   for (const [index, upstream] of upstreamsOf(tree).entries()) {
     const names = at(upstream, ['hosts']);
     if (!Array.isArray(names)) continue;
     for (const [place, given] of names.entries()) {
-      const name = typeof given === 'string' ? hostHeader.read(given) : undefined;
+      const name = typeof given === 'string' ? plainHost.read(given) : undefined;
       if (name === undefined) continue;
       const path = ['proxy', 'upstreams', index, 'hosts', place];
       const holder = taken.get(name);

@@ -21,7 +21,7 @@ import {
   file,
   flag,
   host,
-  hostHeader,
+  plainHost,
   oneOf,
   orIfZero,
   origin,
@@ -160,7 +160,7 @@ const passwordfile = optional(
   'A file that holds the password instead; read again when it changes.',
   ours,
 );
-const realms = list(host, 'Further hosts whose token service may be given the credentials.', ours);
+const realms = list(plainHost, 'Further hosts whose token service may be given the credentials.', ours);
 const ca = optional(file, "Certificates in PEM to trust for it, besides the system's.", ours);
 
 const proxy = section(
@@ -194,7 +194,7 @@ const proxy = section(
       {
         host: required(host, 'What images call it: `ghcr.io` in `ghcr.io/owner/image`.', ours),
         url: required(origin, 'Where it is.', ours),
-        hosts: list(hostHeader, 'Host names of this mirror that stand for it.', ours),
+        hosts: list(plainHost, 'Host names of this mirror that stand for it.', ours),
         username: optional(text, 'Who this mirror is to that upstream.', ours),
         password: optional(secret, 'Its password or token.', ours),
         passwordfile,

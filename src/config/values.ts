@@ -131,8 +131,8 @@ export const host: Value<string> = {
   },
 };
 
-/** A host name as clients write it in the `Host` header: no aliases. */
-export const hostHeader: Value<string> = {
+/** A host name that is itself and nothing else: in the `Host` header, in a token realm. */
+export const plainHost: Value<string> = {
   ...host,
   read: (given) => (hostForm.test(given.toLowerCase()) ? given.toLowerCase() : undefined),
 };
