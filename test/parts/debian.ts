@@ -1,6 +1,7 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
 
-export type Part = 'docker-registry' | 'skopeo' | 'containerd' | 'dockerd' | 'busybox' | 'openssl' | 'root';
+export type Part =
+  'docker-registry' | 'skopeo' | 'containerd' | 'dockerd' | 'busybox' | 'openssl' | 'wrk' | 'hey' | 'root';
 
 interface DebianPart {
   readonly part: Part;

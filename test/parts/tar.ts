@@ -1,4 +1,4 @@
-/** A file of a layer: its content, and its mode where that is not 0644. A `link` is a hard link to another path. */
+/** A file of a layer: its content, and its mode where that is not 0644. A `link` is a hard link to another path, and makes that 0755. */
 export type TarEntry =
   string | Uint8Array | { readonly bytes: Uint8Array; readonly mode: number } | { readonly link: string };
 
@@ -7,7 +7,7 @@ const block = 512;
 /** A tar archive (POSIX ustar) whose bytes depend on its entries alone: no times, no owners. Paths up to 100 bytes. */
 export function tar(entries: Readonly<Record<string, TarEntry>>): Buffer {
   const parts = Object.entries(entries).flatMap(([path, entry]) => {
-    if (typeof entry === 'object' && 'link' in entry) return [header(path, 0, 0o644, entry.link)];
+    if (typeof entry === 'object' && 'link' in entry) return [header(path, 0, 0o755, entry.link)];
     const { bytes, mode } = contentOf(entry);
     return [header(path, bytes.byteLength, mode, undefined), bytes, Buffer.alloc(padding(bytes.byteLength))];
   });
