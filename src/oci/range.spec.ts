@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseRange, resolveRange } from './range.js';
+import { parseRange, RangeUnsatisfiable, resolveRange } from './range.js';
 
 describe('parseRange', () => {
   it.each([
@@ -34,11 +34,16 @@ describe('resolveRange', () => {
     [{ start: 9, end: undefined }, 10, { start: 9, end: 9 }],
     [{ last: 3 }, 10, { start: 7, end: 9 }],
     [{ last: 30 }, 10, { start: 0, end: 9 }],
-    [{ start: 10, end: undefined }, 10, 'unsatisfiable'],
-    [{ last: 0 }, 10, 'unsatisfiable'],
-    [{ last: 1 }, 0, 'unsatisfiable'],
-    [{ start: 0, end: undefined }, 0, 'unsatisfiable'],
   ] as const)('%j of %i bytes', (range, size, expected) => {
     expect(resolveRange(range, size)).toEqual(expected);
+  });
+
+  it.each([
+    [{ start: 10, end: undefined }, 10],
+    [{ last: 0 }, 10],
+    [{ last: 1 }, 0],
+    [{ start: 0, end: undefined }, 0],
+  ] as const)('%j is outside of %i bytes', (range, size) => {
+    expect(() => resolveRange(range, size)).toThrow(RangeUnsatisfiable);
   });
 });

@@ -25,12 +25,20 @@ export function parseRange(header: string | undefined): RequestedRange | undefin
   return Number(end) < from ? undefined : { start: from, end: Number(end) };
 }
 
-/** The requested range of something `size` bytes long, or `unsatisfiable` (416). */
-export function resolveRange(range: RequestedRange, size: number): ByteRange | 'unsatisfiable' {
+/** A range that begins after the end of what it was asked of: 416. */
+export class RangeUnsatisfiable extends Error {
+  override readonly name = 'RangeUnsatisfiable';
+  constructor(readonly size: number) {
+    super(`the range is outside of ${size} bytes`);
+  }
+}
+
+/** The requested range of something `size` bytes long. Throws {@link RangeUnsatisfiable}. */
+export function resolveRange(range: RequestedRange, size: number): ByteRange {
   if ('last' in range) {
-    if (range.last === 0 || size === 0) return 'unsatisfiable';
+    if (range.last === 0 || size === 0) throw new RangeUnsatisfiable(size);
     return { start: Math.max(0, size - range.last), end: size - 1 };
   }
-  if (range.start >= size) return 'unsatisfiable';
+  if (range.start >= size) throw new RangeUnsatisfiable(size);
   return { start: range.start, end: Math.min(range.end ?? size - 1, size - 1) };
 }

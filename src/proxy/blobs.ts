@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.js';
-import type { ByteRange } from '../oci/range.js';
+import { resolveRange, type ByteRange, type RequestedRange } from '../oci/range.js';
 import type { BlobStore, OpenBlob, RepositoryStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
@@ -8,7 +8,7 @@ import type { Route } from '../upstream/directory.js';
 import { isTrouble, UpstreamError, type Upstream } from '../upstream/upstream.js';
 import type { BlobAnswer, Outcome } from './proxy.js';
 import { Refusals } from './remembered.js';
-import type { Source, Transfer } from './transfer.js';
+import type { Source, TransferReader } from './transfer.js';
 import type { Transfers } from './transfers.js';
 import { Deadline, Flights, waitFor } from './waiting.js';
 
@@ -35,17 +35,39 @@ export class Blobs {
     private readonly metrics: Metrics,
   ) {}
 
-  /** The blob for reading; on a miss it starts or joins the one transfer. Throws UpstreamError, StorageError. */
-  async open(route: Route, digest: Digest, signal: AbortSignal): Promise<BlobAnswer | undefined> {
+  /**
+   * The blob, or a range of it, for reading; on a miss it starts or joins the one transfer. Throws UpstreamError,
+   * StorageError, RangeUnsatisfiable.
+   */
+  async open(
+    route: Route,
+    digest: Digest,
+    range: RequestedRange | undefined,
+    signal: AbortSignal,
+  ): Promise<BlobAnswer | undefined> {
     const key = `${route.stored}@${digest}`;
-    const stored = await this.blobs.open(digest);
-    if (stored === undefined) {
+    for (;;) {
+      const stored = await this.blobs.open(digest, range);
+      if (stored !== undefined) return this.#openStored(route, digest, key, stored, signal);
       this.#known.delete(key);
-      return this.#openRunning(route, digest, key, signal);
+      if (route.upstream === undefined) return undefined;
+      const source = { upstream: route.upstream, repository: route.name, stored: route.stored };
+      const reader = await this.#join(route, digest, key, source, signal);
+      if (reader !== undefined) return this.#openRunning(reader, source, key, range, signal);
+      // Its transfer has just ended: the store has it now, or a new one is due.
     }
+  }
+
+  async #openStored(
+    route: Route,
+    digest: Digest,
+    key: string,
+    stored: OpenBlob,
+    signal: AbortSignal,
+  ): Promise<BlobAnswer | undefined> {
     try {
       const outcome = await this.#permit(route, digest, key, stored.size, signal);
-      if (outcome !== undefined) return storedBlob(stored, outcome);
+      if (outcome !== undefined) return { ...stored, outcome };
     } catch (error) {
       await stored.close();
       throw error;
@@ -133,65 +155,48 @@ export class Blobs {
     return waitFor(asked, signal);
   }
 
-  async #openRunning(
+  /** A reader of the digest's one transfer; `undefined` when that is over. */
+  async #join(
     route: Route,
     digest: Digest,
     key: string,
+    source: Source,
     signal: AbortSignal,
-  ): Promise<BlobAnswer | undefined> {
-    const { upstream } = route;
-    if (upstream === undefined) return undefined;
+  ): Promise<TransferReader | undefined> {
     this.#refusals.throwIfHeld(key);
-    const source: Source = { upstream, repository: route.name, stored: route.stored };
-    using deadline = new Deadline(firstByteMs, upstream.host, 'GET of a blob');
-    const inTime = AbortSignal.any([signal, deadline.signal]);
     const transfer = await (this.transfers.get(digest) ?? this.transfers.start(digest, source));
+    if (transfer === undefined) return undefined;
     if (!transfer.hasSource(route.stored)) {
-      await this.#confirm(upstream, route, digest, key, inTime);
-      if (!transfer.addSource(source)) return this.#openNext(transfer, route, digest, signal);
+      await this.#confirm(source.upstream, route, digest, key, signal);
+      transfer.addSource(source);
     }
+    return transfer.join(route.stored);
+  }
+
+  async #openRunning(
+    reader: TransferReader,
+    source: Source,
+    key: string,
+    requested: RequestedRange | undefined,
+    signal: AbortSignal,
+  ): Promise<BlobAnswer> {
+    const { transferReaders } = this.metrics;
+    transferReaders.inc();
+    const close = (): Promise<void> => {
+      transferReaders.dec();
+      return reader.close();
+    };
+    using deadline = new Deadline(firstByteMs, source.upstream.host, 'GET of a blob');
     try {
-      await transfer.opened(route.stored, inTime);
+      await reader.opened(AbortSignal.any([signal, deadline.signal]));
+      const { size } = reader.transfer;
+      const range = requested && size !== undefined ? resolveRange(requested, size) : undefined;
+      return { size, range, outcome: 'miss', body: this.#readRunning(reader, source, range, signal), close };
     } catch (error) {
+      await close();
       if (error instanceof UpstreamError && error.kind === 'answer') this.#refusals.remember(key, error);
       throw error;
     }
-    if (!transfer.retain()) return this.#openNext(transfer, route, digest, signal);
-    return this.#runningBlob(transfer, source);
-  }
-
-  /**
-   * The transfer ended before this repository, which its upstream has confirmed, could have a part in it: what it
-   * brought is in the store; what it did not bring says nothing of this repository's upstream.
-   */
-  async #openNext(
-    transfer: Transfer,
-    route: Route,
-    digest: Digest,
-    signal: AbortSignal,
-  ): Promise<BlobAnswer | undefined> {
-    const ended = transfer.finished.then(
-      () => true,
-      () => false,
-    );
-    if (await waitFor(ended, signal)) await this.repositories.linkLayer(route.stored, digest);
-    return this.open(route, digest, signal);
-  }
-
-  #runningBlob(transfer: Transfer, source: Source): BlobAnswer {
-    this.metrics.transferReaders.inc();
-    let open = true;
-    return {
-      size: transfer.size,
-      outcome: 'miss',
-      read: (range, signal) => this.#readRunning(transfer, source, range, signal),
-      close: () => {
-        if (!open) return Promise.resolve();
-        open = false;
-        this.metrics.transferReaders.dec();
-        return transfer.release();
-      },
-    };
   }
 
   /**
@@ -199,30 +204,32 @@ export class Blobs {
    * Its bytes go to this client only; the blob's last byte still comes from the verified transfer (rule 1).
    */
   async *#readRunning(
-    transfer: Transfer,
+    reader: TransferReader,
     source: Source,
     range: ByteRange | undefined,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
-    let start = range?.start ?? 0;
-    const { size } = transfer;
-    if (range !== undefined && size !== undefined && start >= transfer.readable && start < size - 1) {
-      if (!(await this.#reachedSoon(transfer, start, signal))) {
+    let rest = range;
+    const { size, readable } = reader.transfer;
+    if (range !== undefined && size !== undefined && range.start >= readable && range.start < size - 1) {
+      let { start } = range;
+      if (!(await this.#reachedSoon(reader, start, signal))) {
         const apart = { start, end: Math.min(range.end, size - 2) };
-        for await (const chunk of this.#fetchApart(transfer, source, apart, signal)) {
+        for await (const chunk of this.#fetchApart(reader.transfer.digest, source, apart, signal)) {
           start += chunk.byteLength;
           yield chunk;
         }
       }
       if (start > range.end) return;
+      rest = { start, end: range.end };
     }
-    yield* transfer.read(source.stored, range === undefined ? undefined : { start, end: range.end }, signal);
+    yield* reader.read(rest, signal);
   }
 
-  async #reachedSoon(transfer: Transfer, offset: number, signal: AbortSignal): Promise<boolean> {
+  async #reachedSoon(reader: TransferReader, offset: number, signal: AbortSignal): Promise<boolean> {
     const soon = AbortSignal.timeout(nearMs);
     try {
-      await transfer.reached(offset, AbortSignal.any([signal, soon]));
+      await reader.reached(offset, AbortSignal.any([signal, soon]));
       return true;
     } catch (error) {
       if (signal.aborted || !soon.aborted) throw error;
@@ -232,39 +239,27 @@ export class Blobs {
 
   /** Yields as much of the range as can be had; the rest is then read from the transfer. */
   async *#fetchApart(
-    transfer: Transfer,
-    source: Source,
+    digest: Digest,
+    { upstream, repository }: Source,
     range: ByteRange,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
-    const { upstream, repository } = source;
     const running = this.#farRanges.get(upstream) ?? 0;
     if (running >= farRangesAtOnce) return;
     this.#farRanges.set(upstream, running + 1);
     this.metrics.farRanges.inc({ upstream: upstream.host });
     try {
-      const { body } = await upstream.fetchRange(repository, transfer.digest, range, signal);
+      const { body } = await upstream.fetchRange(repository, digest, range, signal);
       for await (const chunk of body) {
         this.metrics.proxyPulledBytes.inc({ type: 'blob' }, chunk.byteLength);
         yield chunk;
       }
     } catch (err) {
       if (!isTrouble(err)) throw err;
-      this.log.warn(
-        { upstream: upstream.host, digest: transfer.digest, err },
-        'range apart failed, waiting for the transfer',
-      );
+      const facts = { upstream: upstream.host, digest, err };
+      this.log.warn(facts, 'range apart failed, waiting for the transfer');
     } finally {
       this.#farRanges.set(upstream, (this.#farRanges.get(upstream) ?? 1) - 1);
     }
   }
-}
-
-function storedBlob(blob: OpenBlob, outcome: Outcome): BlobAnswer {
-  return {
-    size: blob.size,
-    outcome,
-    read: (range) => blob.read(range),
-    close: () => blob.close(),
-  };
 }

@@ -32,13 +32,15 @@ export interface ManifestAnswer {
   readonly manifest: Manifest;
 }
 
-/** A blob whose first byte can be had. The caller closes it. */
+/** A blob, or a range of one, whose first byte can be had. The caller closes it. */
 export interface BlobAnswer {
-  /** In bytes; `undefined` while a running transfer's upstream has not said it. */
+  /** Of the whole blob, in bytes; `undefined` while a running transfer's upstream has not said it. */
   readonly size: number | undefined;
+  /** What `body` gives; `undefined`: all of it. */
+  readonly range: ByteRange | undefined;
   readonly outcome: Outcome;
-  /** Breaks off with an error rather than end early. */
-  read(range: ByteRange | undefined, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /** Once. Breaks off with an error rather than end early. */
+  readonly body: AsyncIterable<Uint8Array>;
   close(): Promise<void>;
 }
 

@@ -13,6 +13,19 @@ export interface Source {
   readonly stored: Repository;
 }
 
+/** Somebody who reads a transfer, at their own pace. */
+export interface TransferReader {
+  readonly transfer: Transfer;
+  /** Settles when the first byte can be had; throws why it cannot, for readers from this repository. */
+  opened(signal: AbortSignal): Promise<void>;
+  /** Settles when this byte can be read, or never will be. */
+  reached(offset: number, signal: AbortSignal): Promise<void>;
+  /** Bytes in order, as they arrive. Throws rather than end early. */
+  read(range: ByteRange | undefined, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /** Once, whatever happened. */
+  close(): Promise<void>;
+}
+
 /** What a transfer needs of the rest. */
 export interface TransferHooks {
   /** Room in the spool for a blob of this size; throws StorageError `full`. Called once the size is known. */
@@ -21,6 +34,8 @@ export interface TransferHooks {
   store(file: VerifiedFile, repositories: readonly Repository[]): Promise<void>;
   grown(bytes: number, source: Source): void;
   resumed(source: Source, offset: number, error: UpstreamError): void;
+  /** From now on nobody can join. */
+  ended(): void;
 }
 
 const readSize = 64 * 1024;
@@ -106,8 +121,20 @@ export class Transfer {
     return this.spool.release();
   }
 
-  /** Settles when the first byte can be had; throws why it cannot, for readers from this repository. */
-  async opened(stored: Repository, signal: AbortSignal): Promise<void> {
+  /** A reader for a repository. `undefined`: the transfer is over, the store has the blob or nobody. */
+  join(stored: Repository): TransferReader | undefined {
+    // Held from now on: a descriptor that closes before the first read could come back as another file.
+    if (!this.spool.retain()) return undefined;
+    return {
+      transfer: this,
+      opened: (signal) => this.#opened(stored, signal),
+      reached: (offset, signal) => this.#reached(offset, signal),
+      read: (range, signal) => this.#read(stored, range, signal),
+      close: () => this.spool.release(),
+    };
+  }
+
+  async #opened(stored: Repository, signal: AbortSignal): Promise<void> {
     while (this.#phase === 'opening') {
       this.#throwIfOver(stored);
       await this.#change(signal);
@@ -115,30 +142,27 @@ export class Transfer {
     this.#throwIfOver(stored);
   }
 
-  /** Settles when this byte can be read, or never will be. */
-  async reached(offset: number, signal: AbortSignal): Promise<void> {
+  async #reached(offset: number, signal: AbortSignal): Promise<void> {
     while (this.readable <= offset && this.#phase !== 'verified' && this.#phase !== 'failed') {
       await this.#change(signal);
     }
   }
 
-  /** Bytes in order, as they arrive. Throws rather than end early. To be retained meanwhile. */
-  async *read(
+  async *#read(
     stored: Repository,
     range: ByteRange | undefined,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
-    let offset = range?.start ?? 0;
-    for (;;) {
+    const end = range === undefined ? Infinity : range.end + 1;
+    for (let offset = range?.start ?? 0; offset < end;) {
       signal.throwIfAborted();
-      const end = range === undefined ? Infinity : range.end + 1;
       const until = Math.min(this.readable, end);
       if (offset < until) {
         const chunk = await this.spool.readAt(offset, Math.min(readSize, until - offset));
         offset += chunk.byteLength;
         yield chunk;
       } else {
-        if (offset >= end || (this.#phase === 'verified' && offset >= this.spool.length)) return;
+        if (this.#phase === 'verified') return;
         this.#throwIfOver(stored);
         await this.#change(signal);
       }
@@ -171,6 +195,7 @@ export class Transfer {
       }
       throw error;
     } finally {
+      this.hooks.ended();
       await this.spool.discard();
       await this.spool.release();
     }

@@ -19,23 +19,26 @@ export interface TransfersOptions {
 
 /** The running transfers of this process: one for each digest, however many want it. */
 export class Transfers {
-  readonly #running = new Map<Digest, Promise<Transfer>>();
+  readonly #running = new Map<Digest, Promise<Transfer | undefined>>();
   #reserved = 0;
   #closing: Error | undefined;
 
   constructor(private readonly options: TransfersOptions) {}
 
-  get(digest: Digest): Promise<Transfer> | undefined {
+  get(digest: Digest): Promise<Transfer | undefined> | undefined {
     return this.#running.get(digest);
   }
 
-  /** The digest's transfer: the running one, or a new one from this source. */
-  start(digest: Digest, source: Source): Promise<Transfer> {
+  /** The digest's transfer: the running one, or a new one from this source. `undefined`: it is stored by now. */
+  start(digest: Digest, source: Source): Promise<Transfer | undefined> {
     const running = this.#running.get(digest);
     if (running !== undefined) return running;
     const transfer = this.#create(digest, source);
     this.#running.set(digest, transfer);
-    transfer.catch(() => this.#running.delete(digest));
+    transfer.then(
+      (made) => made ?? this.#running.delete(digest),
+      () => this.#running.delete(digest),
+    );
     return transfer;
   }
 
@@ -45,7 +48,7 @@ export class Transfers {
       const aborted = Promise.withResolvers<void>();
       const abort = (): void => aborted.resolve();
       signal.addEventListener('abort', abort, { once: true });
-      const ends = [...this.#running.values()].map(async (transfer) => (await transfer).finished);
+      const ends = [...this.#running.values()].map(async (transfer) => (await transfer)?.finished);
       await Promise.race([Promise.allSettled(ends), aborted.promise]);
       signal.removeEventListener('abort', abort);
     }
@@ -58,15 +61,17 @@ export class Transfers {
     await Promise.allSettled(
       [...this.#running.values()].map(async (promise) => {
         const transfer = await promise;
-        transfer.abort(closing);
-        await transfer.finished;
+        transfer?.abort(closing);
+        await transfer?.finished;
       }),
     );
   }
 
-  async #create(digest: Digest, source: Source): Promise<Transfer> {
+  async #create(digest: Digest, source: Source): Promise<Transfer | undefined> {
     const { blobs, repositories, newSpoolFile, maxSpoolBytes, log, metrics } = this.options;
     if (this.#closing !== undefined) throw this.#closing;
+    // Another transfer may have ended between the look into the store and now.
+    if ((await blobs.stat(digest)) !== undefined) return undefined;
     if (this.#reserved >= maxSpoolBytes) throw spoolFull(maxSpoolBytes);
     const spool = await Spool.create(digest, await newSpoolFile(digest));
     const started = performance.now();
@@ -93,14 +98,15 @@ export class Transfers {
           'transfer broke, trying again',
         );
       },
+      ended: () => {
+        this.#running.delete(digest);
+        this.#reserved -= reserved;
+        metrics.transfersRunning.dec();
+        metrics.spoolBytes.dec(spool.length);
+      },
     });
     metrics.transfersRunning.inc();
-    void this.#follow(transfer, source, started).finally(() => {
-      this.#running.delete(digest);
-      this.#reserved -= reserved;
-      metrics.transfersRunning.dec();
-      metrics.spoolBytes.dec(spool.length);
-    });
+    void this.#follow(transfer, source, started);
     return transfer;
   }
 

@@ -1,5 +1,5 @@
 import { parseDigest, type Digest } from '../oci/digest.js';
-import { parseRange, resolveRange, type ByteRange } from '../oci/range.js';
+import { parseRange, type RequestedRange } from '../oci/range.js';
 import type { Blobs } from '../proxy/blobs.js';
 import type { BlobAnswer, Outcome } from '../proxy/proxy.js';
 import type { Route } from '../upstream/directory.js';
@@ -17,7 +17,7 @@ export class BlobReply {
     if (digest === undefined) throw new RegistryError('DIGEST_INVALID');
     const conditional = matches(exchange.request.headers['if-none-match'], digest);
     if (exchange.isHead || conditional) return this.#sendHead(exchange, route, digest, conditional);
-    const answer = await this.blobs.open(route, digest, exchange.signal);
+    const answer = await this.blobs.open(route, digest, wantedRange(exchange, digest), exchange.signal);
     if (answer === undefined) throw unknownContent('blob', `unknown blob ${digest}`);
     try {
       await this.#sendBody(exchange, route, digest, answer);
@@ -40,17 +40,13 @@ export class BlobReply {
 
   async #sendBody(exchange: Exchange, route: Route, digest: Digest, answer: BlobAnswer): Promise<void> {
     const headers = this.#headers(exchange, route, digest, answer.outcome);
-    const { size } = answer;
-    const range = size === undefined ? undefined : wantedRange(exchange, digest, size);
-    if (range === 'unsatisfiable') {
-      throw new RegistryError('RANGE_INVALID', undefined, { 'Content-Range': `bytes */${size}` });
-    }
+    const { size, range } = answer;
     headers['Content-Type'] = 'application/octet-stream';
     const length = range === undefined ? size : range.end - range.start + 1;
     if (length !== undefined) headers['Content-Length'] = length;
     if (range !== undefined) headers['Content-Range'] = `bytes ${range.start}-${range.end}/${size}`;
     exchange.response.writeHead(range === undefined ? 200 : 206, headers);
-    await sendStream(exchange, answer.read(range, exchange.signal), length);
+    await sendStream(exchange, answer.body, length);
   }
 
   #headers(exchange: Exchange, route: Route, digest: Digest, outcome: Outcome): Headers {
@@ -66,13 +62,7 @@ export class BlobReply {
   }
 }
 
-function wantedRange(
-  exchange: Exchange,
-  digest: Digest,
-  size: number,
-): ByteRange | 'unsatisfiable' | undefined {
+function wantedRange(exchange: Exchange, digest: Digest): RequestedRange | undefined {
   const { range, 'if-range': condition } = exchange.request.headers;
-  if (condition !== undefined && condition !== `"${digest}"`) return undefined;
-  const requested = parseRange(range);
-  return requested && resolveRange(requested, size);
+  return condition === undefined || condition === `"${digest}"` ? parseRange(range) : undefined;
 }

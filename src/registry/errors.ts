@@ -1,3 +1,4 @@
+import { RangeUnsatisfiable } from '../oci/range.js';
 import { errorCodes, type ErrorCode } from '../oci/codes.js';
 import { DigestMismatch, StorageError } from '../storage/storage.js';
 import { RouteError } from '../upstream/directory.js';
@@ -38,6 +39,9 @@ export function toRegistryError(error: unknown, handler: HandlerName): RegistryE
   if (error instanceof RegistryError) return error;
   if (error instanceof RouteError) {
     return new RegistryError(error.code === 'name-unknown' ? 'NAME_UNKNOWN' : 'NAME_INVALID', error.message);
+  }
+  if (error instanceof RangeUnsatisfiable) {
+    return new RegistryError('RANGE_INVALID', undefined, { 'Content-Range': `bytes */${error.size}` });
   }
   if (error instanceof UpstreamError) return fromUpstream(error, handler);
   if (error instanceof DigestMismatch) {

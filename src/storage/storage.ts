@@ -1,6 +1,6 @@
 import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
-import type { ByteRange } from '../oci/range.js';
+import type { ByteRange, RequestedRange } from '../oci/range.js';
 
 /**
  * The contract of storage. `undefined` and `false` mean absent; trouble (no permission, input/output errors, a
@@ -10,8 +10,8 @@ import type { ByteRange } from '../oci/range.js';
 export interface BlobStore {
   /** The size in bytes, without opening. */
   stat(digest: Digest): Promise<number | undefined>;
-  /** Opens a blob: after this, headers may be sent. The caller closes it. */
-  open(digest: Digest): Promise<OpenBlob | undefined>;
+  /** Opens a blob, or a range of it: after this, headers may be sent. The caller closes it. Throws RangeUnsatisfiable. */
+  open(digest: Digest, range?: RequestedRange): Promise<OpenBlob | undefined>;
   /** A whole blob of at most `limit` bytes, in as few calls as the store can; larger ones are refused with StorageError. */
   read(digest: Digest, limit: number): Promise<Buffer | undefined>;
   /**
@@ -23,11 +23,14 @@ export interface BlobStore {
   put(digest: Digest, bytes: Uint8Array): Promise<void>;
 }
 
-/** Something open for reading. */
+/** A blob that is open for reading. */
 export interface OpenBlob {
+  /** Of the whole blob, in bytes. */
   readonly size: number;
-  /** Bytes of the range (all, without one) in order, read as they are asked for. Reading may stop at any time. */
-  read(range?: ByteRange): AsyncIterable<Uint8Array>;
+  /** What `body` gives; `undefined`: all of it. */
+  readonly range: ByteRange | undefined;
+  /** The bytes in order, read as they are asked for; once. Reading may stop at any time. */
+  readonly body: AsyncIterable<Uint8Array>;
   close(): Promise<void>;
 }
 

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { expect, it } from 'vitest';
 import { digestOf, type Digest } from '../../src/oci/digest.js';
+import { RangeUnsatisfiable } from '../../src/oci/range.js';
 import { Spool } from '../../src/storage/spool.js';
 import {
   DigestMismatch,
@@ -52,7 +53,7 @@ export function blobStoreContract(make: () => Promise<BlobStoreUnderTest>): void
       expect(await each.stat(digest)).toBe(bytes.byteLength);
       const blob = await each.open(digest);
       expect(blob?.size).toBe(bytes.byteLength);
-      expect((await collect(blob?.read() ?? [])).equals(bytes)).toBe(true);
+      expect((await collect(blob?.body ?? [])).equals(bytes)).toBe(true);
       await blob?.close();
     }
   });
@@ -62,17 +63,24 @@ export function blobStoreContract(make: () => Promise<BlobStoreUnderTest>): void
     const bytes = randomBytes(600_000);
     const digest = digestOf(bytes);
     await store.take(await verifiedFile(await newSpool(), bytes, digest));
-    const blob = await store.open(digest);
     for (const [start, end] of [
       [0, 0],
       [599_999, 599_999],
       [262_143, 262_144],
       [1, 599_998],
     ] as const) {
-      const part = await collect(blob?.read({ start, end }) ?? []);
+      const blob = await store.open(digest, { start, end });
+      expect(blob).toMatchObject({ size: 600_000, range: { start, end } });
+      const part = await collect(blob?.body ?? []);
       expect(part.equals(bytes.subarray(start, end + 1))).toBe(true);
+      await blob?.close();
     }
-    await blob?.close();
+    const last = await store.open(digest, { last: 7 });
+    expect(last?.range).toEqual({ start: 599_993, end: 599_999 });
+    await last?.close();
+    await expect(store.open(digest, { start: 600_000, end: undefined })).rejects.toBeInstanceOf(
+      RangeUnsatisfiable,
+    );
   });
 
   it('keeps an open blob readable while equal content is taken again', async () => {
@@ -82,7 +90,7 @@ export function blobStoreContract(make: () => Promise<BlobStoreUnderTest>): void
     await store.take(await verifiedFile(await newSpool(), bytes, digest));
     const blob = await store.open(digest);
     await store.take(await verifiedFile(await newSpool(), bytes, digest));
-    expect((await collect(blob?.read() ?? [])).equals(bytes)).toBe(true);
+    expect((await collect(blob?.body ?? [])).equals(bytes)).toBe(true);
     await blob?.close();
   });
 
@@ -115,7 +123,7 @@ export function blobStoreContract(make: () => Promise<BlobStoreUnderTest>): void
     await store.take(await verifiedFile(await newSpool(), empty, digestOf(empty)));
     const blob = await store.open(digestOf(empty));
     expect(blob?.size).toBe(0);
-    expect((await collect(blob?.read() ?? [])).byteLength).toBe(0);
+    expect((await collect(blob?.body ?? [])).byteLength).toBe(0);
     await blob?.close();
   });
 

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { digestOf, type Digest } from '../../src/oci/digest.js';
 import type { Repository } from '../../src/oci/name.js';
-import { Transfer, type Source } from '../../src/proxy/transfer.js';
+import type { ByteRange } from '../../src/oci/range.js';
+import { Transfer, type Source, type TransferReader } from '../../src/proxy/transfer.js';
 import { Spool } from '../../src/storage/spool.js';
 import { DigestMismatch, StorageError } from '../../src/storage/storage.js';
 import { UpstreamError, type Upstream } from '../../src/upstream/upstream.js';
@@ -83,8 +84,29 @@ async function start(first: Source, hooks: { store?: () => Promise<void>; reserv
     },
     grown: () => undefined,
     resumed: () => undefined,
+    ended: () => undefined,
   });
   return { transfer, stored };
+}
+
+function joined(transfer: Transfer, source: Source): TransferReader {
+  const reader = transfer.join(source.stored);
+  if (reader === undefined) throw new Error('the transfer is over');
+  return reader;
+}
+
+async function* readAll(
+  transfer: Transfer,
+  source: Source,
+  range?: ByteRange,
+  signal = never,
+): AsyncGenerator<Uint8Array> {
+  const reader = joined(transfer, source);
+  try {
+    yield* reader.read(range, signal);
+  } finally {
+    await reader.close();
+  }
 }
 
 async function collect(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
@@ -97,9 +119,7 @@ describe('a transfer', () => {
   it('gives every reader the whole blob, and the store a verified file', async () => {
     const a = source('a', whole);
     const { transfer, stored } = await start(a);
-    const readers = await Promise.all(
-      Array.from({ length: 20 }, () => collect(transfer.read(a.stored, undefined, never))),
-    );
+    const readers = await Promise.all(Array.from({ length: 20 }, () => collect(readAll(transfer, a))));
     for (const read of readers) expect(read.equals(content)).toBe(true);
     await transfer.finished;
     expect(stored).toEqual([{ repositories: ['a'], size: content.byteLength }]);
@@ -118,7 +138,7 @@ describe('a transfer', () => {
       });
       const a = source('a', all);
       const { transfer } = await start(a);
-      await transfer.reached(content.byteLength - 2, never);
+      await joined(transfer, a).reached(content.byteLength - 2, never);
       expect(transfer.readable).toBe(content.byteLength - 1);
       gate.resolve();
       await transfer.finished;
@@ -129,7 +149,7 @@ describe('a transfer', () => {
   it('goes on from the byte reached when the body breaks', async () => {
     const a = source('a', broken(300_000), broken(700_000), whole);
     const { transfer } = await start(a);
-    expect((await collect(transfer.read(a.stored, undefined, never))).equals(content)).toBe(true);
+    expect((await collect(readAll(transfer, a))).equals(content)).toBe(true);
     await transfer.finished;
     expect(a.offsets).toEqual([0, 300_000, 700_000]);
   });
@@ -137,7 +157,7 @@ describe('a transfer', () => {
   it('gives up on an upstream that breaks again and again without getting anywhere', async () => {
     const a = source('a', broken(300_000), ...Array.from({ length: 20 }, () => broken(300_000)));
     const { transfer, stored } = await start(a);
-    await expect(collect(transfer.read(a.stored, undefined, never))).rejects.toMatchObject({
+    await expect(collect(readAll(transfer, a))).rejects.toMatchObject({
       code: 'broken-body',
     });
     await expect(transfer.finished).rejects.toMatchObject({ code: 'broken-body' });
@@ -150,7 +170,7 @@ describe('a transfer', () => {
     const b = source('b', whole);
     const { transfer, stored } = await start(a);
     transfer.addSource(b);
-    expect((await collect(transfer.read(b.stored, undefined, never))).equals(content)).toBe(true);
+    expect((await collect(readAll(transfer, b))).equals(content)).toBe(true);
     await transfer.finished;
     expect(stored).toEqual([{ repositories: ['b'], size: content.byteLength }]);
   });
@@ -162,8 +182,8 @@ describe('a transfer', () => {
       const { transfer, stored } = await start(a);
       transfer.addSource(b);
       const [refused, served] = await Promise.allSettled([
-        transfer.opened(a.stored, never),
-        collect(transfer.read(b.stored, undefined, never)),
+        joined(transfer, a).opened(never),
+        collect(readAll(transfer, b)),
       ]);
       expect(refused).toMatchObject({ status: 'rejected', reason: { code } });
       expect(served).toMatchObject({ status: 'fulfilled' });
@@ -176,7 +196,7 @@ describe('a transfer', () => {
     const a = source('a', refuses());
     const { transfer } = await start(a);
     const waiters = await Promise.allSettled(
-      Array.from({ length: 5 }, () => transfer.opened(a.stored, never)),
+      Array.from({ length: 5 }, () => joined(transfer, a).opened(never)),
     );
     for (const waiter of waiters) expect(waiter).toMatchObject({ reason: { code: 'not-found' } });
     await expect(transfer.finished).rejects.toMatchObject({ code: 'not-found' });
@@ -194,7 +214,7 @@ describe('a transfer', () => {
     const { transfer, stored } = await start(a);
     let read = 0;
     const reading = (async () => {
-      for await (const chunk of transfer.read(a.stored, undefined, never)) read += chunk.byteLength;
+      for await (const chunk of readAll(transfer, a)) read += chunk.byteLength;
     })();
     await expect(reading).rejects.toBeInstanceOf(DigestMismatch);
     expect(read).toBe(content.byteLength - 1);
@@ -215,7 +235,7 @@ describe('a transfer', () => {
     const { transfer } = await start(a, {
       store: () => Promise.reject(new StorageError('full', 'no space')),
     });
-    expect((await collect(transfer.read(a.stored, undefined, never))).equals(content)).toBe(true);
+    expect((await collect(readAll(transfer, a))).equals(content)).toBe(true);
     await expect(transfer.finished).rejects.toMatchObject({ code: 'full' });
   });
 
@@ -226,8 +246,18 @@ describe('a transfer', () => {
         throw new StorageError('full', 'no room');
       },
     });
-    await expect(transfer.opened(a.stored, never)).rejects.toMatchObject({ code: 'full' });
+    await expect(joined(transfer, a).opened(never)).rejects.toMatchObject({ code: 'full' });
     await expect(transfer.finished).rejects.toMatchObject({ code: 'full' });
+  });
+
+  it('takes no reader once it is over, and keeps the file open for those who joined before', async () => {
+    const a = source('a', whole);
+    const { transfer } = await start(a);
+    const reader = joined(transfer, a);
+    await transfer.finished;
+    expect((await collect(reader.read(undefined, never))).equals(content)).toBe(true);
+    await reader.close();
+    expect(transfer.join(a.stored)).toBeUndefined();
   });
 
   it('goes on when a reader leaves', async () => {
@@ -235,7 +265,7 @@ describe('a transfer', () => {
     const { transfer, stored } = await start(a);
     const leaving = new AbortController();
     const reading = (async () => {
-      for await (const chunk of transfer.read(a.stored, undefined, leaving.signal)) {
+      for await (const chunk of readAll(transfer, a, undefined, leaving.signal)) {
         if (chunk.byteLength > 0) leaving.abort(new Error('gone'));
       }
     })();
@@ -256,7 +286,7 @@ describe('a transfer', () => {
     });
     const a = source('a', half);
     const { transfer } = await start(a);
-    const part = await collect(transfer.read(a.stored, { start: 100_000, end: 399_999 }, never));
+    const part = await collect(readAll(transfer, a, { start: 100_000, end: 399_999 }));
     expect(part.equals(content.subarray(100_000, 400_000))).toBe(true);
     gate.resolve();
     await transfer.finished;

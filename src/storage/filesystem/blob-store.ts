@@ -1,7 +1,7 @@
 import { copyFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { algorithmOf, digestOf, type Digest } from '../../oci/digest.js';
-import type { ByteRange } from '../../oci/range.js';
+import { RangeUnsatisfiable, resolveRange, type RequestedRange } from '../../oci/range.js';
 import { blobPath } from '../layout.js';
 import {
   DigestMismatch,
@@ -49,16 +49,18 @@ export class FilesystemBlobStore implements BlobStore {
     }
   }
 
-  async open(digest: Digest): Promise<OpenBlob | undefined> {
+  async open(digest: Digest, requested?: RequestedRange): Promise<OpenBlob | undefined> {
     const started = performance.now();
     const fd = await this.#openFd(digest);
     if (fd === undefined) return undefined;
     try {
-      const facts = await statFile(fd);
-      return new OpenFile(fd, facts.size);
+      const { size } = await statFile(fd);
+      const range = requested && resolveRange(requested, size);
+      const body = readChunks(fd, range?.start ?? 0, range === undefined ? size : range.end + 1, chunkSize);
+      return { size, range, body, close: () => closeFile(fd) };
     } catch (error) {
       await closeFile(fd);
-      throw storageError(error, `opening blob ${digest}`);
+      throw error instanceof RangeUnsatisfiable ? error : storageError(error, `opening blob ${digest}`);
     } finally {
       this.observe('Reader', started);
     }
@@ -162,20 +164,5 @@ export class FilesystemBlobStore implements BlobStore {
 
   #path(digest: Digest): string {
     return join(this.root, blobPath(digest));
-  }
-}
-
-class OpenFile implements OpenBlob {
-  constructor(
-    private readonly fd: number,
-    readonly size: number,
-  ) {}
-
-  read(range?: ByteRange): AsyncIterable<Uint8Array> {
-    return readChunks(this.fd, range?.start ?? 0, range === undefined ? this.size : range.end + 1, chunkSize);
-  }
-
-  close(): Promise<void> {
-    return closeFile(this.fd);
   }
 }
