@@ -55,26 +55,32 @@ function passwordOf({ password, passwordfile }: UpstreamConfig): Password | unde
   return passwordfile === undefined ? undefined : filePassword(passwordfile);
 }
 
+/**
+ * The tree without a prefix belongs to `proxy.host`: to `remoteurl`, else to the upstream in the list that has this
+ * host, else to nobody who could be asked.
+ */
 function entriesOf({ proxy }: Config, upstreams: Upstreams): DirectoryEntry[] {
   const { host, hostexplicit } = proxy;
-  const main = proxy.default;
-  const others = proxy.upstreams.map((config) => ({
-    upstream: upstreams.get(config.host),
-    host: config.host,
-    aliases: config.aliases,
-    hosts: config.hosts,
-    isDefault: false,
-    library: libraryRule({ host: config.host, url: config.url, isDefault: false, hostexplicit: true }),
-  }));
-  const unprefixed = {
-    upstream: main && upstreams.get(main.host),
-    host,
-    aliases: main?.aliases ?? [],
-    hosts: main?.hosts ?? [],
-    isDefault: true,
-    library: libraryRule({ host, url: main?.url, isDefault: true, hostexplicit }),
-  };
-  return [unprefixed, ...others];
+  const main = proxy.default ?? proxy.upstreams.find((config) => config.host === host);
+  const others = proxy.upstreams.filter((config) => config !== main);
+  return [
+    {
+      upstream: main && upstreams.get(main.host),
+      host,
+      aliases: main?.aliases ?? [],
+      hosts: main?.hosts ?? [],
+      isDefault: true,
+      library: libraryRule({ host, url: main?.url, isDefault: true, hostexplicit }),
+    },
+    ...others.map((config) => ({
+      upstream: upstreams.get(config.host),
+      host: config.host,
+      aliases: config.aliases,
+      hosts: config.hosts,
+      isDefault: false,
+      library: libraryRule({ host: config.host, url: config.url, isDefault: false, hostexplicit: true }),
+    })),
+  ];
 }
 
 function observe(metrics: Metrics): UpstreamObserver {
