@@ -102,6 +102,9 @@ export class TokenSource {
     const asked = now();
     try {
       const reply = await this.#request(url, identity, deadline);
+      if (reply.status === 403 && identity !== undefined && (await this.#isKnown(identity, deadline))) {
+        throw statusError(host, reply, 'the request for a token');
+      }
       if (reply.status !== 200) throw this.#refusal(reply, identity !== undefined);
       const answer = await readBody(reply, longestAnswer, host, transport, deadline);
       return this.#read(answer, asked);
@@ -109,6 +112,18 @@ export class TokenSource {
       if (!deadline.aborted) throw error;
       throw new UpstreamError('timeout', host, `no token within ${timeoutMs} ms`);
     }
+  }
+
+  /**
+   * Whether the token server takes the credentials at all, by a request without a scope. Some (ghcr.io) answer 403
+   * both to wrong credentials and to a repository that right ones do not reach; only the first is trouble.
+   */
+  async #isKnown(identity: { username: string; password: string }, signal: AbortSignal): Promise<boolean> {
+    const url = new URL(this.server.realm);
+    if (this.server.service !== undefined) url.searchParams.set('service', this.server.service);
+    const reply = await this.#request(url, identity, signal);
+    discard(reply);
+    return reply.status === 200;
   }
 
   async #request(

@@ -118,6 +118,12 @@ describe('a token', () => {
     ['401, with credentials', (_, r) => sendJson(r, {}, 401), true, { code: 'credentials-refused' }],
     ['403, with credentials', (_, r) => sendJson(r, {}, 403), true, { code: 'credentials-refused' }],
     ['401, anonymously', (_, r) => sendJson(r, {}, 401), false, { code: 'not-found' }],
+    [
+      '403 for this repository alone, with credentials',
+      (q, r) => sendJson(r, {}, q.url.includes('scope=') ? 403 : 200),
+      true,
+      { code: 'denied' },
+    ],
     ['403, anonymously', (_, r) => sendJson(r, {}, 403), false, { code: 'denied' }],
     ['500', (_, r) => sendJson(r, {}, 500), true, { code: 'server-error', status: 500 }],
     [
