@@ -65,7 +65,7 @@ describe('parsePath', () => {
     );
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
-        expect(parsePath(pieces.join(''))?.target).not.toHaveProperty('name', '');
+        expect(parsePath(pieces.join(''))?.target ?? {}).not.toHaveProperty('name', '');
       }),
       { numRuns: 20_000 },
     );
