@@ -41,13 +41,19 @@ async function runServer(path: string | undefined): Promise<void> {
   }
 }
 
+/** A terminal's Ctrl-C under npm arrives twice: from the terminal, and passed on by npm. */
+const sameSignalMs = 500;
+
 /** SIGTERM drains, SIGINT (a terminal's Ctrl-C) does so without the delay; a second signal ends at once. */
 function endOnSignal(mirror: RunningMirror, log: Logger): void {
-  let draining = false;
+  let asked: number | undefined;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
-      if (draining) process.exit(exit.failed);
-      draining = true;
+      if (asked !== undefined) {
+        if (performance.now() - asked > sameSignalMs) process.exit(exit.failed);
+        return;
+      }
+      asked = performance.now();
       log.info({ signal }, 'asked to stop');
       mirror.drain(signal === 'SIGTERM').then(
         () => process.exit(0),

@@ -65,8 +65,7 @@ describe('parsePath', () => {
     );
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
-        const parsed = parsePath(pieces.join(''));
-        if (parsed !== undefined && 'name' in parsed.target) expect(parsed.target.name).not.toBe('');
+        expect(parsePath(pieces.join(''))?.target ?? {}).not.toHaveProperty('name', '');
       }),
       { numRuns: 20_000 },
     );

@@ -112,6 +112,9 @@ export class Blobs {
     if (this.#lookUp(key) === size) return 'hit';
     let outcome: Outcome = 'hit';
     if (!(await this.repositories.hasLayer(route.stored, digest))) {
+      // Content becomes visible a moment before its links.
+      const running = await this.transfers.get(digest);
+      if (running?.gives(route.stored) === true) return 'miss';
       if (route.upstream === undefined) return undefined;
       await this.#confirm(route.upstream, route, digest, key, signal);
       await this.repositories.linkLayer(route.stored, digest);
@@ -168,7 +171,11 @@ export class Blobs {
     if (transfer === undefined) return undefined;
     if (!transfer.hasSource(route.stored)) {
       await this.#confirm(source.upstream, route, digest, key, signal);
-      transfer.addSource(source);
+      if (!transfer.addSource(source)) {
+        const ended = transfer.finished.catch(() => undefined);
+        await waitFor(ended, signal);
+        return undefined;
+      }
     }
     return transfer.join(route.stored);
   }

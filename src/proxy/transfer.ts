@@ -71,8 +71,8 @@ export class Transfer {
   #phase: 'opening' | 'filling' | 'verified' | 'failed' = 'opening';
   #size: number | undefined;
   #error: unknown;
-  /** Whether a source that is added now is still asked where others fail, and linked where they do not. */
-  #takesSources = true;
+  /** No source gave the blob, and none that comes now is asked any more. */
+  #exhausted = false;
 
   constructor(
     readonly digest: Digest,
@@ -101,24 +101,17 @@ export class Transfer {
     return this.#sources.some((source) => source.stored === stored);
   }
 
-  /** Whether the blob may be told of under this repository. */
+  /** Whether this repository's upstream has confirmed the blob, and it is coming. */
   gives(stored: Repository): boolean {
-    return this.hasSource(stored) && !this.#refused.has(stored);
+    const comes = this.#phase === 'filling' || this.#phase === 'verified';
+    return comes && this.hasSource(stored) && !this.#refused.has(stored);
   }
 
-  /** Adds a repository whose upstream has confirmed the blob; `false` where this transfer is over. */
+  /** Adds a repository whose upstream has confirmed the blob. `false`: too late, what failed says nothing of it. */
   addSource(source: Source): boolean {
-    if (this.#takesSources && !this.hasSource(source.stored)) this.#sources.push(source);
-    return this.#takesSources;
-  }
-
-  /** Keeps the bytes readable until `release`, also when the transfer ends before; `false` where it has ended. */
-  retain(): boolean {
-    return this.spool.retain();
-  }
-
-  release(): Promise<void> {
-    return this.spool.release();
+    if (this.#exhausted) return false;
+    if (!this.hasSource(source.stored)) this.#sources.push(source);
+    return true;
   }
 
   /** A reader for a repository. `undefined`: the transfer is over, the store has the blob or nobody. */
@@ -181,13 +174,11 @@ export class Transfer {
       this.#size = file.size;
       this.#become('verified');
       await this.spool.sync();
-      this.#takesSources = false;
       await this.hooks.store(
         file,
         this.#sources.map((source) => source.stored).filter((stored) => !this.#refused.has(stored)),
       );
     } catch (error) {
-      this.#takesSources = false;
       // Readers of verified content are served to the end even when the store does not take it.
       if (this.#phase !== 'verified') {
         this.#error = error;
@@ -206,7 +197,7 @@ export class Transfer {
     for (let index = 0; ; index += 1) {
       const source = this.#sources[index];
       if (source === undefined) {
-        this.#takesSources = false;
+        this.#exhausted = true;
         throw this.#refused.get((this.#sources[0] as Source).stored);
       }
       try {

@@ -4,6 +4,9 @@ import { algorithmOf, hashFor, type Digest } from '../oci/digest.js';
 import { closeFile, openFile, readFromFile, storageError, syncFile, writeFully } from './filesystem/files.js';
 import { DigestMismatch, StorageError, type VerifiedFile } from './storage.js';
 
+/** So many of the newest chunks stay in memory: readers that keep up with the writer need no file for them. */
+const tailChunks = 16;
+
 /**
  * A blob's bytes on their way into the store: one writer appends and hashes, any number of readers read what is
  * there already, each at its own offset. The file has no name that anybody would look for until it is verified and
@@ -11,6 +14,7 @@ import { DigestMismatch, StorageError, type VerifiedFile } from './storage.js';
  */
 export class Spool {
   readonly #hash: Hash;
+  readonly #tail: { readonly start: number; readonly bytes: Uint8Array }[] = [];
   #length = 0;
   #users = 1;
 
@@ -42,7 +46,9 @@ export class Spool {
       throw storageError(error, 'writing to a spool');
     }
     this.#hash.update(chunk);
+    this.#tail.push({ start: this.#length, bytes: chunk });
     this.#length += chunk.byteLength;
+    if (this.#tail.length > tailChunks) this.#tail.shift();
   }
 
   /**
@@ -68,6 +74,11 @@ export class Spool {
 
   /** At least one and at most `length` bytes from `offset`, which lies before the present length. */
   async readAt(offset: number, length: number): Promise<Uint8Array> {
+    const recent = this.#tail.findLast(({ start }) => start <= offset);
+    if (recent !== undefined) {
+      const from = offset - recent.start;
+      return recent.bytes.subarray(from, from + length);
+    }
     const buffer = Buffer.allocUnsafeSlow(length);
     try {
       const { bytesRead } = await readFromFile(this.fd, buffer, 0, length, offset);

@@ -44,7 +44,9 @@ export async function reply(
     }
     return await sendBody(response, body, fault, link);
   } catch (error) {
-    if (link.gone.aborted || response.destroyed) return 'cut';
+    // A write can be told of a reset before the connection's own `close`.
+    const { code } = error as NodeJS.ErrnoException;
+    if (link.gone.aborted || response.destroyed || code === 'ECONNRESET' || code === 'EPIPE') return 'cut';
     throw error;
   }
 }
@@ -133,12 +135,14 @@ function cut(response: ServerResponse, how: 'close' | 'reset'): 'cut' {
 
 async function written(response: ServerResponse, piece: Buffer, gone: AbortSignal): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  promise.catch(() => {}); // a client that has gone already is told of below
+  promise.catch(() => {}); // of a client that has gone already, `settledOrGone` tells
   response.write(piece, (error) => (error ? reject(error) : resolve()));
   await settledOrGone(promise, gone);
 }
 
 async function settledOrGone(promise: Promise<unknown> | undefined, gone: AbortSignal): Promise<void> {
+  // It may fail after the client has gone, when nobody looks any more.
+  promise?.catch(() => {});
   gone.throwIfAborted();
   if (promise === undefined) return;
   const done = new AbortController();

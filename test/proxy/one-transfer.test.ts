@@ -1,0 +1,94 @@
+import { get, type IncomingMessage } from 'node:http';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { receive, SlowClient } from '../fakes/slow-client.js';
+import { blobOf, metric, type Mirror, sha256, startMirror } from '../parts/mirror.js';
+
+const size = 16 * 1024 * 1024;
+/** Slow enough that the link, and not this machine, is what takes the time. */
+const bytesPerSecond = 5_000_000;
+
+describe('one transfer, however many want a blob', () => {
+  let mirror: Mirror;
+  beforeAll(async () => {
+    mirror = await startMirror({ upstream: { bytesPerSecond } });
+  });
+  afterAll(() => mirror[Symbol.asyncDispose]());
+
+  async function secondsOf(work: () => Promise<unknown>): Promise<number> {
+    const started = performance.now();
+    await work();
+    return (performance.now() - started) / 1000;
+  }
+
+  /** Reads and compares with as little work as possible: this process is the upstream too. */
+  async function matchesAll(from: string, expected: Buffer): Promise<boolean> {
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    get(from, { agent: false }, resolve).once('error', reject);
+    let at = 0;
+    for await (const chunk of (await promise) as AsyncIterable<Buffer>) {
+      if (!chunk.equals(expected.subarray(at, at + chunk.byteLength))) return false;
+      at += chunk.byteLength;
+    }
+    return at === expected.byteLength;
+  }
+
+  it('gives 24 clients a cold blob in the time that one download takes, beside a slow one', async () => {
+    const { upstream, cistern, url } = mirror;
+    const blob = blobOf(size, 'herd');
+    const path = `herd/blobs/${blob.digest}`;
+    upstream.addBlob('herd', blob);
+    const direct = await secondsOf(() => matchesAll(`${upstream.url}/v2/${path}`, blob.bytes));
+    const before = upstream.bytesSent({ path: `/v2/${path}` });
+
+    using slow = new SlowClient(url(path), { bytesPerSecond: 100 * 1024 });
+    const right: boolean[] = [];
+    const herd = await secondsOf(() =>
+      Promise.all(
+        Array.from({ length: 24 }, async () => right.push(await matchesAll(url(path), blob.bytes))),
+      ),
+    );
+    expect(right).toEqual(Array.from({ length: 24 }, () => true));
+    expect(upstream.asked({ path: `/v2/${path}` }).slice(1)).toEqual([
+      expect.objectContaining({ method: 'GET', state: 'complete' }),
+    ]);
+    expect(upstream.bytesSent({ path: `/v2/${path}` }) - before).toBe(size);
+    expect(await metric(cistern, 'registry_proxy_pulled_bytes_total', { type: 'blob' })).toBe(size);
+    // The one timing that is promised: both are dominated by the same link.
+    expect(herd).toBeLessThan(direct * 1.25);
+    expect(slow.bytes).toBeLessThan(size / 4);
+  });
+
+  it('asks once where clients come at every moment of a transfer and of its end', async () => {
+    const { upstream, url } = mirror;
+    const blob = blobOf(2_000_000, 'stream of clients');
+    const path = `stream/blobs/${blob.digest}`;
+    upstream.addBlob('stream', blob);
+    const workers = Array.from({ length: 8 }, async () => {
+      for (let times = 0; times < 12; times += 1) {
+        const result = await receive(url(path));
+        expect(result).toMatchObject({ end: 'complete', sha256: sha256(blob.bytes) });
+      }
+    });
+    await Promise.all(workers);
+    expect(upstream.asked({ path: `/v2/${path}` })).toHaveLength(1);
+  });
+
+  it('gives a manifest to many after one request for it', async () => {
+    const { upstream, url } = mirror;
+    const manifest = { ...blobOf(1, 'x'), mediaType: 'application/vnd.oci.image.index.v1+json' };
+    const bytes = Buffer.from(
+      JSON.stringify({ schemaVersion: 2, mediaType: manifest.mediaType, manifests: [] }),
+    );
+    const content = {
+      ...manifest,
+      bytes,
+      size: bytes.byteLength,
+      digest: `sha256:${sha256(bytes)}` as typeof manifest.digest,
+    };
+    upstream.addManifest('many', content, 'v1');
+    const path = `many/manifests/${content.digest}`;
+    const all = await Promise.all(Array.from({ length: 100 }, () => receive(url(path))));
+    for (const result of all) expect(result).toMatchObject({ status: 200, sha256: sha256(bytes) });
+    expect(upstream.asked({ path: `/v2/${path}` })).toHaveLength(1);
+  });
+});

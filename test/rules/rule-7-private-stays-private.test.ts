@@ -1,0 +1,201 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { FakeUpstream } from '../fakes/fake-upstream.js';
+import { receive, SlowClient } from '../fakes/slow-client.js';
+import type { Content } from '../parts/image.js';
+import { imageOf, randomLayer } from '../parts/image.js';
+import { blobOf, expectSpecError, type Mirror, sha256, startMirror, untilIdle } from '../parts/mirror.js';
+
+const size = 500_000;
+
+describe('rule 7: private stays private', () => {
+  let other: FakeUpstream;
+  let mirror: Mirror;
+  beforeAll(async () => {
+    other = await FakeUpstream.start();
+    mirror = await startMirror({ proxy: { upstreams: [{ host: 'other.example', url: other.url }] } });
+  });
+  afterAll(async () => {
+    await mirror[Symbol.asyncDispose]();
+    await other[Symbol.asyncDispose]();
+  });
+
+  async function stored(repository: string, seed: string): Promise<Content> {
+    const blob = blobOf(size, seed);
+    mirror.upstream.addBlob(repository, blob);
+    expect((await receive(mirror.url(`${repository}/blobs/${blob.digest}`))).end).toBe('complete');
+    await untilIdle(mirror.cistern);
+    return blob;
+  }
+
+  it('does not serve a stored blob where the upstream does not have it', async () => {
+    const { upstream, url } = mirror;
+    const blob = await stored('a/secret', 'secret');
+    upstream.addBlob('b/public', blobOf(10, 'public'));
+    for (const method of ['GET', 'HEAD']) {
+      const answer = await fetch(url(`b/public/blobs/${blob.digest}`), { method });
+      expect(answer.status).toBe(404);
+    }
+    expect((await fetch(url(`other.example/b/public/blobs/${blob.digest}`))).status).toBe(404);
+    expect(upstream.asked({ path: `/v2/b/public/blobs/${blob.digest}` })).toEqual([
+      expect.objectContaining({ method: 'HEAD' }),
+    ]);
+    expect(other.asked({ method: 'HEAD', path: `/v2/b/public/blobs/${blob.digest}` })).toHaveLength(1);
+    expect(other.bytesSent({ method: 'GET' })).toBe(0);
+  });
+
+  it.each([
+    [401, 404, 'BLOB_UNKNOWN'],
+    [403, 403, 'DENIED'],
+  ])('answers what the upstream of that repository says: %i', async (said, status, code) => {
+    const blob = await stored('a/said', `said ${said}`);
+    const path = `b/said${said}/blobs/${blob.digest}`;
+    mirror.upstream.fault({ path: `/v2/${path}` }, { answer: { status: said } });
+    const answer = await fetch(mirror.url(path));
+    expect(answer.status).toBe(status);
+    await expectSpecError(answer, status, code);
+  });
+
+  it.each(['b/confirmed', 'other.example/b/confirmed'])(
+    'serves it under %s once it is confirmed there, and asks no more',
+    async (repository) => {
+      const { upstream, url } = mirror;
+      const blob = await stored('a/shared', repository);
+      const asked = repository.startsWith('other') ? other : upstream;
+      asked.addBlob('b/confirmed', blob);
+      const path = { path: `/v2/b/confirmed/blobs/${blob.digest}` };
+      for (let times = 0; times < 3; times += 1) {
+        const answer = await receive(url(`${repository}/blobs/${blob.digest}`));
+        expect(answer).toMatchObject({ status: 200, end: 'complete', sha256: sha256(blob.bytes) });
+      }
+      expect(asked.asked(path)).toEqual([expect.objectContaining({ method: 'HEAD' })]);
+    },
+  );
+
+  it.each([401, 403, 404])('while it runs for one repository, %i fails only the other', async (status) => {
+    const { upstream, url } = mirror;
+    const blob = blobOf(size, `running ${status}`);
+    const go = Promise.withResolvers<void>();
+    const [a, b] = [`a/run${status}/blobs/${blob.digest}`, `b/run${status}/blobs/${blob.digest}`];
+    upstream.addBlob(`a/run${status}`, blob);
+    upstream.fault({ path: `/v2/${a}` }, { stallAt: 100_000, until: go.promise });
+    upstream.fault({ path: `/v2/${b}` }, { answer: { status } });
+    using running = new SlowClient(url(a));
+    await running.received(50_000);
+    expect((await fetch(url(b))).status).toBe(status === 401 ? 404 : status);
+    expect((await fetch(url(b), { method: 'HEAD' })).status).toBe(status === 401 ? 404 : status);
+    go.resolve();
+    expect((await running.finished).sha256).toBe(sha256(blob.bytes));
+    expect(upstream.asked({ path: `/v2/${b}`, method: 'GET' })).toEqual([]);
+  });
+
+  it('joins a running transfer of another repository once its upstream has confirmed the blob', async () => {
+    const { upstream, url } = mirror;
+    const blob = blobOf(size, 'joined');
+    const go = Promise.withResolvers<void>();
+    const [a, b] = [`a/joined/blobs/${blob.digest}`, `b/joined/blobs/${blob.digest}`];
+    for (const repository of ['a/joined', 'b/joined']) upstream.addBlob(repository, blob);
+    upstream.fault({ path: `/v2/${a}` }, { stallAt: 100_000, until: go.promise });
+    using first = new SlowClient(url(a));
+    await first.received(50_000);
+    using second = new SlowClient(url(b));
+    await second.received(50_000);
+    go.resolve();
+    for (const client of [first, second]) expect((await client.finished).sha256).toBe(sha256(blob.bytes));
+    await untilIdle(mirror.cistern);
+    expect((await receive(url(b))).end).toBe('complete');
+    expect(upstream.asked({ path: `/v2/${b}` })).toEqual([expect.objectContaining({ method: 'HEAD' })]);
+  });
+
+  it.each(['stored', 'refused'] as const)(
+    'is right for a repository that is confirmed only after the other transfer was %s',
+    async (result) => {
+      const { upstream, cistern, url } = mirror;
+      const blob = blobOf(size, `after ${result}`);
+      const [transfer, head] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      const [a, b] = [`a/${result}/blobs/${blob.digest}`, `b/${result}/blobs/${blob.digest}`];
+      for (const repository of [`a/${result}`, `b/${result}`]) upstream.addBlob(repository, blob);
+      upstream.fault(
+        { method: 'GET', path: `/v2/${a}` },
+        {
+          headersAfter: transfer.promise,
+          ...(result === 'refused' ? { answer: { status: 404 } } : {}),
+        },
+      );
+      upstream.fault({ method: 'HEAD', path: `/v2/${b}` }, { headersAfter: head.promise });
+      const first = receive(url(a));
+      await upstream.until(() => upstream.asked({ path: `/v2/${a}` }).length === 1);
+      const second = receive(url(b));
+      await upstream.until(() => upstream.asked({ path: `/v2/${b}` }).length === 1);
+      transfer.resolve();
+      expect((await first).status).toBe(result === 'stored' ? 200 : 404);
+      await untilIdle(cistern);
+      head.resolve();
+      expect(await second).toMatchObject({ status: 200, end: 'complete', sha256: sha256(blob.bytes) });
+      await untilIdle(cistern);
+      await upstream.down();
+      try {
+        expect((await receive(url(b))).end).toBe('complete');
+      } finally {
+        await upstream.up();
+      }
+    },
+  );
+
+  it('tells nothing of a transfer under the repository whose upstream refused it', async () => {
+    const { upstream, url } = mirror;
+    const blob = blobOf(size, 'told');
+    const [refusal, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const [a, b] = [`a/told/blobs/${blob.digest}`, `b/told/blobs/${blob.digest}`];
+    upstream.addBlob('b/told', blob);
+    upstream.fault(
+      { method: 'GET', path: `/v2/${a}` },
+      { headersAfter: refusal.promise, answer: { status: 404 } },
+    );
+    upstream.fault({ method: 'HEAD', path: `/v2/${a}` }, { answer: { status: 404 } });
+    upstream.fault({ method: 'GET', path: `/v2/${b}` }, { stallAt: 1000, until: go.promise });
+    const first = receive(url(a));
+    await upstream.until(() => upstream.asked({ path: `/v2/${a}` }).length === 1);
+    using second = new SlowClient(url(b));
+    await upstream.until(() => upstream.asked({ method: 'HEAD', path: `/v2/${b}` }).length === 1);
+    refusal.resolve();
+    expect((await first).status).toBe(404);
+    await second.received(500);
+    expect((await fetch(url(a), { method: 'HEAD' })).status).toBe(404);
+    go.resolve();
+    expect((await second.finished).sha256).toBe(sha256(blob.bytes));
+  });
+
+  it('serves a manifest by digest only where it is confirmed', async () => {
+    const { upstream, url } = mirror;
+    const { manifest } = imageOf({ layers: [randomLayer(100, 'private')] });
+    upstream.addManifest('a/manifest', manifest);
+    upstream.addManifest('c/manifest', manifest);
+    upstream.addBlob('b/manifest', blobOf(10, 'b'));
+    expect((await fetch(url(`a/manifest/manifests/${manifest.digest}`))).status).toBe(200);
+    await expectSpecError(
+      await fetch(url(`b/manifest/manifests/${manifest.digest}`)),
+      404,
+      'MANIFEST_UNKNOWN',
+    );
+    for (let times = 0; times < 2; times += 1) {
+      expect((await fetch(url(`c/manifest/manifests/${manifest.digest}`))).status).toBe(200);
+    }
+    expect(upstream.asked({ path: `/v2/c/manifest/manifests/${manifest.digest}` })).toEqual([
+      expect.objectContaining({ method: 'HEAD' }),
+    ]);
+    expect(upstream.asked({ method: 'GET', path: /\/manifest\/manifests\// })).toHaveLength(1);
+  });
+
+  it('with the upstream down, serves where it is linked and 503 where it is not', async () => {
+    const { upstream, url } = mirror;
+    const blob = await stored('a/down', 'down');
+    await upstream.down();
+    try {
+      expect((await receive(url(`a/down/blobs/${blob.digest}`))).sha256).toBe(sha256(blob.bytes));
+      await expectSpecError(await fetch(url(`b/down/blobs/${blob.digest}`)), 503, 'UNAVAILABLE');
+      expect((await fetch(url(`b/down/blobs/${blob.digest}`), { method: 'HEAD' })).status).toBe(503);
+    } finally {
+      await upstream.up();
+    }
+  });
+});
