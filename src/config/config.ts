@@ -29,10 +29,45 @@ export interface LogConfig {
   readonly accesslog: { readonly disabled: boolean };
 }
 
-export interface StorageConfig {
+export type StorageConfig = StorageOptions & (FilesystemStorage | S3Storage);
+
+export interface FilesystemStorage {
+  readonly driver: 'filesystem';
   /** Absolute. */
   readonly filesystem: { readonly rootdirectory: string };
   readonly delete: { readonly enabled: boolean };
+}
+
+export interface S3Storage {
+  readonly driver: 's3';
+  readonly s3: S3Config;
+}
+
+export interface S3Config {
+  readonly region: string;
+  readonly bucket: string;
+  /** A URL; `undefined`: Amazon's own, by region. */
+  readonly endpoint: string | undefined;
+  readonly forcepathstyle: boolean;
+  /** Without both: the environment, a profile, or the machine's role. */
+  readonly accesskey: Secret | undefined;
+  readonly secretkey: Secret | undefined;
+  readonly sessiontoken: Secret | undefined;
+  /** What stands before every key; without slashes at its ends, and empty for none. */
+  readonly rootdirectory: string;
+  readonly chunksize: number;
+  readonly encrypt: boolean;
+  readonly keyid: string | undefined;
+  readonly storageclass: string | undefined;
+  readonly objectacl: string | undefined;
+  readonly secure: boolean;
+  readonly skipverify: boolean;
+  readonly useragent: string | undefined;
+  readonly accelerate: boolean;
+  readonly usedualstack: boolean;
+}
+
+export interface StorageOptions {
   readonly redirect: { readonly disable: boolean };
   readonly cache: {
     readonly blobdescriptor: 'inmemory' | 'redis' | undefined;
@@ -83,6 +118,7 @@ export interface ProxyConfig {
   readonly hostexplicit: boolean;
   readonly freshness: number;
   readonly spool: { readonly directory: string | undefined; readonly maxsize: number };
+  /** Without a directory: in the store, where that is a folder. */
 }
 
 export interface UpstreamConfig {

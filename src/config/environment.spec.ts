@@ -30,12 +30,21 @@ describe('the environment', () => {
       REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY: '/data',
       REGISTRY_STORAGE: 'filesystem',
     });
-    expect(config.storage.filesystem.rootdirectory).toBe('/data');
+    expect(config.storage).toMatchObject({ driver: 'filesystem', filesystem: { rootdirectory: '/data' } });
   });
 
   it('replaces the driver by its name', () => {
-    expect(texts.faultyKeys(minimal, { REGISTRY_STORAGE: 's3' })).toEqual(['storage.s3']);
-    expect(texts.faultyKeys(minimal, { REGISTRY_STORAGE_S3_BUCKET: 'b' })).toEqual(['storage.s3']);
+    const { config } = texts.load(minimal, {
+      REGISTRY_STORAGE: 's3',
+      REGISTRY_STORAGE_S3_BUCKET: 'b',
+      REGISTRY_STORAGE_S3_REGION: 'eu-central-1',
+    });
+    expect(config.storage).toMatchObject({ driver: 's3', s3: { bucket: 'b', region: 'eu-central-1' } });
+    expect(texts.faultyKeys(minimal, { REGISTRY_STORAGE: 's3' })).toEqual([
+      'storage.s3.region',
+      'storage.s3.bucket',
+    ]);
+    expect(texts.faultyKeys(minimal, { REGISTRY_STORAGE: 'azure' })).toEqual(['storage.azure']);
   });
 
   it('holds YAML: lists, sections, and nothing', () => {
@@ -127,13 +136,15 @@ describe('the environment', () => {
     expect(warnings).toHaveLength(1);
   });
 
+  const inBucket = 'version: 0.1\nstorage: {s3: {region: r, bucket: b}}';
   const variables = (form: Facts['form']) =>
     [...keysOf(root)]
       .filter(({ facts }) => facts.form === form)
       .map(({ variable, path }) => [variable, path] as const);
 
   it.each(variables('ignored'))('knows %s, which is without effect', (variable, path) => {
-    expect(texts.warnedKeys(minimal, { [variable]: 'x' })).toContain(path);
+    const base = path.startsWith('storage.s3.') ? inBucket : minimal;
+    expect(texts.warnedKeys(base, { [variable]: 'x' })).toContain(path);
   });
 
   it.each(variables('refused'))('knows %s, which is refused', (variable, path) => {

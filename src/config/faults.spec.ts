@@ -55,7 +55,7 @@ redis: {db: first, addrs: {a: b}}
     expect(formatFaults(texts.failure('version: 0.1\nstorage: {delete: {enabled: maybe}}'))).toBe(
       `${join(texts.folder, 'config.yml')}: 2 faults in the configuration:\n` +
         '  storage.delete.enabled: got "maybe"; wanted true or false\n' +
-        '  storage: got no driver; wanted filesystem',
+        '  storage: got no driver; wanted filesystem or s3',
     );
   });
 

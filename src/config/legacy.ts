@@ -5,8 +5,9 @@ import { duration } from './values.js';
 
 const readOnly = 'this is a mirror: nothing is written to it by clients';
 const unlocked = 'what guards access is honoured or refused, never ignored';
+const notCopied = 'objects are written where they belong, and never copied';
 const otherDriver = (name: string) =>
-  refused(`the ${name} driver is not supported in this version`, 'filesystem');
+  refused(`the ${name} driver is not supported in this version`, 'filesystem or s3');
 
 /**
  * Registry's keys that do nothing here, with the reason (one warning each), and those that the start is refused
@@ -29,8 +30,7 @@ export const legacy = {
   storage: {
     maintenance: ignored(`${readOnly}, so there are no uploads to purge and no read-only mode to enter`),
     tag: ignored('tags are never looked up by their manifest here'),
-    s3: otherDriver('s3'),
-    s3aws: otherDriver('s3aws'),
+    s3aws: refused('it is another name of the s3 driver', 's3, with the same keys'),
     azure: otherDriver('azure'),
     gcs: otherDriver('gcs'),
     swift: otherDriver('swift'),
@@ -39,6 +39,13 @@ export const legacy = {
   },
   filesystem: {
     maxthreads: ignored('the platform has its own pool of threads (UV_THREADPOOL_SIZE)'),
+  },
+  s3: {
+    v4auth: ignored('requests are always signed with version 4'),
+    loglevel: ignored('`log.level` is for all of the log'),
+    multipartcopychunksize: ignored(notCopied),
+    multipartcopymaxconcurrency: ignored(notCopied),
+    multipartcopythresholdsize: ignored(notCopied),
   },
   http: {
     host: ignored('no answer holds an absolute URL of this server'),

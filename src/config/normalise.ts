@@ -5,6 +5,7 @@ import type {
   ProxyConfig,
   RedisConfig,
   StorageConfig,
+  S3Config,
   UpstreamConfig,
 } from './config.js';
 import type { ParsedConfig } from './schema.js';
@@ -30,11 +31,8 @@ export function normalise(parsed: ParsedConfig, cwd: string): Config {
 }
 
 function normaliseStorage({ storage }: ParsedConfig): StorageConfig {
-  const { filesystem, cache } = storage;
-  // The rules have made sure that there is one.
-  if (filesystem === undefined) throw new TypeError('a configuration without storage');
-  return {
-    filesystem: { rootdirectory: filesystem.rootdirectory },
+  const { filesystem, s3, cache } = storage;
+  const options = {
     delete: storage.delete,
     redirect: storage.redirect,
     cache: {
@@ -44,6 +42,38 @@ function normaliseStorage({ storage }: ParsedConfig): StorageConfig {
   };
 }
 
+  if (s3 !== undefined) return { ...options, driver: 's3', s3: normaliseS3(s3) };
+  // The rules have made sure that there is one of them.
+  if (filesystem === undefined) throw new TypeError('a configuration without storage');
+  return { ...options, driver: 'filesystem', filesystem: { rootdirectory: filesystem.rootdirectory } };
+}
+
+function normaliseS3(s3: NonNullable<ParsedConfig['storage']['s3']>): S3Config {
+  const { regionendpoint, forcepathstyle, rootdirectory, storageclass } = s3;
+  const scheme = s3.secure ? 'https' : 'http';
+  return {
+    region: s3.region,
+    bucket: s3.bucket,
+    endpoint:
+      regionendpoint === undefined || /^https?:/i.test(regionendpoint)
+        ? regionendpoint
+        : `${scheme}://${regionendpoint}`,
+    forcepathstyle: forcepathstyle ?? regionendpoint !== undefined,
+    accesskey: s3.accesskey,
+    secretkey: s3.secretkey,
+    sessiontoken: s3.sessiontoken,
+    rootdirectory: rootdirectory.replace(/^\/+|\/+$/g, ''),
+    chunksize: s3.chunksize,
+    encrypt: s3.encrypt,
+    keyid: s3.keyid,
+    storageclass: storageclass?.toUpperCase() === 'NONE' ? undefined : storageclass,
+    objectacl: s3.objectacl,
+    secure: s3.secure,
+    skipverify: s3.skipverify,
+    useragent: s3.useragent,
+    accelerate: s3.accelerate,
+    usedualstack: s3.usedualstack,
+  };
 function normaliseHttp(http: ParsedConfig['http'], cwd: string): HttpConfig {
   const { net, addr, prefix, headers, draindelay, draintimeout, tls, debug } = http;
   return {

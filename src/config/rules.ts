@@ -43,7 +43,20 @@ function checkDriver(tree: Tree, report: Report): void {
   const storage = at(tree, ['storage']) ?? {};
   if (!isMap(storage)) return;
   if (Object.keys(storage).every((key) => besidesDrivers.has(key)))
-    report(['storage'], 'no driver', 'filesystem');
+    report(['storage'], 'no driver', 'filesystem or s3');
+  if (['filesystem', 's3'].every((driver) => has(storage, [driver]))) {
+    report(['storage'], 'two drivers, filesystem and s3', 'one of them');
+  }
+  const s3: Path = ['storage', 's3'];
+  for (const [one, other] of [
+    ['accesskey', 'secretkey'],
+    ['secretkey', 'accesskey'],
+    ['sessiontoken', 'accesskey'],
+  ] as const) {
+    if (has(tree, [...s3, one]) && !has(tree, [...s3, other])) {
+      report([...s3, other], 'nothing', `a value, since there is ${one}`);
+    }
+  }
 }
 
 function checkServer(tree: Tree, report: Report): void {

@@ -18,6 +18,7 @@ import {
   address,
   count,
   duration,
+  endpoint,
   file,
   flag,
   host,
@@ -25,6 +26,7 @@ import {
   oneOf,
   orIfZero,
   origin,
+  partSize,
   path,
   secret,
   size,
@@ -47,6 +49,34 @@ const log = section('What is written to the log.', {
   ...legacy.log,
 });
 
+const s3 = optionalSection('A bucket of S3 or a server that speaks it; all replicas share it.', {
+  region: required(text, 'Its region; any name for a server that has none.'),
+  bucket: required(text, 'Its name; a cache that registry left there is used as it is.'),
+  regionendpoint: optional(endpoint, "A server other than Amazon's: a URL, or `HOST:PORT`."),
+  forcepathstyle: optional(
+    flag,
+    'Puts the bucket into the path and not into the host name; `true` with a `regionendpoint`, else `false`.',
+  ),
+  accesskey: optional(
+    secret,
+    "The access key; without it the usual places are tried: environment, profile, the machine's role.",
+  ),
+  secretkey: optional(secret, 'The secret that goes with it.'),
+  sessiontoken: optional(secret, 'The token of temporary credentials.'),
+  rootdirectory: defaulted(text, '/', 'What stands before the keys.'),
+  chunksize: defaulted(partSize, '10MiB', 'The size of the parts in which large blobs are sent.'),
+  encrypt: defaulted(flag, 'false', 'Has the server encrypt what it keeps.'),
+  keyid: optional(text, 'The KMS key for that.'),
+  storageclass: optional(text, 'The storage class of objects; `NONE` leaves it to the server.'),
+  objectacl: optional(text, 'The canned ACL of objects; without it the bucket decides.'),
+  secure: defaulted(flag, 'true', 'Uses HTTPS where `regionendpoint` does not say.'),
+  skipverify: defaulted(flag, 'false', "Does not check the server's certificate."),
+  useragent: optional(text, "Added to the client's name."),
+  accelerate: defaulted(flag, 'false', "Uses Amazon's transfer acceleration."),
+  usedualstack: defaulted(flag, 'false', "Uses Amazon's addresses for IPv6 as well."),
+  ...legacy.s3,
+});
+
 const storage = section(
   'Where content is kept: exactly one driver, and what goes with it.',
   {
@@ -58,6 +88,7 @@ const storage = section(
       ),
       ...legacy.filesystem,
     }),
+    s3,
     cache: section('What is remembered of blobs, so that storage is asked less.', {
       blobdescriptor: optional(descriptorCache, 'Where descriptors are remembered.'),
       blobdescriptorsize: defaulted(count(), '10000', 'How many of them.'),
@@ -184,7 +215,11 @@ const proxy = section(
     spool: section(
       'Where blobs are kept while they are fetched.',
       {
-        directory: optional(path, 'The folder; `cistern/spool` under the root directory without it.', ours),
+        directory: optional(
+          path,
+          'The folder; without it `cistern/spool` under the root directory, with S3 `/var/lib/registry/spool`.',
+          ours,
+        ),
         maxsize: defaulted(size, '20GB', 'The most that spools may take together.', ours),
       },
       { unknown: 'fault', ...ours },

@@ -114,6 +114,19 @@ export const size: Value<number> = {
   },
 };
 
+const smallestPart = 5 * 2 ** 20;
+const largestPart = 5 * 2 ** 30;
+
+/** The size of a part of an upload, in bytes, within S3's limits. */
+export const partSize: Value<number> = {
+  ...size,
+  wanted: 'a size from 5MiB to 5GiB, such as 10MiB or a number of bytes',
+  read: (given) => {
+    const bytes = size.read(given);
+    return bytes !== undefined && bytes >= smallestPart && bytes <= largestPart ? bytes : undefined;
+  },
+};
+
 /** Docker Hub's one registry, by all of its names. */
 export const dockerHub = 'docker.io';
 export const dockerHubAliases: readonly string[] = ['index.docker.io', 'registry-1.docker.io'];
@@ -164,6 +177,17 @@ function parseHttpUrl(given: string): URL | undefined {
   const parsed = /^https?:\/\//i.test(given) ? URL.parse(given) : null;
   return parsed ?? undefined;
 }
+
+/** The address of an S3 server, as registry takes it: a URL, or `HOST[:PORT]` alone. */
+export const endpoint: Value<string> = {
+  kind: 'URL or host',
+  wanted: 'an http or https URL without a path, or HOST:PORT',
+  read: (given) => {
+    const parsed = parseHttpUrl(/^https?:\/\//i.test(given) ? given : `https://${given}`);
+    if (parsed === undefined || parsed.username !== '' || parsed.password !== '') return undefined;
+    return parsed.href === `${parsed.origin}/` ? given : undefined;
+  },
+};
 
 /** `host:port` to connect to or listen on. */
 export const address: Value<string> = {

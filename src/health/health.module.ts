@@ -1,7 +1,7 @@
-import { access, constants } from 'node:fs/promises';
 import { Inject, Module, type DynamicModule, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config, DebugConfig } from '../config/config.js';
+import { STORAGE_PROBE, StorageModule } from '../storage/storage.module.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { LOG } from '../telemetry/telemetry.module.js';
@@ -11,13 +11,14 @@ import { ProbesController } from './probes.controller.js';
 
 /** The probes of the public port. */
 @Module({
+  imports: [StorageModule],
   controllers: [ProbesController],
   providers: [
     {
       provide: Health,
-      useFactory: ({ health, storage }: Config, log: Logger) =>
-        new Health(health, () => probe(storage.filesystem.rootdirectory), log),
-      inject: [CONFIG, LOG],
+      useFactory: ({ health, storage }: Config, probe: () => Promise<void>, log: Logger) =>
+        new Health(health, { driver: storage.driver, probe }, log),
+      inject: [CONFIG, STORAGE_PROBE, LOG],
     },
   ],
   exports: [Health],
@@ -50,14 +51,5 @@ export class DebugModule {
         { provide: Metrics, useValue: metrics },
       ],
     };
-  }
-}
-
-/** As registry:2 does: the root can be listed. A root that does not exist yet is an empty store. */
-async function probe(root: string): Promise<void> {
-  try {
-    await access(root, constants.R_OK | constants.X_OK);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
 }

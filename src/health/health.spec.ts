@@ -18,7 +18,7 @@ describe('health', () => {
   it('reports a check after as many failures as the threshold says, and its recovery at once', async () => {
     let broken = true;
     const probe = () => (broken ? Promise.reject(new Error('no disk')) : Promise.resolve());
-    const health = new Health(config(3), probe, silent);
+    const health = new Health(config(3), { driver: 'filesystem', probe }, silent);
     health.start();
     await vi.advanceTimersByTimeAsync(1500);
     expect(health.failing()).toEqual({});
@@ -31,7 +31,11 @@ describe('health', () => {
   });
 
   it('never lets storage decide whether the replica is ready, but draining', async () => {
-    const health = new Health(config(1), () => Promise.reject(new Error('no disk')), silent);
+    const health = new Health(
+      config(1),
+      { driver: 's3', probe: () => Promise.reject(new Error('no disk')) },
+      silent,
+    );
     health.start();
     await vi.advanceTimersByTimeAsync(10);
     expect(health.notReady()).toBeUndefined();
@@ -42,7 +46,7 @@ describe('health', () => {
 
   it('stops checking when it is stopped', async () => {
     const probe = vi.fn(() => Promise.resolve());
-    const health = new Health(config(1), probe, silent);
+    const health = new Health(config(1), { driver: 'filesystem', probe }, silent);
     health.start();
     await vi.advanceTimersByTimeAsync(2500);
     health.stop();

@@ -14,6 +14,14 @@ interface Check {
   run(): Promise<void>;
 }
 
+/** The storage as the check of it needs it. */
+export interface StorageProbe {
+  /** As the configuration calls it. */
+  readonly driver: string;
+  /** Throws where the storage cannot be used. */
+  probe(): Promise<void>;
+}
+
 /** registry's `health` section: checks on their own clocks, whose last results the probes tell. */
 export class Health {
   readonly #checks: readonly Check[];
@@ -23,11 +31,10 @@ export class Health {
 
   constructor(
     config: HealthConfig,
-    /** Throws where the storage cannot be used. */
-    probeStorage: () => Promise<void>,
+    storage: StorageProbe,
     private readonly log: Logger,
   ) {
-    this.#checks = checksOf(config, probeStorage);
+    this.#checks = checksOf(config, storage);
   }
 
   start(): void {
@@ -81,14 +88,14 @@ export class Health {
   }
 }
 
-function checksOf(config: HealthConfig, probeStorage: () => Promise<void>): Check[] {
+function checksOf(config: HealthConfig, { driver, probe }: StorageProbe): Check[] {
   const { storagedriver, file, http, tcp } = config;
   const storage: Check = {
-    name: 'storagedriver_filesystem',
+    name: `storagedriver_${driver}`,
     intervalMs: storagedriver.interval,
     threshold: storagedriver.threshold,
     gatesReadiness: false,
-    run: probeStorage,
+    run: probe,
   };
   return [
     ...(storagedriver.enabled ? [storage] : []),

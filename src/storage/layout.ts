@@ -6,6 +6,7 @@ import type { Repository, Tag } from '../oci/name.js';
  * knows it. Everything of Cistern's own is below {@link ownFolder}, which registry never reads.
  */
 const root = 'docker/registry/v2';
+export const blobsFolder = `${root}/blobs`;
 export const repositoriesFolder = `${root}/repositories`;
 export const ownFolder = 'cistern';
 /** What registry:2's proxy mode leaves at the root: `repository@digest` with the time at which it would delete it. */
@@ -20,8 +21,13 @@ export function layerLinkPath(repository: Repository, digest: Digest): string {
   return `${repositoriesFolder}/${repository}/_layers/${algorithmOf(digest)}/${hexOf(digest)}/link`;
 }
 
+/** There from a repository's first manifest on. */
+export function revisionsFolder(repository: Repository): string {
+  return `${manifestsFolder(repository)}/revisions`;
+}
+
 export function revisionLinkPath(repository: Repository, digest: Digest): string {
-  return `${manifestsFolder(repository)}/revisions/${algorithmOf(digest)}/${hexOf(digest)}/link`;
+  return `${revisionsFolder(repository)}/${algorithmOf(digest)}/${hexOf(digest)}/link`;
 }
 
 export function tagsFolder(repository: Repository): string {

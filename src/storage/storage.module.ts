@@ -1,77 +1,120 @@
+import { access, constants } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Inject, Module, type OnModuleDestroy } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/config.js';
+import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
+import { LOG } from '../telemetry/telemetry.module.js';
 import { FilesystemBlobStore } from './filesystem/blob-store.js';
 import { FilesystemRecordStore } from './filesystem/record-store.js';
 import { FilesystemRepositoryStore } from './filesystem/repository-store.js';
 import { WorkFolder } from './filesystem/work-folder.js';
 import { ownFolder } from './layout.js';
-import type { ObserveAction } from './storage.js';
+import { S3BlobStore } from './s3/blob-store.js';
+import { Bucket } from './s3/bucket.js';
+import { S3RecordStore } from './s3/record-store.js';
+import { S3RepositoryStore } from './s3/repository-store.js';
+import type { BlobStore, ObserveAction, RecordStore, RepositoryStore } from './storage.js';
 
 export const BLOB_STORE = Symbol('BlobStore');
 export const REPOSITORY_STORE = Symbol('RepositoryStore');
 export const RECORD_STORE = Symbol('RecordStore');
-/** Unfinished files on the store's own file system. */
+/** Throws where the storage cannot be used. */
+export const STORAGE_PROBE = Symbol('StorageProbe');
+/** Unfinished files: on the store's own file system, where it is one. */
 export const WORK_FOLDER = Symbol('WorkFolder');
 /** Spools; the same as WORK_FOLDER unless `proxy.spool.directory` is set. */
 export const SPOOL_FOLDER = Symbol('SpoolFolder');
-const OBSERVE = Symbol('ObserveAction');
+const STORES = Symbol('Stores');
+
+/** Where spools are when the store is no folder. */
+const localSpools = '/var/lib/registry/spool';
+
+interface Stores {
+  readonly blobs: BlobStore;
+  readonly repositories: RepositoryStore;
+  readonly records: RecordStore;
+  probe(): Promise<void>;
+  close(): void;
+}
 
 @Module({
   providers: [
     {
       provide: WORK_FOLDER,
-      useFactory: (config: Config) => new WorkFolder(join(rootOf(config), ownFolder, 'spool')),
+      useFactory: ({ storage, proxy }: Config) =>
+        new WorkFolder(
+          storage.driver === 'filesystem'
+            ? join(storage.filesystem.rootdirectory, ownFolder, 'spool')
+            : (proxy.spool.directory ?? localSpools),
+        ),
       inject: [CONFIG],
     },
     {
       provide: SPOOL_FOLDER,
       useFactory: ({ proxy }: Config, work: WorkFolder) =>
-        proxy.spool.directory === undefined ? work : new WorkFolder(proxy.spool.directory),
+        proxy.spool.directory === undefined || proxy.spool.directory === work.parent
+          ? work
+          : new WorkFolder(proxy.spool.directory),
       inject: [CONFIG, WORK_FOLDER],
     },
-    {
-      provide: OBSERVE,
-      useFactory: ({ storageAction }: Metrics): ObserveAction => {
-        return (action, started) =>
-          storageAction.observe({ driver: 'filesystem', action }, (performance.now() - started) / 1000);
-      },
-      inject: [Metrics],
-    },
-    {
-      provide: BLOB_STORE,
-      useFactory: (config: Config, work: WorkFolder, observe: ObserveAction) =>
-        new FilesystemBlobStore(rootOf(config), work, observe),
-      inject: [CONFIG, WORK_FOLDER, OBSERVE],
-    },
-    {
-      provide: REPOSITORY_STORE,
-      useFactory: (config: Config, work: WorkFolder, observe: ObserveAction) =>
-        new FilesystemRepositoryStore(rootOf(config), work, observe),
-      inject: [CONFIG, WORK_FOLDER, OBSERVE],
-    },
-    {
-      provide: RECORD_STORE,
-      useFactory: (config: Config, work: WorkFolder) => new FilesystemRecordStore(rootOf(config), work),
-      inject: [CONFIG, WORK_FOLDER],
-    },
+    { provide: STORES, useFactory: openStores, inject: [CONFIG, WORK_FOLDER, Metrics, LOG] },
+    { provide: BLOB_STORE, useFactory: ({ blobs }: Stores) => blobs, inject: [STORES] },
+    { provide: REPOSITORY_STORE, useFactory: ({ repositories }: Stores) => repositories, inject: [STORES] },
+    { provide: RECORD_STORE, useFactory: ({ records }: Stores) => records, inject: [STORES] },
+    { provide: STORAGE_PROBE, useFactory: ({ probe }: Stores) => probe, inject: [STORES] },
   ],
-  exports: [BLOB_STORE, REPOSITORY_STORE, RECORD_STORE, WORK_FOLDER, SPOOL_FOLDER],
+  exports: [BLOB_STORE, REPOSITORY_STORE, RECORD_STORE, STORAGE_PROBE, WORK_FOLDER, SPOOL_FOLDER],
 })
 export class StorageModule implements OnModuleDestroy {
   constructor(
     @Inject(WORK_FOLDER) private readonly work: WorkFolder,
     @Inject(SPOOL_FOLDER) private readonly spools: WorkFolder,
+    @Inject(STORES) private readonly stores: Stores,
   ) {}
 
   async onModuleDestroy(): Promise<void> {
+    this.stores.close();
     await this.work[Symbol.asyncDispose]();
     if (this.spools !== this.work) await this.spools[Symbol.asyncDispose]();
   }
 }
 
-function rootOf(config: Config): string {
-  return config.storage.filesystem.rootdirectory;
+function openStores({ storage }: Config, work: WorkFolder, metrics: Metrics, log: Logger): Stores {
+  if (storage.driver === 'filesystem') {
+    return openFolder(storage.filesystem.rootdirectory, work, observeAs('filesystem', metrics));
+  }
+  const observe = observeAs('s3aws', metrics); // registry's own name of its driver
+  const bucket = new Bucket(storage.s3);
+  return {
+    blobs: new S3BlobStore({ bucket, chunkSize: storage.s3.chunksize, log, observe }),
+    repositories: new S3RepositoryStore(bucket, observe),
+    records: new S3RecordStore(bucket),
+    probe: () => bucket.probe(),
+    close: () => bucket.close(),
+  };
+}
+
+function openFolder(root: string, work: WorkFolder, observe: ObserveAction): Stores {
+  return {
+    blobs: new FilesystemBlobStore(root, work, observe),
+    repositories: new FilesystemRepositoryStore(root, work, observe),
+    records: new FilesystemRecordStore(root, work),
+    probe: () => probeFolder(root),
+    close: () => undefined,
+  };
+}
+
+function observeAs(driver: string, { storageAction }: Metrics): ObserveAction {
+  return (action, started) => storageAction.observe({ driver, action }, (performance.now() - started) / 1000);
+}
+
+/** As registry:2 does: the root can be listed. A root that does not exist yet is an empty store. */
+async function probeFolder(root: string): Promise<void> {
+  try {
+    await access(root, constants.R_OK | constants.X_OK);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
 }

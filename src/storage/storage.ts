@@ -56,6 +56,62 @@ export interface RecordStore {
   writeRecord(key: string, bytes: Uint8Array): Promise<void>;
   /** Creates it unless it is there, and returns what is there afterwards: of many that create at once, one wins. */
   createRecord(key: string, bytes: Uint8Array): Promise<Buffer>;
+  /** Moves a file that registry left at the store's root to this key. `false` where there is none. */
+  adopt(fileAtRoot: string, key: string): Promise<boolean>;
+}
+
+/**
+ * What a BlobStore may be able to do besides, asked by the guards below.
+ */
+
+/** Takes a blob in while it is still arriving, so that little is left to do when it is verified. */
+export interface UploadsEarly {
+  /** Makes no request by itself. `path` is the growing file; it stays until `complete` or `abort` settles. */
+  begin(digest: Digest, path: string): EarlyUpload;
+}
+
+/** Nothing of it is visible before `complete`, which or `abort` must follow. */
+export interface EarlyUpload {
+  /** So many bytes of the file are final now. Returns at once and never throws: trouble shows in `complete`. */
+  grown(length: number, size: number | undefined): void;
+  /** As {@link BlobStore.take}, with what is uploaded already; starts over where that was in trouble. */
+  complete(file: VerifiedFile): Promise<void>;
+  /** Nothing remains. Never throws: what cannot be removed now is swept later. After `complete` it does nothing. */
+  abort(): Promise<void>;
+}
+
+/** Lets clients fetch a blob from the storage itself. */
+export interface Presigns {
+  /**
+   * An address of the blob for anybody who has it, good for some minutes at least, made after a look at the object and
+   * reused as long as it is good. `undefined` where the blob is absent, or not of the `size` that is expected.
+   */
+  presign(digest: Digest, size: number | undefined): Promise<Presigned | undefined>;
+}
+
+export interface Presigned {
+  /** A credential: never for a log. */
+  readonly url: string;
+  /** Of the blob, in bytes. */
+  readonly size: number;
+}
+
+/** Finds and removes what uploads that never ended have left. */
+export interface Sweeps {
+  /** Those begun longer ago than this; returns how many they were. */
+  sweepUploads(olderThanMs: number): Promise<number>;
+}
+
+export function uploadsEarly(store: BlobStore): store is BlobStore & UploadsEarly {
+  return 'begin' in store;
+}
+
+export function presigns(store: BlobStore): store is BlobStore & Presigns {
+  return 'presign' in store;
+}
+
+export function sweeps(store: BlobStore): store is BlobStore & Sweeps {
+  return 'sweepUploads' in store;
 }
 
 /** A file whose whole content was hashed and found to be what its digest and size say. Made by spool.ts only. */
@@ -68,7 +124,7 @@ export interface VerifiedFile {
 
 /** Told of each access to the driver: registry's name for it, and when it started (`performance.now()`). */
 export type ObserveAction = (
-  action: 'Stat' | 'Reader' | 'GetContent' | 'PutContent' | 'Move' | 'List',
+  action: 'Stat' | 'Reader' | 'Writer' | 'GetContent' | 'PutContent' | 'Move' | 'List' | 'Delete' | 'URLFor',
   started: number,
 ) => void;
 

@@ -29,7 +29,7 @@ describe('configurations that people have for registry', () => {
       const loaded = await load(name);
       expect(loaded.warnings).toEqual([]);
       expect(loaded.config.proxy.default?.url).toBe(hub);
-      expect(loaded.config.storage.filesystem.rootdirectory).toBe('/var/lib/registry');
+      expect(loaded.config.storage).toMatchObject({ filesystem: { rootdirectory: '/var/lib/registry' } });
       expect(loaded.config.http.addr).toBe(':5000');
     },
   );

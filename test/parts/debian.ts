@@ -1,7 +1,18 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
 
+type Ceph = 'ceph' | 'ceph-mon' | 'ceph-monmap' | 'ceph-osd' | 'radosgw' | 'radosgw-admin';
+
 export type Part =
-  'docker-registry' | 'skopeo' | 'containerd' | 'dockerd' | 'busybox' | 'openssl' | 'wrk' | 'hey' | 'root';
+  | Ceph
+  | 'docker-registry'
+  | 'skopeo'
+  | 'containerd'
+  | 'dockerd'
+  | 'busybox'
+  | 'openssl'
+  | 'wrk'
+  | 'hey'
+  | 'root';
 
 interface DebianPart {
   readonly part: Part;
@@ -39,5 +50,5 @@ export function commandOf(part: Exclude<Part, 'root'>): string {
 
 /** Debian's names of the packages that are not installed. */
 export function missingPackages(): string[] {
-  return parts.filter(({ part }) => !has(part)).map((candidate) => candidate.package);
+  return [...new Set(parts.filter(({ part }) => !has(part)).map((candidate) => candidate.package))];
 }

@@ -47,7 +47,6 @@ export class FilesystemRecordStore implements RecordStore {
     return readFile(path);
   }
 
-  /** Moves a file that registry left at the root below `cistern/`. `false` where there is none. */
   async adopt(fileAtRoot: string, key: string): Promise<boolean> {
     const from = join(this.root, fileAtRoot);
     try {

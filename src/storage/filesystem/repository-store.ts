@@ -1,8 +1,9 @@
 import { readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '../../oci/digest.js';
-import { parseRepository, parseTag, type Repository, type Tag } from '../../oci/name.js';
+import { parseTag, type Repository, type Tag } from '../../oci/name.js';
 import * as layout from '../layout.js';
+import { walkRepositories } from '../repository-walk.js';
 import type { ObserveAction, RepositoryStore } from '../storage.js';
 import { isAbsent, moveIntoPlace, storageError } from './files.js';
 import type { WorkFolder } from './work-folder.js';
@@ -47,42 +48,17 @@ export class FilesystemRepositoryStore implements RepositoryStore {
     return tags.filter((_tag, index) => current[index] !== undefined);
   }
 
-  async listRepositories(after: string | undefined, limit: number): Promise<Repository[]> {
-    const found: Repository[] = [];
-    await this.#walk('', after, limit, found);
-    return found;
-  }
-
-  /** Depth first in the order of names, entering only folders that can still hold something after `after`. */
-  async #walk(prefix: string, after: string | undefined, limit: number, found: Repository[]): Promise<void> {
-    // A folder's own name sorts before what is in it, but "a-b" sorts between "a" and "a/b".
-    const names = (await this.#list(`${layout.repositoriesFolder}/${prefix}`))
-      .flatMap((name) =>
-        name.startsWith('_')
-          ? []
-          : [
-              { key: `${prefix}${name}`, folder: false },
-              { key: `${prefix}${name}/`, folder: true },
-            ],
-      )
-      .sort((a, b) => (a.key < b.key ? -1 : 1));
-    for (const { key, folder } of names) {
-      if (found.length >= limit) return;
-      if (folder) {
-        if (after === undefined || key > after || after.startsWith(key)) {
-          await this.#walk(key, after, limit, found);
-        }
-        continue;
-      }
-      const repository = parseRepository(key);
-      if (repository === undefined || (after !== undefined && repository <= after)) continue;
-      if (await this.#holdsManifest(repository)) found.push(repository);
-    }
+  listRepositories(after: string | undefined, limit: number): Promise<Repository[]> {
+    const tree = {
+      names: (below: string) => this.#list(`${layout.repositoriesFolder}/${below}`),
+      holdsManifest: (repository: Repository) => this.#holdsManifest(repository),
+    };
+    return walkRepositories(tree, after, limit);
   }
 
   async #holdsManifest(repository: Repository): Promise<boolean> {
     try {
-      await stat(join(this.root, `${layout.repositoriesFolder}/${repository}/_manifests/revisions`));
+      await stat(join(this.root, layout.revisionsFolder(repository)));
       return true;
     } catch (error) {
       if (isAbsent(error)) return false;

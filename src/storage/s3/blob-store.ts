@@ -1,0 +1,139 @@
+import { rm } from 'node:fs/promises';
+import { algorithmOf, digestOf, type Digest } from '../../oci/digest.js';
+import type { RequestedRange } from '../../oci/range.js';
+import type { Logger } from '../../telemetry/log.js';
+import { blobPath, blobsFolder } from '../layout.js';
+import {
+  DigestMismatch,
+  StorageError,
+  type BlobStore,
+  type EarlyUpload,
+  type ObserveAction,
+  type OpenBlob,
+  type Presigned,
+  type Presigns,
+  type Sweeps,
+  type UploadsEarly,
+  type VerifiedFile,
+} from '../storage.js';
+import type { Bucket } from './bucket.js';
+import { storageError } from './errors.js';
+import { MultipartUpload, sendWhole } from './multipart.js';
+import { PresignedUrls } from './presigned-urls.js';
+
+export interface S3BlobStoreOptions {
+  readonly bucket: Bucket;
+  /** Of the parts that large blobs are sent in, in bytes. */
+  readonly chunkSize: number;
+  readonly log: Logger;
+  readonly observe: ObserveAction;
+}
+
+/** Blobs as objects, where registry's s3 driver has them. */
+export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
+  readonly #bucket: Bucket;
+  readonly #urls: PresignedUrls;
+
+  constructor(private readonly options: S3BlobStoreOptions) {
+    this.#bucket = options.bucket;
+    this.#urls = new PresignedUrls(options.bucket, (digest) => this.stat(digest));
+  }
+
+  stat(digest: Digest): Promise<number | undefined> {
+    return this.#observed('Stat', () => this.#bucket.head(blobPath(digest)));
+  }
+
+  open(digest: Digest, range?: RequestedRange): Promise<OpenBlob | undefined> {
+    return this.#observed('Reader', () => this.#bucket.open(blobPath(digest), range));
+  }
+
+  read(digest: Digest, limit: number): Promise<Buffer | undefined> {
+    return this.#observed('GetContent', () => this.#bucket.read(blobPath(digest), limit));
+  }
+
+  async put(digest: Digest, bytes: Uint8Array): Promise<void> {
+    const found = digestOf(bytes, algorithmOf(digest));
+    if (found !== digest) throw new DigestMismatch(digest, found, undefined, bytes.byteLength);
+    await this.#observed('PutContent', () => this.#bucket.put(blobPath(digest), bytes));
+  }
+
+  async take(file: VerifiedFile): Promise<void> {
+    if ((await this.stat(file.digest)) !== file.size) await this.#observed('Writer', () => this.#send(file));
+    await rm(file.path, { force: true });
+  }
+
+  begin(digest: Digest, path: string): EarlyUpload {
+    const upload = this.#multipart(digest, path);
+    let over = false;
+    return {
+      grown: (length, size) => {
+        if (size === undefined || size > this.options.chunkSize) upload.grown(length, size);
+      },
+      complete: async (file) => {
+        over = true;
+        if (!upload.begun || !(await this.#completes(upload, file))) await this.take(file);
+        else await rm(file.path, { force: true });
+      },
+      abort: async () => {
+        if (over) return;
+        over = true;
+        try {
+          await upload.abort();
+        } catch (err) {
+          this.options.log.warn({ digest, err }, 'an unfinished upload stays until it is swept');
+        }
+      },
+    };
+  }
+
+  presign(digest: Digest, size: number | undefined): Promise<Presigned | undefined> {
+    return this.#observed('URLFor', () => this.#urls.get(digest, size));
+  }
+
+  async sweepUploads(olderThanMs: number): Promise<number> {
+    const before = this.#bucket.now() - olderThanMs;
+    let removed = 0;
+    for await (const { key, uploadId, begun } of this.#bucket.unfinished(`${blobsFolder}/`)) {
+      if (begun === undefined || begun.getTime() > before) continue;
+      if (await this.#bucket.abortUpload(key, uploadId)) removed += 1;
+    }
+    return removed;
+  }
+
+  /** `false` where the file is to be taken from its beginning. */
+  async #completes(upload: MultipartUpload, file: VerifiedFile): Promise<boolean> {
+    try {
+      await this.#observed('Writer', () => upload.complete(file));
+      return true;
+    } catch (err) {
+      if (!(err instanceof StorageError)) throw err;
+      this.options.log.warn({ digest: file.digest, err }, 'early upload failed, starting over');
+      return false;
+    }
+  }
+
+  async #send(file: VerifiedFile): Promise<void> {
+    if (file.size > this.options.chunkSize) {
+      await this.#multipart(file.digest, file.path).complete(file);
+      return;
+    }
+    try {
+      await sendWhole(this.#bucket, blobPath(file.digest), file);
+    } catch (error) {
+      throw storageError(error, `storing blob ${file.digest}`);
+    }
+  }
+
+  #multipart(digest: Digest, path: string): MultipartUpload {
+    return new MultipartUpload(this.#bucket, blobPath(digest), path, this.options.chunkSize);
+  }
+
+  async #observed<T>(action: Parameters<ObserveAction>[0], work: () => Promise<T>): Promise<T> {
+    const started = performance.now();
+    try {
+      return await work();
+    } finally {
+      this.options.observe(action, started);
+    }
+  }
+}

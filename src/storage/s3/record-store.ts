@@ -1,0 +1,37 @@
+import { ownFolder } from '../layout.js';
+import { StorageError, type RecordStore } from '../storage.js';
+import type { Bucket } from './bucket.js';
+
+const longestRecord = 64 * 1024 * 1024;
+
+/** Cistern's own small objects, below `cistern/`. */
+export class S3RecordStore implements RecordStore {
+  constructor(private readonly bucket: Bucket) {}
+
+  readRecord(key: string): Promise<Buffer | undefined> {
+    return this.bucket.read(keyOf(key), longestRecord);
+  }
+
+  writeRecord(key: string, bytes: Uint8Array): Promise<void> {
+    return this.bucket.put(keyOf(key), bytes);
+  }
+
+  async createRecord(key: string, bytes: Uint8Array): Promise<Buffer> {
+    await this.bucket.putIfAbsent(keyOf(key), bytes);
+    const made = await this.readRecord(key);
+    if (made === undefined) throw new StorageError('io', `record ${key} is gone right after it was made`);
+    return made;
+  }
+
+  async adopt(fileAtRoot: string, key: string): Promise<boolean> {
+    const bytes = await this.bucket.read(fileAtRoot, longestRecord);
+    if (bytes === undefined) return false;
+    await this.writeRecord(key, bytes);
+    await this.bucket.remove(fileAtRoot);
+    return true;
+  }
+}
+
+function keyOf(key: string): string {
+  return `${ownFolder}/${key}`;
+}

@@ -1,0 +1,78 @@
+import { once } from 'node:events';
+import {
+  createServer,
+  request as send,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+export interface S3Request {
+  readonly method: string;
+  /** With the bucket. */
+  readonly path: string;
+  readonly query: URLSearchParams;
+  status: number | undefined;
+}
+
+/** Stands before an S3 server and remembers what it is asked. Signatures stay valid: the Host header is passed on. */
+export class S3Counter implements AsyncDisposable {
+  readonly requests: S3Request[] = [];
+  /** Answers that the server gave and the client does not get. */
+  cutAnswers: (request: S3Request) => boolean = () => false;
+  /** How many of them there were. */
+  cut = 0;
+  readonly #server: Server;
+
+  private constructor(private readonly target: string) {
+    this.#server = createServer((request, response) => this.#pass(request, response));
+  }
+
+  static async start(target: string): Promise<S3Counter> {
+    const counter = new S3Counter(target);
+    counter.#server.listen(0, '127.0.0.1');
+    await once(counter.#server, 'listening');
+    return counter;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** Parts of multipart uploads that were taken. */
+  parts(): S3Request[] {
+    return this.requests.filter(
+      ({ method, query, status }) => method === 'PUT' && query.has('partNumber') && status === 200,
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = once(this.#server, 'close');
+    this.#server.close();
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  #pass(request: IncomingMessage, response: ServerResponse): void {
+    const url = new URL(request.url ?? '/', this.target);
+    const { method = '' } = request;
+    const record: S3Request = { method, path: url.pathname, query: url.searchParams, status: undefined };
+    this.requests.push(record);
+    const onward = send(this.target, { method, path: request.url, headers: request.headers }, (answer) => {
+      record.status = answer.statusCode;
+      if (this.cutAnswers(record)) {
+        this.cut += 1;
+        answer.resume();
+        answer.once('end', () => response.destroy());
+        return;
+      }
+      response.writeHead(answer.statusCode ?? 502, answer.rawHeaders);
+      answer.pipe(response);
+      answer.once('error', () => response.destroy());
+    });
+    onward.once('error', () => response.destroy());
+    response.once('close', () => onward.destroy());
+    request.pipe(onward);
+  }
+}

@@ -1,0 +1,384 @@
+import { randomBytes } from 'node:crypto';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  GetObjectCommand,
+  ListMultipartUploadsCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  CreateMultipartUploadCommand,
+} from '@aws-sdk/client-s3';
+import { pino } from 'pino';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { S3Config } from '../../src/config/config.js';
+import { Secret } from '../../src/config/secret.js';
+import { digestOf, type Digest } from '../../src/oci/digest.js';
+import { blobPath } from '../../src/storage/layout.js';
+import { establishIdentity } from '../../src/storage/identity.js';
+import { S3BlobStore } from '../../src/storage/s3/blob-store.js';
+import { Bucket } from '../../src/storage/s3/bucket.js';
+import { S3RecordStore } from '../../src/storage/s3/record-store.js';
+import { S3RepositoryStore } from '../../src/storage/s3/repository-store.js';
+import { Spool } from '../../src/storage/spool.js';
+import { StorageError } from '../../src/storage/storage.js';
+import { blobStoreContract, verifiedFile } from '../contracts/blob-store.js';
+import { repository, repositoryStoreContract, tag } from '../contracts/repository-store.js';
+import { LinkProxy } from '../fakes/link-proxy.js';
+import { type CephRgw, startCephRgw } from '../parts/ceph-rgw.js';
+import { lacks } from '../parts/debian.js';
+import { type TemporaryFolder, temporaryFolder } from '../parts/folder.js';
+import { until } from '../parts/process.js';
+import { S3Counter } from '../parts/s3-counter.js';
+
+const unobserved = (): void => undefined;
+const log = pino({ level: 'silent' });
+const chunk = 5 * 2 ** 20;
+const patience = () => AbortSignal.timeout(20_000);
+
+describe.skipIf(lacks('ceph', 'ceph-mon', 'ceph-osd', 'radosgw'))('blobs and links in a bucket', () => {
+  let rgw: CephRgw;
+  let bucket: string;
+  let folder: TemporaryFolder;
+  let connected: Bucket[];
+
+  beforeAll(async () => {
+    rgw = await startCephRgw();
+  });
+  afterAll(async () => {
+    await rgw?.[Symbol.asyncDispose]();
+  });
+  beforeEach(async () => {
+    bucket = await rgw.newBucket();
+    folder = await temporaryFolder();
+    connected = [];
+  });
+  afterEach(async () => {
+    for (const each of connected) each.close();
+    await folder[Symbol.asyncDispose]();
+  });
+
+  function connect(changes: Partial<S3Config> = {}): Bucket {
+    const made = new Bucket({
+      region: rgw.region,
+      bucket,
+      endpoint: rgw.regionendpoint,
+      forcepathstyle: true,
+      accesskey: new Secret(rgw.accesskey),
+      secretkey: new Secret(rgw.secretkey),
+      sessiontoken: undefined,
+      rootdirectory: 'some/root',
+      chunksize: chunk,
+      encrypt: false,
+      keyid: undefined,
+      storageclass: undefined,
+      objectacl: undefined,
+      secure: false,
+      skipverify: false,
+      useragent: undefined,
+      accelerate: false,
+      usedualstack: false,
+      ...changes,
+    });
+    connected.push(made);
+    return made;
+  }
+
+  function blobs(changes: Partial<S3Config> = {}): S3BlobStore {
+    return new S3BlobStore({ bucket: connect(changes), chunkSize: chunk, log, observe: unobserved });
+  }
+
+  async function keys(): Promise<string[]> {
+    const { Contents = [] } = await rgw.client.send(new ListObjectsV2Command({ Bucket: bucket }));
+    return Contents.map(({ Key = '' }) => Key);
+  }
+
+  async function uploads(): Promise<string[]> {
+    const { Uploads = [] } = await rgw.client.send(new ListMultipartUploadsCommand({ Bucket: bucket }));
+    return Uploads.map(({ Key = '' }) => Key);
+  }
+
+  async function visible(): Promise<string[]> {
+    return (await keys()).map((key) => {
+      const [, algorithm, pair, hex = ''] =
+        /^some\/root\/docker\/registry\/v2\/blobs\/(sha\d+)\/(..)\/([0-9a-f]+)\/data$/.exec(key) ?? [];
+      expect(hex.slice(0, 2)).toBe(pair);
+      return `${algorithm}:${hex}`;
+    });
+  }
+
+  const spoolPath = () => join(folder.path, randomBytes(8).toString('hex'));
+
+  /** A blob that arrives piece by piece. */
+  async function arriving(size: number) {
+    const bytes = randomBytes(size);
+    const digest = digestOf(bytes);
+    const spool = await Spool.create(digest, spoolPath());
+    return {
+      bytes,
+      digest,
+      spool,
+      append: (from: number, to: number) => spool.append(bytes.subarray(from, to)),
+    };
+  }
+
+  async function stored(store: S3BlobStore, digest: Digest): Promise<Buffer | undefined> {
+    return store.read(digest, 2 ** 30);
+  }
+
+  describe('blobs', () => {
+    blobStoreContract(() =>
+      Promise.resolve({
+        store: blobs(),
+        other: blobs(),
+        newSpool: () => Promise.resolve(spoolPath()),
+        visible,
+      }),
+    );
+
+    it('takes a large blob in parts, whole', async () => {
+      const store = blobs();
+      const bytes = randomBytes(3 * chunk + 17);
+      await store.take(await verifiedFile(spoolPath(), bytes, digestOf(bytes)));
+      expect((await stored(store, digestOf(bytes)))?.equals(bytes)).toBe(true);
+      expect(await uploads()).toEqual([]);
+      expect(await readdir(folder.path)).toEqual([]);
+    });
+
+    it('tells trouble from absence', async () => {
+      const digest = digestOf(Buffer.from('x'));
+      const wrong = blobs({ secretkey: new Secret('wrong') });
+      await expect(wrong.open(digest)).rejects.toMatchObject({ name: 'StorageError', code: 'denied' });
+      await expect(blobs({ bucket: 'nowhere' }).open(digest)).rejects.toMatchObject({ code: 'io' });
+      const gone = blobs({ endpoint: 'http://127.0.0.1:1' });
+      await expect(gone.stat(digest)).rejects.toBeInstanceOf(StorageError);
+    });
+
+    it('says nothing of its keys in an error', async () => {
+      const error: unknown = await blobs({ secretkey: new Secret('wrong-secret') })
+        .open(digestOf(Buffer.from('x')))
+        .catch((reason: unknown) => reason);
+      const told = JSON.stringify(pino.stdSerializers.err(error as Error));
+      expect(told).not.toMatch(/wrong-secret|AWS4|StringToSign/);
+    });
+  });
+
+  describe('repositories', () => {
+    repositoryStoreContract(() => Promise.resolve(new S3RepositoryStore(connect(), unobserved)));
+
+    it('lie where registry looks for them', async () => {
+      const store = new S3RepositoryStore(connect(), unobserved);
+      const digest = digestOf(Buffer.from('x'));
+      await store.writeTag(repository('a/b'), tag('v1'), digest);
+      expect(await keys()).toEqual([
+        'some/root/docker/registry/v2/repositories/a/b/_manifests/tags/v1/current/link',
+        `some/root/docker/registry/v2/repositories/a/b/_manifests/tags/v1/index/sha256/${digest.slice(7)}/link`,
+      ]);
+    });
+
+    it('lists more tags than fit on a page, and none that was never made current', async () => {
+      const store = new S3RepositoryStore(connect(), unobserved);
+      const digest = digestOf(Buffer.from('x'));
+      const names = Array.from({ length: 510 }, (_, index) => `t${String(index).padStart(4, '0')}`);
+      for (let from = 0; from < names.length; from += 64) {
+        const some = names.slice(from, from + 64);
+        await Promise.all(some.map((name) => store.writeTag(repository('a'), tag(name), digest)));
+      }
+      const half = `some/root/docker/registry/v2/repositories/a/_manifests/tags/half/index/sha256/${digest.slice(7)}/link`;
+      await rgw.client.send(new PutObjectCommand({ Bucket: bucket, Key: half, Body: digest }));
+      expect(await store.listTags(repository('a'))).toEqual(names);
+    });
+  });
+
+  describe('records', () => {
+    it('are replaced, and made once by however many', async () => {
+      const store = new S3RecordStore(connect());
+      expect(await store.readRecord('a/b.json')).toBeUndefined();
+      await store.writeRecord('a/b.json', Buffer.from('1'));
+      await store.writeRecord('a/b.json', Buffer.from('2'));
+      expect((await store.readRecord('a/b.json'))?.toString()).toBe('2');
+      const made = await Promise.all(
+        Array.from({ length: 12 }, () => establishIdentity(new S3RecordStore(connect()), 'docker.io')),
+      );
+      expect(new Set(made.map(({ id }) => id)).size).toBe(1);
+      expect(await keys()).toContain('some/root/cistern/cluster.json');
+    });
+
+    it("takes registry's schedule away", async () => {
+      const store = new S3RecordStore(connect());
+      const Key = 'some/root/scheduler-state.json';
+      await rgw.client.send(new PutObjectCommand({ Bucket: bucket, Key, Body: '{}' }));
+      expect(await store.adopt('scheduler-state.json', 'adopted/scheduler-state.json')).toBe(true);
+      expect(await store.adopt('scheduler-state.json', 'adopted/scheduler-state.json')).toBe(false);
+      expect(await keys()).toEqual(['some/root/cistern/adopted/scheduler-state.json']);
+    });
+  });
+
+  describe('presigning', () => {
+    it('gives an address that works without credentials, and for ranges', async () => {
+      const store = blobs();
+      const bytes = randomBytes(100_000);
+      await store.put(digestOf(bytes), bytes);
+      const made = await store.presign(digestOf(bytes), bytes.byteLength);
+      expect(made?.size).toBe(bytes.byteLength);
+      const response = await fetch(made?.url ?? '');
+      expect(Buffer.from(await response.arrayBuffer()).equals(bytes)).toBe(true);
+      const part = await fetch(made?.url ?? '', { headers: { range: 'bytes=10-19' } });
+      expect(part.status).toBe(206);
+      expect(Buffer.from(await part.arrayBuffer()).equals(bytes.subarray(10, 20))).toBe(true);
+    });
+
+    it('looks at the object once, and gives none that is absent or of another size', async () => {
+      await using counter = await S3Counter.start(rgw.regionendpoint);
+      const store = blobs({ endpoint: counter.url });
+      const bytes = randomBytes(1000);
+      const digest = digestOf(bytes);
+      expect(await store.presign(digest, 1000)).toBeUndefined();
+      await store.put(digest, bytes);
+      counter.requests.length = 0;
+      const made = await Promise.all(Array.from({ length: 20 }, () => store.presign(digest, 1000)));
+      expect(new Set(made.map((each) => each?.url)).size).toBe(1);
+      expect((await store.presign(digest, 1000))?.url).toBe(made[0]?.url);
+      expect(counter.requests.map(({ method }) => method)).toEqual(['HEAD']);
+      expect(await store.presign(digest, 999)).toBeUndefined();
+    });
+  });
+
+  describe('an early upload', () => {
+    it('sends parts while the blob arrives, and shows nothing before it is complete', async () => {
+      await using counter = await S3Counter.start(rgw.regionendpoint);
+      const store = blobs({ endpoint: counter.url });
+      const { bytes, digest, spool, append } = await arriving(4 * chunk + 5);
+      const upload = store.begin(digest, spool.path);
+      await append(0, chunk - 1);
+      upload.grown(spool.length, bytes.byteLength);
+      expect(counter.requests).toEqual([]);
+      await append(chunk - 1, 3 * chunk);
+      upload.grown(spool.length, bytes.byteLength);
+      await until(() => counter.parts().length === 3, patience());
+      expect(await keys()).toEqual([]);
+      await append(3 * chunk, bytes.byteLength);
+      const file = spool.verify(bytes.byteLength);
+      await spool.release();
+      await upload.complete(file);
+      await upload.abort();
+      expect((await stored(store, digest))?.equals(bytes)).toBe(true);
+      expect(counter.parts()).toHaveLength(5);
+      expect(await uploads()).toEqual([]);
+    });
+
+    it('does so without knowing the size', async () => {
+      const store = blobs();
+      const { bytes, digest, spool, append } = await arriving(2 * chunk + 5);
+      const upload = store.begin(digest, spool.path);
+      for (let from = 0; from < bytes.byteLength; from += 1_000_000) {
+        await append(from, from + 1_000_000);
+        upload.grown(spool.length, undefined);
+      }
+      const file = spool.verify(undefined);
+      await spool.release();
+      await upload.complete(file);
+      expect((await stored(store, digest))?.equals(bytes)).toBe(true);
+    });
+
+    it('leaves nothing when it is given up', async () => {
+      const store = blobs();
+      const { bytes, digest, spool, append } = await arriving(3 * chunk);
+      const upload = store.begin(digest, spool.path);
+      await append(0, 2 * chunk + 1);
+      upload.grown(spool.length, bytes.byteLength);
+      await until(async () => (await uploads()).length === 1, patience());
+      await spool.release();
+      await upload.abort();
+      await spool.discard();
+      expect(await uploads()).toEqual([]);
+      expect(await keys()).toEqual([]);
+    });
+
+    it('starts over where a part was in trouble', async () => {
+      await using link = await LinkProxy.start({ target: rgw.regionendpoint });
+      const store = blobs({ endpoint: link.url });
+      const { bytes, digest, spool, append } = await arriving(3 * chunk);
+      const upload = store.begin(digest, spool.path);
+      await append(0, 2 * chunk);
+      await link.down();
+      upload.grown(spool.length, bytes.byteLength);
+      await append(2 * chunk, 3 * chunk);
+      const file = spool.verify(bytes.byteLength);
+      await spool.release();
+      const completing = upload.complete(file);
+      await link.up();
+      await completing;
+      expect((await stored(store, digest))?.equals(bytes)).toBe(true);
+    });
+
+    it('is settled by the object itself where the answer to its end is lost', async () => {
+      await using counter = await S3Counter.start(rgw.regionendpoint);
+      counter.cutAnswers = ({ method, query }) => method === 'POST' && query.has('uploadId');
+      const store = blobs({ endpoint: counter.url });
+      const bytes = randomBytes(2 * chunk);
+      const digest = digestOf(bytes);
+      await store.take(await verifiedFile(spoolPath(), bytes, digest));
+      expect(counter.cut).toBeGreaterThan(0);
+      expect((await stored(store, digest))?.equals(bytes)).toBe(true);
+      expect(counter.parts()).toHaveLength(2);
+      expect(await uploads()).toEqual([]);
+    });
+
+    it('may race with others of equal content', async () => {
+      const bytes = randomBytes(2 * chunk);
+      const digest = digestOf(bytes);
+      const stores = [blobs(), blobs(), blobs()];
+      const files = await Promise.all(stores.map(() => verifiedFile(spoolPath(), bytes, digest)));
+      const all = stores.map((store, index) => {
+        const file = files[index];
+        if (file === undefined) throw new Error('no file');
+        const upload = store.begin(digest, file.path);
+        upload.grown(bytes.byteLength, bytes.byteLength);
+        return upload.complete(file);
+      });
+      await Promise.all(all);
+      expect((await stored(blobs(), digest))?.equals(bytes)).toBe(true);
+      expect(await uploads()).toEqual([]);
+      expect(await visible()).toEqual([digest]);
+    });
+  });
+
+  it('sweeps uploads that were begun long ago, and no others', async () => {
+    const store = blobs();
+    const digest = digestOf(Buffer.from('x'));
+    const ours = `some/root/${blobPath(digest)}`;
+    for (const Key of [ours, 'another/key']) {
+      await rgw.client.send(new CreateMultipartUploadCommand({ Bucket: bucket, Key }));
+    }
+    expect(await store.sweepUploads(60_000)).toBe(0);
+    expect(await store.sweepUploads(-60_000)).toBe(1);
+    expect(await uploads()).toEqual(['another/key']);
+  });
+
+  it('breaks off where a body is cut, rather than end early', async () => {
+    await using link = await LinkProxy.start({ target: rgw.regionendpoint });
+    const store = blobs();
+    const bytes = randomBytes(8 * 2 ** 20);
+    const digest = digestOf(bytes);
+    await store.take(await verifiedFile(spoolPath(), bytes, digest));
+    link.inject({ cutAt: 2_000_000 });
+    const blob = await blobs({ endpoint: link.url }).open(digest);
+    const reading = (async () => {
+      let read = 0;
+      for await (const piece of blob?.body ?? []) read += piece.byteLength;
+      return read;
+    })();
+    await expect(reading).rejects.toBeInstanceOf(StorageError);
+    await blob?.close();
+  });
+
+  it('keeps objects with the content type that registry gives them', async () => {
+    const store = blobs();
+    const bytes = Buffer.from('{}');
+    await store.put(digestOf(bytes), bytes);
+    const Key = `some/root/${blobPath(digestOf(bytes))}`;
+    const object = await rgw.client.send(new GetObjectCommand({ Bucket: bucket, Key }));
+    expect(object.ContentType).toBe('application/octet-stream');
+    object.Body?.transformToByteArray().catch(() => undefined);
+  });
+});
