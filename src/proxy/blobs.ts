@@ -1,7 +1,14 @@
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.js';
 import { resolveRange, type ByteRange, type RequestedRange } from '../oci/range.js';
-import type { BlobStore, OpenBlob, RepositoryStore } from '../storage/storage.js';
+import {
+  StorageError,
+  type BlobStore,
+  type OpenBlob,
+  type Presigned,
+  type Presigns,
+  type RepositoryStore,
+} from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
@@ -33,7 +40,24 @@ export class Blobs {
     private readonly transfers: Transfers,
     private readonly log: Logger,
     private readonly metrics: Metrics,
+    /** `undefined`: clients are not to be sent to the storage. */
+    private readonly presigning: Presigns | undefined,
   ) {}
+
+  /**
+   * Where a client fetches a stored blob by itself; `undefined`: it is to be opened here. Once the blob is known no
+   * request is made. Throws UpstreamError, StorageError.
+   */
+  async locate(
+    route: Route,
+    digest: Digest,
+    signal: AbortSignal,
+  ): Promise<{ readonly url: string; readonly outcome: Outcome } | undefined> {
+    const found = await this.#presign(digest);
+    if (found === undefined) return undefined;
+    const outcome = await this.#permit(route, digest, `${route.stored}@${digest}`, found.size, signal);
+    return outcome && { url: found.url, outcome };
+  }
 
   /**
    * The blob, or a range of it, for reading; on a miss it starts or joins the one transfer. Throws UpstreamError,
@@ -47,7 +71,7 @@ export class Blobs {
   ): Promise<BlobAnswer | undefined> {
     const key = `${route.stored}@${digest}`;
     for (;;) {
-      const stored = await this.blobs.open(digest, range);
+      const stored = await this.#openInStore(route, digest, range);
       if (stored !== undefined) return this.#openStored(route, digest, key, stored, signal);
       this.#known.delete(key);
       if (route.upstream === undefined) return undefined;
@@ -55,6 +79,31 @@ export class Blobs {
       const reader = await this.#join(route, digest, key, source, signal);
       if (reader !== undefined) return this.#openRunning(reader, source, key, range, signal);
       // Its transfer has just ended: the store has it now, or a new one is due.
+    }
+  }
+
+  async #presign(digest: Digest): Promise<Presigned | undefined> {
+    try {
+      return await this.presigning?.presign(digest);
+    } catch (err) {
+      if (!(err instanceof StorageError)) throw err;
+      this.log.debug({ digest, err }, 'no address of a blob'); // opening it will tell what is wrong
+      return undefined;
+    }
+  }
+
+  /** While there is an upstream to bring it, a store that is in trouble is as good as one that lacks the blob. */
+  async #openInStore(
+    route: Route,
+    digest: Digest,
+    range: RequestedRange | undefined,
+  ): Promise<OpenBlob | undefined> {
+    try {
+      return await this.blobs.open(digest, range);
+    } catch (err) {
+      if (!(err instanceof StorageError) || route.upstream === undefined) throw err;
+      this.log.warn({ digest, err }, 'the store cannot be read, asking the upstream');
+      return undefined;
     }
   }
 

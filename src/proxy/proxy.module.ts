@@ -10,7 +10,7 @@ import {
   StorageModule,
 } from '../storage/storage.module.js';
 import type { WorkFolder } from '../storage/filesystem/work-folder.js';
-import type { BlobStore, RepositoryStore } from '../storage/storage.js';
+import { presigns, type BlobStore, type RepositoryStore } from '../storage/storage.js';
 import { LOG } from '../telemetry/telemetry.module.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
@@ -22,6 +22,8 @@ import { Transfers } from './transfers.js';
 
 /** `proxy.freshness` in milliseconds. */
 const FRESHNESS = Symbol('Freshness');
+/** The blob store, where clients may be sent to it. */
+const PRESIGNING = Symbol('Presigning');
 
 @Module({
   imports: [StorageModule],
@@ -47,9 +49,15 @@ const FRESHNESS = Symbol('Freshness');
       inject: [CONFIG, BLOB_STORE, REPOSITORY_STORE, SPOOL_FOLDER, LOG, Metrics],
     },
     {
+      provide: PRESIGNING,
+      useFactory: ({ storage }: Config, blobs: BlobStore) =>
+        presigns(blobs) && !storage.redirect.disable ? blobs : undefined,
+      inject: [CONFIG, BLOB_STORE],
+    },
+    {
       provide: Blobs,
       useFactory: (...parts: ConstructorParameters<typeof Blobs>) => new Blobs(...parts),
-      inject: [BLOB_STORE, REPOSITORY_STORE, Transfers, LOG, Metrics],
+      inject: [BLOB_STORE, REPOSITORY_STORE, Transfers, LOG, Metrics, PRESIGNING],
     },
     {
       provide: Manifests,

@@ -71,7 +71,7 @@ export class Transfers {
     const { blobs, repositories, newSpoolFile, maxSpoolBytes, log, metrics } = this.options;
     if (this.#closing !== undefined) throw this.#closing;
     // Another transfer may have ended between the look into the store and now.
-    if ((await blobs.stat(digest)) !== undefined) return undefined;
+    if (await this.#isStored(digest)) return undefined;
     if (this.#reserved >= maxSpoolBytes) throw spoolFull(maxSpoolBytes);
     const spool = await Spool.create(digest, await newSpoolFile(digest));
     const started = performance.now();
@@ -108,6 +108,17 @@ export class Transfers {
     metrics.transfersRunning.inc();
     void this.#follow(transfer, source, started);
     return transfer;
+  }
+
+  /** A store that cannot say so does not keep content from those who want it. */
+  async #isStored(digest: Digest): Promise<boolean> {
+    try {
+      return (await this.options.blobs.stat(digest)) !== undefined;
+    } catch (err) {
+      if (!(err instanceof StorageError)) throw err;
+      this.options.log.warn({ digest, err }, 'the store cannot be asked');
+      return false;
+    }
   }
 
   async #follow(transfer: Transfer, source: Source, started: number): Promise<void> {

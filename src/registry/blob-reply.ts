@@ -17,6 +17,11 @@ export class BlobReply {
     if (digest === undefined) throw new RegistryError('DIGEST_INVALID');
     const conditional = matches(exchange.request.headers['if-none-match'], digest);
     if (exchange.isHead || conditional) return this.#sendHead(exchange, route, digest, conditional);
+    const elsewhere = await this.blobs.locate(route, digest, exchange.signal);
+    if (elsewhere !== undefined) {
+      this.#sendRedirect(exchange, route, digest, elsewhere.url, elsewhere.outcome);
+      return;
+    }
     const answer = await this.blobs.open(route, digest, wantedRange(exchange, digest), exchange.signal);
     if (answer === undefined) throw unknownContent('blob', `unknown blob ${digest}`);
     try {
@@ -36,6 +41,18 @@ export class BlobReply {
     }
     if (found.size !== undefined) headers['Content-Length'] = found.size;
     sendHead(exchange, 200, { ...headers, 'Content-Type': 'application/octet-stream' });
+  }
+
+  /** The answer itself must not be cached: the address in it ends before the content does. */
+  #sendRedirect(exchange: Exchange, route: Route, digest: Digest, url: string, outcome: Outcome): void {
+    const headers = this.#headers(exchange, route, digest, outcome);
+    delete headers['Accept-Ranges'];
+    sendHead(exchange, 307, {
+      ...headers,
+      'Cache-Control': 'no-store',
+      'Content-Length': 0,
+      Location: url,
+    });
   }
 
   async #sendBody(exchange: Exchange, route: Route, digest: Digest, answer: BlobAnswer): Promise<void> {

@@ -83,16 +83,16 @@ export interface EarlyUpload {
 /** Lets clients fetch a blob from the storage itself. */
 export interface Presigns {
   /**
-   * An address of the blob for anybody who has it, good for some minutes at least, made after a look at the object and
-   * reused as long as it is good. `undefined` where the blob is absent, or not of the `size` that is expected.
+   * An address of the blob for anybody who has it, good for some minutes at least, made after a look at the object
+   * and reused as long as it is good. `undefined` where the blob is absent.
    */
-  presign(digest: Digest, size: number | undefined): Promise<Presigned | undefined>;
+  presign(digest: Digest): Promise<Presigned | undefined>;
 }
 
 export interface Presigned {
   /** A credential: never for a log. */
   readonly url: string;
-  /** Of the blob, in bytes. */
+  /** Of the object that was looked at, in bytes. */
   readonly size: number;
 }
 

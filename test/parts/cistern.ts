@@ -51,6 +51,10 @@ export async function startCistern(options: CisternOptions = {}): Promise<Cister
   const port = options.port ?? (await freePort());
   const debugPort = await freePort();
   const config = overlay(testSettings(root, port, debugPort), options.config ?? {});
+  // Two drivers are a fault, so a test's own takes the place of the folder.
+  if (isSettings(options.config?.['storage']) && options.config['storage']['s3'] !== undefined) {
+    config['storage'] = options.config['storage'];
+  }
   const configFile = join(folder.path, 'config.yml');
   await writeFile(configFile, stringify(config));
   const running = cleanup.use(
@@ -109,7 +113,7 @@ function cleanEnv(env: Readonly<Record<string, string>> | undefined): Record<str
   return { ...Object.fromEntries(foreign.map((name) => [name, undefined])), NODE_ENV: undefined, ...env };
 }
 
-function overlay(below: Settings, above: Settings): Settings {
+function overlay(below: Settings, above: Settings): Record<string, unknown> {
   const merged: Record<string, unknown> = { ...below };
   for (const [key, value] of Object.entries(above)) {
     const existing = below[key];

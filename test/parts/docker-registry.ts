@@ -11,6 +11,8 @@ export interface DockerRegistryOptions {
   /** Kept after the end where given. */
   readonly root?: string;
   readonly port?: number;
+  /** The storage in place of the root. */
+  readonly s3?: Readonly<Record<string, unknown>>;
   readonly deletes?: boolean;
   /** User names and passwords for basic authentication. */
   readonly htpasswd?: Readonly<Record<string, string>>;
@@ -79,7 +81,7 @@ async function configFor(options: DockerRegistryOptions, root: string, host: str
     version: 0.1,
     log: { level: 'info', accesslog: { disabled: false } },
     storage: {
-      filesystem: { rootdirectory: root },
+      ...(options.s3 === undefined ? { filesystem: { rootdirectory: root } } : { s3: options.s3 }),
       delete: { enabled: options.deletes ?? false },
     },
     http: { addr: host, secret: 'only-for-tests' },

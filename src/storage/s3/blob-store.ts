@@ -86,8 +86,8 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
     };
   }
 
-  presign(digest: Digest, size: number | undefined): Promise<Presigned | undefined> {
-    return this.#observed('URLFor', () => this.#urls.get(digest, size));
+  presign(digest: Digest): Promise<Presigned | undefined> {
+    return this.#observed('URLFor', () => this.#urls.get(digest));
   }
 
   async sweepUploads(olderThanMs: number): Promise<number> {

@@ -25,13 +25,9 @@ export class PresignedUrls {
     private readonly stat: (digest: Digest) => Promise<number | undefined>,
   ) {}
 
-  async get(digest: Digest, size: number | undefined): Promise<Presigned | undefined> {
+  get(digest: Digest): Promise<Presigned | undefined> {
     const known = this.#minted.get(digest);
-    const minted = known !== undefined && known.until > Date.now() ? known : await this.#join(digest);
-    return minted !== undefined && (size === undefined || minted.size === size) ? minted : undefined;
-  }
-
-  #join(digest: Digest): Promise<Minted | undefined> {
+    if (known !== undefined && known.until > Date.now()) return Promise.resolve(known);
     const running = this.#minting.get(digest);
     if (running !== undefined) return running;
     const minting = this.#mint(digest).finally(() => this.#minting.delete(digest));
