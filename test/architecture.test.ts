@@ -27,6 +27,7 @@ const packages: readonly { readonly name: RegExp; readonly within: RegExp }[] = 
   { name: /^(?:@nestjs\/|reflect-metadata$|rxjs$)/, within: framework },
   { name: /^prom-client$/, within: /^(?:telemetry|health)\// },
   { name: /^undici$/, within: /^upstream\// },
+  { name: /^@aws-sdk\//, within: /^storage\/s3\// },
   { name: /^(?:zod|yaml)$/, within: /^config\// },
 ];
 

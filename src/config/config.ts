@@ -35,7 +35,6 @@ export interface FilesystemStorage {
   readonly driver: 'filesystem';
   /** Absolute. */
   readonly filesystem: { readonly rootdirectory: string };
-  readonly delete: { readonly enabled: boolean };
 }
 
 export interface S3Storage {
@@ -68,6 +67,7 @@ export interface S3Config {
 }
 
 export interface StorageOptions {
+  readonly delete: { readonly enabled: boolean };
   readonly redirect: { readonly disable: boolean };
   readonly cache: {
     readonly blobdescriptor: 'inmemory' | 'redis' | undefined;
@@ -117,8 +117,8 @@ export interface ProxyConfig {
   /** Whether the file says so, or it is the default. */
   readonly hostexplicit: boolean;
   readonly freshness: number;
-  readonly spool: { readonly directory: string | undefined; readonly maxsize: number };
   /** Without a directory: in the store, where that is a folder. */
+  readonly spool: { readonly directory: string | undefined; readonly maxsize: number };
 }
 
 export interface UpstreamConfig {

@@ -4,8 +4,8 @@ import type {
   HttpConfig,
   ProxyConfig,
   RedisConfig,
-  StorageConfig,
   S3Config,
+  StorageConfig,
   UpstreamConfig,
 } from './config.js';
 import type { ParsedConfig } from './schema.js';
@@ -40,8 +40,6 @@ function normaliseStorage({ storage }: ParsedConfig): StorageConfig {
       blobdescriptorsize: cache.blobdescriptorsize,
     },
   };
-}
-
   if (s3 !== undefined) return { ...options, driver: 's3', s3: normaliseS3(s3) };
   // The rules have made sure that there is one of them.
   if (filesystem === undefined) throw new TypeError('a configuration without storage');
@@ -74,6 +72,8 @@ function normaliseS3(s3: NonNullable<ParsedConfig['storage']['s3']>): S3Config {
     accelerate: s3.accelerate,
     usedualstack: s3.usedualstack,
   };
+}
+
 function normaliseHttp(http: ParsedConfig['http'], cwd: string): HttpConfig {
   const { net, addr, prefix, headers, draindelay, draintimeout, tls, debug } = http;
   return {

@@ -1,6 +1,6 @@
 import type { Digest } from '../oci/digest.js';
 import type { BlobStore, RepositoryStore } from '../storage/storage.js';
-import { DigestMismatch, StorageError } from '../storage/storage.js';
+import { DigestMismatch, StorageError, uploadsEarly, type EarlyUpload } from '../storage/storage.js';
 import { Spool } from '../storage/spool.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
@@ -75,6 +75,7 @@ export class Transfers {
     if (this.#reserved >= maxSpoolBytes) throw spoolFull(maxSpoolBytes);
     const spool = await Spool.create(digest, await newSpoolFile(digest));
     const started = performance.now();
+    const upload = uploadsEarly(blobs) ? blobs.begin(digest, spool.path) : undefined;
     let reserved = 0;
     const transfer = new Transfer(digest, source, spool, {
       reserve: (size) => {
@@ -83,13 +84,14 @@ export class Transfers {
         reserved = size;
       },
       store: async (file, stored) => {
-        await blobs.take(file);
+        await (upload?.complete(file) ?? blobs.take(file));
         await Promise.all(stored.map((repository) => repositories.linkLayer(repository, digest)));
         metrics.storageUploadBytes.inc(file.size);
       },
       grown: (bytes) => {
         metrics.proxyPulledBytes.inc({ type: 'blob' }, bytes);
         metrics.spoolBytes.inc(bytes);
+        upload?.grown(spool.length, reserved || undefined);
       },
       resumed: (from, offset, err) => {
         metrics.transferResumes.inc({ upstream: from.upstream.host });
@@ -106,7 +108,7 @@ export class Transfers {
       },
     });
     metrics.transfersRunning.inc();
-    void this.#follow(transfer, source, started);
+    void this.#follow(transfer, source, started, upload);
     return transfer;
   }
 
@@ -121,7 +123,12 @@ export class Transfers {
     }
   }
 
-  async #follow(transfer: Transfer, source: Source, started: number): Promise<void> {
+  async #follow(
+    transfer: Transfer,
+    source: Source,
+    started: number,
+    upload: EarlyUpload | undefined,
+  ): Promise<void> {
     const { log, metrics } = this.options;
     const upstream = source.upstream.host;
     const facts = { upstream, repository: source.repository, digest: transfer.digest };
@@ -134,6 +141,7 @@ export class Transfers {
       );
     } catch (err) {
       failure = err;
+      await upload?.abort();
       if (err instanceof DigestMismatch) metrics.mismatches.inc({ upstream, type: 'blob' });
       const result = transferResult(err);
       log[result === 'refused' ? 'info' : 'error']({ ...facts, result, err }, 'blob not stored');
