@@ -5,12 +5,9 @@ import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import type { S3Config } from '../../config/config.js';
 import { RangeUnsatisfiable, type ByteRange, type RequestedRange } from '../../oci/range.js';
 import { StorageError, type OpenBlob } from '../storage.js';
+import { readingClient, writingClient } from './client.js';
 import { isAbsent, statusOf, storageError } from './errors.js';
 
-const connectMs = 1_500;
-/** Silence after which a request is given up, never a limit on its whole time: reads have a client who waits. */
-const readIdleMs = 4_000;
-const writeIdleMs = 30_000;
 /** While a body is read, which a slow client may pause: only silence that is waited in counts. */
 const bodyIdleMs = 15_000;
 const longestList = 1_000;
@@ -46,8 +43,8 @@ export class Bucket {
   readonly #prefix: string;
 
   constructor(private readonly config: S3Config) {
-    this.#reading = new s3.S3Client(clientOptions(config, readIdleMs, 2));
-    this.#writing = new s3.S3Client(clientOptions(config, writeIdleMs, 3));
+    this.#reading = readingClient(config);
+    this.#writing = writingClient(config);
     this.#bucket = config.bucket;
     this.#prefix = config.rootdirectory === '' ? '' : `${config.rootdirectory}/`;
   }
@@ -309,51 +306,6 @@ export class Bucket {
     };
   }
 }
-
-function clientOptions(config: S3Config, idleMs: number, maxAttempts: number): s3.S3ClientConfig {
-  const { accesskey, secretkey, sessiontoken, endpoint, useragent } = config;
-  const agent = { keepAlive: true, maxSockets: Infinity };
-  return {
-    region: config.region,
-    forcePathStyle: config.forcepathstyle,
-    ...(endpoint === undefined ? {} : { endpoint }),
-    tls: config.secure,
-    useAccelerateEndpoint: config.accelerate,
-    useDualstackEndpoint: config.usedualstack,
-    maxAttempts,
-    logger: silent,
-    ...(useragent === undefined ? {} : { customUserAgent: useragent }),
-    ...(accesskey === undefined || secretkey === undefined
-      ? {}
-      : {
-          credentials: {
-            accessKeyId: accesskey.reveal(),
-            secretAccessKey: secretkey.reveal(),
-            ...(sessiontoken === undefined ? {} : { sessionToken: sessiontoken.reveal() }),
-          },
-        }),
-    // Streams with trailing checksums are refused by Ceph RGW (411), and content is verified by its own digest.
-    requestChecksumCalculation: 'WHEN_REQUIRED',
-    responseChecksumValidation: 'WHEN_REQUIRED',
-    // It would take a new connection for each part.
-    expectContinueHeader: false,
-    requestHandler: {
-      connectionTimeout: connectMs,
-      socketTimeout: idleMs,
-      httpAgent: agent,
-      httpsAgent: { ...agent, rejectUnauthorized: !config.skipverify },
-    },
-  };
-}
-
-/** What goes wrong is thrown, and told once by whoever asked; the SDK would write to the console as well. */
-const silent: NonNullable<s3.S3ClientConfig['logger']> = {
-  trace: () => undefined,
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-};
 
 function options(signal: AbortSignal | undefined): { abortSignal?: AbortSignal } {
   return signal === undefined ? {} : { abortSignal: signal };
