@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { INestApplicationContext } from '@nestjs/common';
 import type { Config } from '../config/config.js';
 import type { WorkFolder } from '../storage/filesystem/work-folder.js';
+import { CLUSTER, type RedisCluster } from '../cluster/cluster.module.js';
 import { establishIdentity } from '../storage/identity.js';
 import { registrySchedule } from '../storage/layout.js';
 import { BLOB_STORE, RECORD_STORE, SPOOL_FOLDER, WORK_FOLDER } from '../storage/storage.module.js';
@@ -40,7 +41,8 @@ export async function prepareStore(app: INestApplicationContext, config: Config,
 
 async function adopt(app: INestApplicationContext, host: string, log: Logger): Promise<void> {
   const records = app.get<RecordStore>(RECORD_STORE);
-  await establishIdentity(records, host);
+  const identity = await establishIdentity(records, host);
+  app.get<RedisCluster>(CLUSTER).join(identity);
   // registry:2 would delete content by an old schedule when it gets this store back.
   if (await records.adopt(registrySchedule, `adopted/${registrySchedule}`)) {
     log.info("took over a registry's cache");

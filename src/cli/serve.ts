@@ -5,6 +5,9 @@ import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { DynamicModule } from '@nestjs/common';
 import { AppModule } from '../app.module.js';
+import type { Cluster } from '../cluster/cluster.js';
+import { CLUSTER } from '../cluster/cluster.module.js';
+import { PeerServer } from '../cluster/peers/peer-server.js';
 import type { Config, TlsConfig } from '../config/config.js';
 import { DebugModule } from '../health/health.module.js';
 import { Health } from '../health/health.js';
@@ -36,6 +39,7 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
   const registry = app.application.get(RegistryHandler);
   const health = app.application.get(Health);
   await prepareStore(app.application, config, log);
+  const peers = await startClusterServer(app.application, config, log);
   const debug = await startDebugServer(config, health, app.application.get(Metrics), log);
   const address = await listen(app.server, config.http);
   log.info({ address, tls: config.http.tls !== undefined, pid: process.pid }, 'listening');
@@ -49,7 +53,7 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
       const timeout = AbortSignal.timeout(draintimeout);
       await Promise.all([closeGracefully(app.server, timeout), app.application.get(Transfers).idle(timeout)]);
       await app.application.close();
-      await debug?.close();
+      await Promise.all([debug?.close(), peers?.close()]);
       log.info('stopped');
     },
   };
@@ -91,6 +95,26 @@ async function createApplication(
 
 function refuse(_request: IncomingMessage, response: ServerResponse): void {
   response.writeHead(503).end();
+}
+
+/** The port for other replicas; a plain server, because nothing else may be reached through it. */
+async function startClusterServer(
+  app: NestFastifyApplication,
+  { redis, cluster: { addr } }: Config,
+  log: Logger,
+): Promise<{ close(): Promise<void> } | undefined> {
+  if (redis === undefined) return undefined;
+  const cluster = app.get<Cluster>(CLUSTER);
+  const transfers = app.get(Transfers);
+  const handler = new PeerServer(
+    () => cluster.peers?.seal,
+    (attempt) => transfers.peerSpool(attempt),
+    log,
+  );
+  const server = createHttpServer(undefined, (request, response) => handler.handle(request, response));
+  const address = await listen(server, { net: 'tcp', addr });
+  log.info({ address, advertised: cluster.peers?.url() }, 'cluster server listens');
+  return { close: () => closeGracefully(server, AbortSignal.abort()) };
 }
 
 async function startDebugServer(

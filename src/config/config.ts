@@ -12,6 +12,7 @@ export interface Config {
   readonly health: HealthConfig;
   readonly proxy: ProxyConfig;
   readonly redis: RedisConfig | undefined;
+  readonly cluster: ClusterConfig;
 }
 
 type Frozen<T> = T extends (infer Item)[]
@@ -160,4 +161,16 @@ export interface RedisConfig {
         readonly clientcas: readonly string[];
       }
     | undefined;
+}
+
+export interface ClusterConfig {
+  readonly addr: string;
+  /** An origin; without it, worked out from what follows. */
+  readonly advertise: string | undefined;
+  /** The environment's POD_IP. */
+  readonly podip: string | undefined;
+  readonly secret: Secret | undefined;
+  /** Absolute. */
+  readonly secretfile: string | undefined;
+  readonly locktimeout: number;
 }

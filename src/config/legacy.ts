@@ -110,14 +110,9 @@ export interface Unbuilt {
 }
 
 const kept = 'what is stored stays until it is deleted by hand';
-const here = 'descriptors are cached in this process';
 
 /** Keys that are understood and checked already, but not acted upon in this version. */
 export const unbuilt: readonly Unbuilt[] = [
-  { path: ['redis'], why: 'replicas share nothing but the storage yet' },
-  { path: ['storage', 'cache', 'blobdescriptor'], value: 'redis', why: here },
-  { path: ['storage', 'cache', 'layerinfo'], value: 'redis', why: here },
-  { path: ['cluster'], why: 'each replica fetches for itself' },
   { path: ['scheduler'], why: 'there are no scheduled jobs yet' },
   { path: ['proxy', 'ttl'], unless: 0, why: kept },
   { path: ['proxy', 'maxsize'], why: kept },

@@ -60,7 +60,7 @@ export function loadConfig({ path, env, cwd, places = usualPlaces }: LoadOptions
     );
   }
   const warnings = [...notes, ...findings.notes, ...noteUnbuilt(tree)];
-  return { config: normalise(parsed.data, cwd), warnings, source };
+  return { config: normalise(parsed.data, cwd, env['POD_IP'] || undefined), warnings, source };
 }
 
 function readFirst(places: readonly string[]): { source: string; text: string } {

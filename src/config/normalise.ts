@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import type {
+  ClusterConfig,
   Config,
   HttpConfig,
   ProxyConfig,
@@ -12,7 +13,7 @@ import type { ParsedConfig } from './schema.js';
 import { dockerHub, dockerHubAliases, host } from './values.js';
 
 /** From the file's spelling to the one shape that the program works with. Only for a configuration without faults. */
-export function normalise(parsed: ParsedConfig, cwd: string): Config {
+export function normalise(parsed: ParsedConfig, cwd: string, podip: string | undefined): Config {
   const { log, auth, health } = parsed;
   return freeze({
     log: {
@@ -27,6 +28,7 @@ export function normalise(parsed: ParsedConfig, cwd: string): Config {
     health,
     proxy: normaliseProxy(parsed.proxy),
     redis: normaliseRedis(parsed.redis),
+    cluster: normaliseCluster(parsed.cluster, podip),
   });
 }
 
@@ -159,6 +161,17 @@ function normaliseRedis(redis: ParsedConfig['redis']): RedisConfig | undefined {
     readtimeout,
     writetimeout,
     tls: encrypted ? { certificate: tls.certificate, key: tls.key, clientcas: tls.clientcas } : undefined,
+  };
+}
+
+function normaliseCluster(cluster: ParsedConfig['cluster'], podip: string | undefined): ClusterConfig {
+  return {
+    addr: cluster.addr,
+    advertise: cluster.advertise,
+    podip,
+    secret: cluster.secret,
+    secretfile: cluster.secretfile,
+    locktimeout: cluster.locktimeout,
   };
 }
 

@@ -277,12 +277,16 @@ const redis = optionalSection(
   },
 );
 
-const cluster = optionalSection(
-  'How replicas talk to each other.',
+const cluster = section(
+  'How replicas talk to each other, where there is a `redis` section.',
   {
     addr: defaulted(address, ':5002', 'Where this one listens for the others.', ours),
-    advertise: optional(origin, 'Where the others reach it.', ours),
-    secret: optional(secret, 'What they know each other by.', ours),
+    advertise: optional(
+      origin,
+      'Where the others reach it. Default: the host of `addr`, the variable POD_IP, the address from which Redis is reached.',
+      ours,
+    ),
+    secret: optional(secret, 'What they know each other by. Default: made once, in the storage.', ours),
     secretfile: optional(file, 'A file that holds the secret instead.', ours),
     locktimeout: defaulted(duration, '250ms', 'The budget of a lock.', ours),
   },

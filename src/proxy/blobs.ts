@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache';
+import type { Cluster } from '../cluster/cluster.js';
 import type { Digest } from '../oci/digest.js';
 import { resolveRange, type ByteRange, type RequestedRange } from '../oci/range.js';
 import {
@@ -28,8 +28,6 @@ const farRangesAtOnce = 4;
 
 /** Blobs: here, or joined to the transfer that brings them. */
 export class Blobs {
-  /** The descriptor cache: sizes of blobs that are linked in a repository, by `repository@digest`. */
-  readonly #known = new LRUCache<string, number>({ max: 100_000 });
   readonly #refusals = new Refusals();
   readonly #confirming = new Flights<number | undefined>();
   readonly #farRanges = new Map<Upstream, number>();
@@ -40,6 +38,7 @@ export class Blobs {
     private readonly transfers: Transfers,
     private readonly log: Logger,
     private readonly metrics: Metrics,
+    private readonly cluster: Cluster,
     /** `undefined`: clients are not to be sent to the storage. */
     private readonly presigning: Presigns | undefined,
   ) {}
@@ -73,7 +72,7 @@ export class Blobs {
     for (;;) {
       const stored = await this.#openInStore(route, digest, range);
       if (stored !== undefined) return this.#openStored(route, digest, key, stored, signal);
-      this.#known.delete(key);
+      this.cluster.descriptors.drop(key);
       if (route.upstream === undefined) return undefined;
       const source = { upstream: route.upstream, repository: route.name, stored: route.stored };
       const reader = await this.#join(route, digest, key, source, signal);
@@ -132,7 +131,7 @@ export class Blobs {
     signal: AbortSignal,
   ): Promise<{ size: number | undefined; outcome: Outcome } | undefined> {
     const key = `${route.stored}@${digest}`;
-    const known = this.#lookUp(key);
+    const known = await this.#lookUp(key);
     if (known !== undefined) return { size: known, outcome: 'hit' };
     const size = await this.blobs.stat(digest);
     if (size !== undefined) {
@@ -158,7 +157,7 @@ export class Blobs {
     size: number,
     signal: AbortSignal,
   ): Promise<Outcome | undefined> {
-    if (this.#lookUp(key) === size) return 'hit';
+    if ((await this.#lookUp(key)) === size) return 'hit';
     let outcome: Outcome = 'hit';
     if (!(await this.repositories.hasLayer(route.stored, digest))) {
       // Content becomes visible a moment before its links.
@@ -169,12 +168,12 @@ export class Blobs {
       await this.repositories.linkLayer(route.stored, digest);
       outcome = 'revalidated';
     }
-    this.#known.set(key, size);
+    this.cluster.descriptors.put(key, { digest, size, mediaType: 'application/octet-stream' });
     return outcome;
   }
 
-  #lookUp(key: string): number | undefined {
-    const size = this.#known.get(key);
+  async #lookUp(key: string): Promise<number | undefined> {
+    const size = (await this.cluster.descriptors.get(key))?.size;
     this.metrics.storageCache.inc({ type: 'Request' });
     this.metrics.storageCacheRequests.inc();
     if (size === undefined) {

@@ -1,4 +1,6 @@
 import { LRUCache } from 'lru-cache';
+import type { Cluster } from '../cluster/cluster.js';
+import { once } from '../cluster/once.js';
 import { algorithmOf, digestOf, type Digest } from '../oci/digest.js';
 import { inspectManifest } from '../oci/manifest.js';
 import type { Repository } from '../oci/name.js';
@@ -39,6 +41,7 @@ export class Manifests {
     private readonly repositories: RepositoryStore,
     private readonly log: Logger,
     private readonly metrics: Metrics,
+    private readonly cluster: Cluster,
   ) {}
 
   /** Has somebody told, before anybody is answered, when a manifest became available under a repository. */
@@ -82,25 +85,36 @@ export class Manifests {
 
   #load(route: Route, digest: Digest, signal: AbortSignal): Promise<Loaded | undefined> {
     const key = `${route.stored}@${digest}`;
+    const look = async (): Promise<Loaded | undefined> => {
+      const manifest = await this.#readStored(route.stored, digest, key);
+      return manifest && { manifest, outcome: 'hit' };
+    };
     const loading = this.#loading.join(key, async () => {
-      const local = await this.#readStored(route.stored, digest, key);
-      if (local !== undefined) return { manifest: local, outcome: 'hit' };
+      const stored = await look();
       const { upstream } = route;
-      if (upstream === undefined) return undefined;
+      if (stored !== undefined || upstream === undefined) return stored;
       this.#refusals.throwIfHeld(key);
-      return (
-        (await this.#confirmStored(upstream, route, digest, key)) ??
-        (await this.#fetch(upstream, route, digest, key))
-      );
+      return once(this.cluster.coordinator, `manifest:${key}`, fetchMs, look, async () => {
+        const confirmed = await this.#confirmStored(upstream, route, digest, key);
+        return confirmed ?? this.#fetch(upstream, route, digest, key);
+      });
     });
     return waitFor(loading, signal);
   }
 
   async #readStored(repository: Repository, digest: Digest, key: string): Promise<Manifest | undefined> {
-    if (!(await this.repositories.hasManifest(repository, digest))) return undefined;
+    const known = await this.cluster.descriptors.get(key);
+    if (known === undefined && !(await this.repositories.hasManifest(repository, digest))) return undefined;
     const bytes = await this.blobs.read(digest, longestManifest);
     const manifest = bytes && describe(digest, bytes);
-    if (manifest !== undefined) this.#memory.set(key, manifest);
+    if (manifest === undefined) {
+      if (known !== undefined) this.cluster.descriptors.drop(key);
+      return undefined;
+    }
+    this.#memory.set(key, manifest);
+    if (known === undefined) {
+      this.cluster.descriptors.put(key, { digest, size: manifest.size, mediaType: manifest.mediaType });
+    }
     return manifest;
   }
 

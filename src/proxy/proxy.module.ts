@@ -1,4 +1,6 @@
 import { Inject, Module, type OnModuleDestroy } from '@nestjs/common';
+import type { Cluster } from '../cluster/cluster.js';
+import { CLUSTER, ClusterModule } from '../cluster/cluster.module.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/config.js';
 import { hexOf } from '../oci/digest.js';
@@ -16,6 +18,7 @@ import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { Blobs } from './blobs.js';
 import { Listings } from './listings.js';
+import { Shelf } from './local-filler.js';
 import { Manifests } from './manifests.js';
 import { Tags } from './tags.js';
 import { Transfers } from './transfers.js';
@@ -26,7 +29,7 @@ const FRESHNESS = Symbol('Freshness');
 const PRESIGNING = Symbol('Presigning');
 
 @Module({
-  imports: [StorageModule],
+  imports: [StorageModule, ClusterModule],
   providers: [
     {
       provide: Transfers,
@@ -35,19 +38,21 @@ const PRESIGNING = Symbol('Presigning');
         blobs: BlobStore,
         repositories: RepositoryStore,
         spools: WorkFolder,
+        cluster: Cluster,
         log: Logger,
         metrics: Metrics,
       ) =>
         new Transfers({
-          blobs,
-          repositories,
+          shelf: new Shelf(blobs, repositories),
+          cluster,
           newSpoolFile: (digest) => spools.newFile(hexOf(digest).slice(0, 16)),
           maxSpoolBytes: proxy.spool.maxsize,
           log,
           metrics,
         }),
-      inject: [CONFIG, BLOB_STORE, REPOSITORY_STORE, SPOOL_FOLDER, LOG, Metrics],
+      inject: [CONFIG, BLOB_STORE, REPOSITORY_STORE, SPOOL_FOLDER, CLUSTER, LOG, Metrics],
     },
+    { provide: FRESHNESS, useFactory: ({ proxy }: Config) => proxy.freshness, inject: [CONFIG] },
     {
       provide: PRESIGNING,
       useFactory: ({ storage }: Config, blobs: BlobStore) =>
@@ -57,22 +62,17 @@ const PRESIGNING = Symbol('Presigning');
     {
       provide: Blobs,
       useFactory: (...parts: ConstructorParameters<typeof Blobs>) => new Blobs(...parts),
-      inject: [BLOB_STORE, REPOSITORY_STORE, Transfers, LOG, Metrics, PRESIGNING],
+      inject: [BLOB_STORE, REPOSITORY_STORE, Transfers, LOG, Metrics, CLUSTER, PRESIGNING],
     },
     {
       provide: Manifests,
       useFactory: (...parts: ConstructorParameters<typeof Manifests>) => new Manifests(...parts),
-      inject: [BLOB_STORE, REPOSITORY_STORE, LOG, Metrics],
-    },
-    {
-      provide: FRESHNESS,
-      useFactory: ({ proxy }: Config) => proxy.freshness,
-      inject: [CONFIG],
+      inject: [BLOB_STORE, REPOSITORY_STORE, LOG, Metrics, CLUSTER],
     },
     {
       provide: Tags,
       useFactory: (...parts: ConstructorParameters<typeof Tags>) => new Tags(...parts),
-      inject: [REPOSITORY_STORE, Manifests, FRESHNESS, LOG, Metrics],
+      inject: [REPOSITORY_STORE, Manifests, FRESHNESS, LOG, Metrics, CLUSTER],
     },
     {
       provide: Listings,
@@ -80,7 +80,7 @@ const PRESIGNING = Symbol('Presigning');
       inject: [REPOSITORY_STORE, RECORD_STORE, Manifests, Tags, FRESHNESS, LOG, Metrics],
     },
   ],
-  exports: [Blobs, Listings, Manifests, Tags, Transfers, StorageModule],
+  exports: [Blobs, Listings, Manifests, Tags, Transfers, StorageModule, ClusterModule],
 })
 export class ProxyModule implements OnModuleDestroy {
   constructor(@Inject(Transfers) private readonly transfers: Transfers) {}

@@ -1,4 +1,6 @@
 import { LRUCache } from 'lru-cache';
+import type { Cluster } from '../cluster/cluster.js';
+import { once } from '../cluster/once.js';
 import type { Descriptor } from '../oci/descriptor.js';
 import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
@@ -19,9 +21,13 @@ const uncachedMs = 8_000;
 /** While an upstream is in trouble, a tag is asked about again after this, without anybody waiting for it. */
 const troubleMs = 5_000;
 
+/** A tag that was asked for, but whose manifest nobody wants, is not written. */
+const awaitMs = 10 * 60_000;
+const lookMs = 5_000;
+
 interface TagState {
   readonly descriptor: Descriptor;
-  /** When the upstream last confirmed it, `Date.now()`; `undefined`: before this process. */
+  /** When the upstream last confirmed it, by this process's clock; `undefined`: before this process. */
   readonly confirmedAt: number | undefined;
   /** Until when it is served without asking. */
   readonly until: number;
@@ -36,7 +42,8 @@ interface TagState {
 export class Tags {
   readonly #states = new LRUCache<string, TagState>({ max: 100_000 });
   /** Tags that were answered before their manifest was stored, by `repository@digest`: written when it is. */
-  readonly #awaiting = new LRUCache<string, Set<Tag>>({ max: 10_000 });
+  readonly #awaiting = new LRUCache<string, Set<Tag>>({ max: 10_000, ttl: awaitMs });
+  #looking: NodeJS.Timeout | undefined;
   readonly #asking = new Flights<Resolved | undefined>();
   readonly #refusals = new Refusals();
 
@@ -46,6 +53,7 @@ export class Tags {
     private readonly freshnessMs: number,
     private readonly log: Logger,
     private readonly metrics: Metrics,
+    private readonly cluster: Cluster,
   ) {
     manifests.whenStored((repository, digest) => this.#writeAwaiting(repository, digest));
   }
@@ -53,7 +61,7 @@ export class Tags {
   /** From memory while it is fresh, with no input or output at all. */
   recall(repository: Repository, tag: Tag): Resolved | undefined {
     const state = this.#states.get(`${repository}:${tag}`);
-    return state !== undefined && state.trouble === undefined && state.until > Date.now()
+    return state !== undefined && state.trouble === undefined && state.until > performance.now()
       ? answer(state, 'hit')
       : undefined;
   }
@@ -70,7 +78,7 @@ export class Tags {
     const asking = (): Promise<Resolved | undefined> =>
       this.#asking.join(key, () => this.#ask(upstream, route, tag, key));
     if (state?.trouble === undefined) return waitFor(asking(), signal);
-    if (state.until <= Date.now()) {
+    if (state.until <= performance.now()) {
       asking().catch((err: unknown) =>
         this.log.debug({ err, tag: key }, 'asking again in the background failed'),
       );
@@ -100,16 +108,41 @@ export class Tags {
   async #ask(upstream: Upstream, route: Route, tag: Tag, key: string): Promise<Resolved | undefined> {
     const cached =
       this.#states.get(key)?.descriptor.digest ?? (await this.repositories.readTag(route.stored, tag));
+    const patience = cached === undefined ? uncachedMs : cachedMs;
+    const look = (): Promise<Resolved | undefined> => this.#askReplicas(route, tag, key, cached);
     try {
-      return await this.#revalidate(upstream, route, tag, key, cached);
+      return (
+        (await look()) ??
+        (await once(this.cluster.coordinator, `tag:${key}`, patience, look, () =>
+          this.#revalidate(upstream, route, tag, key, cached),
+        ))
+      );
     } catch (error) {
       if (error instanceof UpstreamError && error.kind === 'answer') {
         this.#states.delete(key);
+        this.cluster.tags.drop(key);
         this.#refusals.remember(key, error);
       }
       if (!isTrouble(error) || cached === undefined) throw error;
       return this.#fallBack(upstream, route, key, cached, error);
     }
+  }
+
+  /** What another replica was told within the freshness time. */
+  async #askReplicas(
+    route: Route,
+    tag: Tag,
+    key: string,
+    cached: Digest | undefined,
+  ): Promise<Resolved | undefined> {
+    const found = await this.cluster.tags.get(key);
+    if (found === undefined || found.ageMs >= this.freshnessMs) return undefined;
+    const confirmedAt = performance.now() - found.ageMs;
+    const { descriptor } = found;
+    const state = { descriptor, confirmedAt, until: confirmedAt + this.freshnessMs, trouble: undefined };
+    this.#states.set(key, state);
+    if (descriptor.digest !== cached) await this.#point(route.stored, tag, descriptor.digest);
+    return answer(state, 'hit');
   }
 
   async #revalidate(
@@ -119,7 +152,8 @@ export class Tags {
     key: string,
     cached: Digest | undefined,
   ): Promise<Resolved> {
-    const began = Date.now();
+    const began = performance.now();
+    const sharedBegan = await this.cluster.tags.now();
     using deadline = new Deadline(
       cached === undefined ? uncachedMs : cachedMs,
       upstream.host,
@@ -132,6 +166,7 @@ export class Tags {
     const state = { descriptor, confirmedAt: began, until: began + this.freshnessMs, trouble: undefined };
     this.#states.set(key, state);
     if (moved) await this.#point(route.stored, tag, descriptor.digest);
+    if (sharedBegan !== undefined) await this.cluster.tags.put(key, descriptor, sharedBegan);
     return answer(state, moved ? 'miss' : 'revalidated');
   }
 
@@ -145,6 +180,25 @@ export class Tags {
     const tags = this.#awaiting.get(key);
     if (tags === undefined) this.#awaiting.set(key, new Set([tag]));
     else tags.add(tag);
+    this.#looking ??= setTimeout(() => void this.#lookForAwaited(), lookMs).unref();
+  }
+
+  /** Another replica may have stored what a tag waits for here. */
+  async #lookForAwaited(): Promise<void> {
+    for (const key of [...this.#awaiting.keys()]) {
+      const at = key.lastIndexOf('@');
+      const repository = key.slice(0, at) as Repository;
+      const digest = key.slice(at + 1) as Digest;
+      try {
+        if (await this.repositories.hasManifest(repository, digest))
+          await this.#writeAwaiting(repository, digest);
+      } catch (err) {
+        this.log.warn({ err, manifest: key }, 'tags could not be written');
+      }
+    }
+    this.#looking = undefined;
+    if (this.#awaiting.size > 0)
+      this.#looking = setTimeout(() => void this.#lookForAwaited(), lookMs).unref();
   }
 
   /** Trouble: the cached digest goes on being served, and clients no longer wait for the upstream. */
@@ -160,7 +214,7 @@ export class Tags {
     const descriptor = before?.descriptor ?? (await this.manifests.head(route, cached, signal))?.descriptor;
     if (descriptor === undefined) throw trouble;
     const pause = Math.min(Math.max(trouble.retryAfterMs ?? 0, troubleMs), 60_000);
-    const state = { descriptor, confirmedAt: before?.confirmedAt, until: Date.now() + pause, trouble };
+    const state = { descriptor, confirmedAt: before?.confirmedAt, until: performance.now() + pause, trouble };
     this.#states.set(key, state);
     if (before?.trouble === undefined) {
       this.log.warn({ upstream: upstream.host, tag: key, err: trouble }, 'serving a tag stale');
@@ -180,6 +234,6 @@ export class Tags {
 function answer(state: TagState, outcome: Outcome): Resolved {
   const { descriptor, confirmedAt } = state;
   const age =
-    confirmedAt === undefined ? undefined : Math.max(0, Math.floor((Date.now() - confirmedAt) / 1000));
+    confirmedAt === undefined ? undefined : Math.max(0, Math.floor((performance.now() - confirmedAt) / 1000));
   return { descriptor, outcome, age, warning: undefined };
 }

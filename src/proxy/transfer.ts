@@ -1,16 +1,44 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import type { PeerFailure } from '../cluster/peers/frames.js';
+import type { PeerSpool } from '../cluster/peers/peer-server.js';
 import type { Digest } from '../oci/digest.js';
 import type { Repository } from '../oci/name.js';
 import type { ByteRange } from '../oci/range.js';
 import { StorageError, type VerifiedFile } from '../storage/storage.js';
 import type { Spool } from '../storage/spool.js';
-import { UpstreamError, type Upstream, type UpstreamCode } from '../upstream/upstream.js';
+import { UpstreamError, type Upstream } from '../upstream/upstream.js';
 
 /** An upstream's repository that may have the blob, and that repository's name in the store. */
 export interface Source {
   readonly upstream: Upstream;
   readonly repository: Repository;
   readonly stored: Repository;
+}
+
+/** A transfer, as whoever fills it sees it. */
+export interface Filling {
+  readonly digest: Digest;
+  /** Bytes that are in the spool. */
+  readonly length: number;
+  readonly size: number | undefined;
+  /** Aborts when the transfer is given up. */
+  readonly signal: AbortSignal;
+  /** The first repository that is not refused; `undefined`: none is left, and none that comes now is asked. */
+  nextSource(): Source | undefined;
+  /** Fails the readers of one repository. */
+  refuse(source: Source, error: UpstreamError): void;
+  /** The blob can be had: by this source's word, and so large where that is known. Readers may be answered. */
+  open(source: Source, size: number | undefined): void;
+  append(chunk: Uint8Array): Promise<void>;
+}
+
+/** How a transfer gets its bytes, and what becomes of them. One for each transfer. */
+export interface Filler {
+  /** Settles when all bytes are in the spool. Throws why they never will be. */
+  fill(filling: Filling): Promise<void>;
+  /** Takes the verified content into the store, and links it in these repositories. */
+  store(file: VerifiedFile, repositories: readonly Repository[]): Promise<void>;
+  /** Last, whatever happened. */
+  close(stored: boolean): Promise<void>;
 }
 
 /** Somebody who reads a transfer, at their own pace. */
@@ -26,43 +54,28 @@ export interface TransferReader {
   close(): Promise<void>;
 }
 
-/** What a transfer needs of the rest. */
+/** What a transfer tells the rest. */
 export interface TransferHooks {
   /** Room in the spool for a blob of this size; throws StorageError `full`. Called once the size is known. */
   reserve(size: number): void;
-  /** Takes the verified content into the store, and links it in these repositories. */
-  store(file: VerifiedFile, repositories: readonly Repository[]): Promise<void>;
-  grown(bytes: number, source: Source): void;
-  resumed(source: Source, offset: number, error: UpstreamError): void;
+  grown(bytes: number): void;
   /** From now on nobody can join. */
   ended(): void;
 }
 
 const readSize = 64 * 1024;
-/** A break counts afresh after this much: an upstream that gives a byte at a time is not making progress. */
-const progress = 64 * 1024;
-const openingPauses = [150, 450];
-const resumePauses = [100, 250, 500, 1_000, 2_000, 4_000];
-/** Asking again at once would not help, or would do harm. */
-const final: ReadonlySet<UpstreamCode> = new Set([
-  'rate-limited',
-  'breaker-open',
-  'credentials-refused',
-  'realm-refused',
-]);
 
 /**
  * One blob on its way from an upstream into the store, and to everybody who wants it meanwhile. It belongs to
  * nobody: readers come and go, each at its own pace, and it goes on without them.
  *
- * 1. The first source that gives the blob is read, once, into the spool. One that says no fails only the readers
- *    that came for its repository.
- * 2. A broken body is continued with `Range` from the byte reached, from the same source, then from others.
- * 3. Readers get what is in the spool, but the last byte only after the whole was hashed: corrupt content is cut
+ * 1. Its filler brings the bytes into the spool, once. A source that says no fails only the readers that came for
+ *    its repository.
+ * 2. Readers get what is in the spool, but the last byte only after the whole was hashed: corrupt content is cut
  *    off, never ended.
- * 4. Verified content goes to the store; anything else is dropped.
+ * 3. Verified content goes to the store; anything else is dropped.
  */
-export class Transfer {
+export class Transfer implements Filling {
   readonly finished: Promise<void>;
   readonly #sources: Source[] = [];
   readonly #refused = new Map<Repository, UpstreamError>();
@@ -71,6 +84,8 @@ export class Transfer {
   #phase: 'opening' | 'filling' | 'verified' | 'failed' = 'opening';
   #size: number | undefined;
   #error: unknown;
+  /** Repositories whose upstream gave or confirmed the blob. */
+  readonly #confirmed = new Set<Repository>();
   /** No source gave the blob, and none that comes now is asked any more. */
   #exhausted = false;
 
@@ -78,6 +93,7 @@ export class Transfer {
     readonly digest: Digest,
     source: Source,
     private readonly spool: Spool,
+    private readonly filler: Filler,
     private readonly hooks: TransferHooks,
   ) {
     this.#sources.push(source);
@@ -88,6 +104,14 @@ export class Transfer {
   /** The blob's size in bytes, as far as it is known yet. */
   get size(): number | undefined {
     return this.#size;
+  }
+
+  get length(): number {
+    return this.spool.length;
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
   }
 
   /** Bytes that a reader may have now. */
@@ -111,7 +135,38 @@ export class Transfer {
   addSource(source: Source): boolean {
     if (this.#exhausted) return false;
     if (!this.hasSource(source.stored)) this.#sources.push(source);
+    this.#confirmed.add(source.stored);
     return true;
+  }
+
+  nextSource(): Source | undefined {
+    const source = this.#sources.find(({ stored }) => !this.#refused.has(stored));
+    if (source === undefined) this.#exhausted = true;
+    return source;
+  }
+
+  refuse(source: Source, error: UpstreamError): void {
+    this.#refused.set(source.stored, error);
+    this.#wake();
+  }
+
+  open(source: Source, size: number | undefined): void {
+    if (size !== undefined && size !== this.#size) {
+      if (this.#size !== undefined) {
+        const reason = `changed the blob's size from ${this.#size} to ${size} bytes`;
+        throw new UpstreamError('invalid', source.upstream.host, reason);
+      }
+      this.hooks.reserve(size);
+      this.#size = size;
+    }
+    this.#confirmed.add(source.stored);
+    if (this.#phase === 'opening') this.#become('filling');
+  }
+
+  async append(chunk: Uint8Array): Promise<void> {
+    await this.spool.append(chunk);
+    this.hooks.grown(chunk.byteLength);
+    this.#wake();
   }
 
   /** A reader for a repository. `undefined`: the transfer is over, the store has the blob or nobody. */
@@ -167,17 +222,44 @@ export class Transfer {
     this.#abort.abort(reason);
   }
 
+  /** This transfer as other replicas may read it; `undefined` when it is closed. */
+  peerSpool(): PeerSpool | undefined {
+    if (!this.spool.retain()) return undefined;
+    return {
+      digest: this.digest,
+      progress: () => ({
+        kind: 'alive',
+        length: this.spool.length,
+        size: this.#size,
+        repositories: [...this.#confirmed],
+      }),
+      ended: () => {
+        if (this.#phase === 'verified') return 'verified';
+        return this.#phase === 'failed' ? this.#failure() : undefined;
+      },
+      readAt: (offset, length) => this.spool.readAt(offset, length),
+      changed: (withinMs, signal) =>
+        this.#change(AbortSignal.any([signal, AbortSignal.timeout(withinMs)])).catch(() =>
+          signal.throwIfAborted(),
+        ),
+      release: () => this.spool.release(),
+    };
+  }
+
   async #run(): Promise<void> {
+    let stored = false;
     try {
-      await this.#fill();
+      await this.filler.fill(this);
       const file = this.spool.verify(this.#size);
       this.#size = file.size;
       this.#become('verified');
       await this.spool.sync();
-      await this.hooks.store(
+      const repositories = this.#sources.map((source) => source.stored);
+      await this.filler.store(
         file,
-        this.#sources.map((source) => source.stored).filter((stored) => !this.#refused.has(stored)),
+        repositories.filter((repository) => !this.#refused.has(repository)),
       );
+      stored = true;
     } catch (error) {
       // Readers of verified content are served to the end even when the store does not take it.
       if (this.#phase !== 'verified') {
@@ -187,81 +269,18 @@ export class Transfer {
       throw error;
     } finally {
       this.hooks.ended();
+      await this.filler.close(stored);
       await this.spool.discard();
       await this.spool.release();
     }
   }
 
-  /** Reads the sources, one after another, until the blob is whole. */
-  async #fill(): Promise<void> {
-    for (let index = 0; ; index += 1) {
-      const source = this.#sources[index];
-      if (source === undefined) {
-        this.#exhausted = true;
-        throw this.#refused.get((this.#sources[0] as Source).stored);
-      }
-      try {
-        await this.#fillFrom(source);
-        return;
-      } catch (error) {
-        if (!(error instanceof UpstreamError)) throw error;
-        this.#refused.set(source.stored, error);
-        this.#wake();
-      }
-    }
-  }
-
-  async #fillFrom(source: Source): Promise<void> {
-    let breaks = 0;
-    let since = this.spool.length;
-    for (;;) {
-      try {
-        await this.#readBody(source);
-        return;
-      } catch (error) {
-        if (!(error instanceof UpstreamError) || error.kind === 'answer' || this.#abort.signal.aborted) {
-          throw error;
-        }
-        if (this.spool.length >= since + progress) breaks = 0;
-        since = this.spool.length;
-        const pauses = this.spool.length === 0 ? openingPauses : resumePauses;
-        const pause = pauses[breaks];
-        if (pause === undefined || (this.spool.length === 0 && final.has(error.code))) throw error;
-        breaks += 1;
-        this.hooks.resumed(source, this.spool.length, error);
-        await sleep(pause, undefined, { signal: this.#abort.signal });
-      }
-    }
-  }
-
-  async #readBody(source: Source): Promise<void> {
-    const { upstream, repository } = source;
-    if (this.#size !== undefined && this.spool.length === this.#size) return;
-    const { size, body } = await upstream.fetchBlob(
-      repository,
-      this.digest,
-      this.spool.length,
-      this.#abort.signal,
-    );
-    this.#agreeOnSize(size, upstream.host);
-    if (this.#phase === 'opening') this.#become('filling');
-    for await (const chunk of body) {
-      if (this.#size !== undefined && this.spool.length + chunk.byteLength > this.#size) {
-        throw new UpstreamError('invalid', upstream.host, 'sent more bytes than it declared');
-      }
-      await this.spool.append(chunk);
-      this.hooks.grown(chunk.byteLength, source);
-      this.#wake();
-    }
-  }
-
-  #agreeOnSize(size: number | undefined, host: string): void {
-    if (size === undefined || size === this.#size) return;
-    if (this.#size !== undefined) {
-      throw new UpstreamError('invalid', host, `changed the blob's size from ${this.#size} to ${size} bytes`);
-    }
-    this.hooks.reserve(size);
-    this.#size = size;
+  #failure(): PeerFailure {
+    const error = this.#error;
+    const reason = error instanceof Error ? error.message : String(error);
+    if (!(error instanceof UpstreamError)) return { kind: 'failed', reason };
+    const repository = [...this.#refused].find(([, refusal]) => refusal === error)?.[0];
+    return { kind: 'failed', reason, code: error.code, ...(repository === undefined ? {} : { repository }) };
   }
 
   #throwIfOver(stored: Repository): void {

@@ -1,14 +1,23 @@
+import { randomBytes } from 'node:crypto';
+import type { Cluster } from '../cluster/cluster.js';
+import type { PeerSpool } from '../cluster/peers/peer-server.js';
 import type { Digest } from '../oci/digest.js';
-import type { BlobStore, RepositoryStore } from '../storage/storage.js';
-import { DigestMismatch, StorageError, uploadsEarly, type EarlyUpload } from '../storage/storage.js';
+import { DigestMismatch, StorageError, uploadsEarly } from '../storage/storage.js';
 import { Spool } from '../storage/spool.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
-import { Transfer, transferResult, type Source } from './transfer.js';
+import type { LeadOptions } from './lead.js';
+import { ClusterFiller } from './cluster-filler.js';
+import { LocalFiller, type Shelf } from './local-filler.js';
+import { Transfer, transferResult, type Filler, type Source } from './transfer.js';
+
+/** Other replicas may read a spool for so long after its blob is stored. */
+const lingerMs = 60_000;
+const mostLingering = 32;
 
 export interface TransfersOptions {
-  readonly blobs: BlobStore;
-  readonly repositories: RepositoryStore;
+  readonly shelf: Shelf;
+  readonly cluster: Cluster;
   /** A path for a new spool file. */
   readonly newSpoolFile: (digest: Digest) => Promise<string>;
   /** Bytes that running spools may take together. */
@@ -20,6 +29,9 @@ export interface TransfersOptions {
 /** The running transfers of this process: one for each digest, however many want it. */
 export class Transfers {
   readonly #running = new Map<Digest, Promise<Transfer | undefined>>();
+  readonly #attempts = new Map<string, Transfer>();
+  /** Spools that are held open for other replicas, by attempt, oldest first. */
+  readonly #lingering = new Map<string, { readonly spool: Spool; readonly timer: NodeJS.Timeout }>();
   #reserved = 0;
   #closing: Error | undefined;
 
@@ -40,6 +52,11 @@ export class Transfers {
       () => this.#running.delete(digest),
     );
     return transfer;
+  }
+
+  /** A spool of this process that another replica asks for, held open until it is released. */
+  peerSpool(attempt: string): PeerSpool | undefined {
+    return this.#attempts.get(attempt)?.peerSpool();
   }
 
   /** Settles when nothing runs any more. */
@@ -65,57 +82,45 @@ export class Transfers {
         await transfer?.finished;
       }),
     );
+    for (const attempt of this.#lingering.keys()) this.#forget(attempt);
   }
 
   async #create(digest: Digest, source: Source): Promise<Transfer | undefined> {
-    const { blobs, repositories, newSpoolFile, maxSpoolBytes, log, metrics } = this.options;
+    const { newSpoolFile, maxSpoolBytes, metrics } = this.options;
     if (this.#closing !== undefined) throw this.#closing;
     // Another transfer may have ended between the look into the store and now.
     if (await this.#isStored(digest)) return undefined;
     if (this.#reserved >= maxSpoolBytes) throw spoolFull(maxSpoolBytes);
     const spool = await Spool.create(digest, await newSpoolFile(digest));
     const started = performance.now();
-    const upload = uploadsEarly(blobs) ? blobs.begin(digest, spool.path) : undefined;
+    const attempt = randomBytes(16).toString('hex');
     let reserved = 0;
-    const transfer = new Transfer(digest, source, spool, {
+    const filler = this.#filler(spool, attempt, () => reserved || undefined);
+    const transfer = new Transfer(digest, source, spool, filler, {
       reserve: (size) => {
         if (this.#reserved + size > maxSpoolBytes) throw spoolFull(maxSpoolBytes);
         this.#reserved += size;
         reserved = size;
       },
-      store: async (file, stored) => {
-        await (upload?.complete(file) ?? blobs.take(file));
-        await Promise.all(stored.map((repository) => repositories.linkLayer(repository, digest)));
-        metrics.storageUploadBytes.inc(file.size);
-      },
-      grown: (bytes) => {
-        metrics.proxyPulledBytes.inc({ type: 'blob' }, bytes);
-        metrics.spoolBytes.inc(bytes);
-        upload?.grown(spool.length, reserved || undefined);
-      },
-      resumed: (from, offset, err) => {
-        metrics.transferResumes.inc({ upstream: from.upstream.host });
-        log.warn(
-          { upstream: from.upstream.host, repository: from.repository, digest, offset, err },
-          'transfer broke, trying again',
-        );
-      },
+      grown: (bytes) => metrics.spoolBytes.inc(bytes),
       ended: () => {
         this.#running.delete(digest);
         this.#reserved -= reserved;
         metrics.transfersRunning.dec();
         metrics.spoolBytes.dec(spool.length);
+        this.#linger(attempt, spool);
       },
     });
+    this.#attempts.set(attempt, transfer);
     metrics.transfersRunning.inc();
-    void this.#follow(transfer, source, started, upload);
+    void this.#follow(transfer, source, started);
     return transfer;
   }
 
   /** A store that cannot say so does not keep content from those who want it. */
   async #isStored(digest: Digest): Promise<boolean> {
     try {
-      return (await this.options.blobs.stat(digest)) !== undefined;
+      return (await this.options.shelf.blobs.stat(digest)) !== undefined;
     } catch (err) {
       if (!(err instanceof StorageError)) throw err;
       this.options.log.warn({ digest, err }, 'the store cannot be asked');
@@ -123,25 +128,69 @@ export class Transfers {
     }
   }
 
-  async #follow(
-    transfer: Transfer,
-    source: Source,
-    started: number,
-    upload: EarlyUpload | undefined,
-  ): Promise<void> {
+  #filler(spool: Spool, attempt: string, size: () => number | undefined): Filler {
+    const { cluster, log, metrics } = this.options;
+    const { digest } = spool;
+    const { blobs } = this.options.shelf;
+    const upload = uploadsEarly(blobs) ? blobs.begin(digest, spool.path) : undefined;
+    const shelf = upload === undefined ? this.options.shelf : this.options.shelf.withUpload(upload);
+    const lead: LeadOptions = {
+      read: (bytes) => {
+        metrics.proxyPulledBytes.inc({ type: 'blob' }, bytes);
+        upload?.grown(spool.length, size());
+      },
+      resumed: ({ upstream, repository }, offset, err) => {
+        metrics.transferResumes.inc({ upstream: upstream.host });
+        const facts = { upstream: upstream.host, repository, digest, offset, err };
+        log.warn(facts, 'transfer broke, trying again');
+      },
+    };
+    const { coordinator, peers } = cluster;
+    const url = peers?.url();
+    if (peers === undefined || url === undefined) return new LocalFiller(shelf, lead);
+    return new ClusterFiller(digest, {
+      coordinator,
+      seal: peers.seal,
+      self: { url, attempt },
+      shelf,
+      lead,
+      log,
+      role: (role) => metrics.transferRoles.inc({ role }),
+    });
+  }
+
+  /** Keeps the spool readable for other replicas a while; more of them at once push the oldest out. */
+  #linger(attempt: string, spool: Spool): void {
+    if (this.options.cluster.peers === undefined || this.#closing !== undefined || !spool.retain()) {
+      this.#attempts.delete(attempt);
+      return;
+    }
+    const timer = setTimeout(() => this.#forget(attempt), lingerMs).unref();
+    this.#lingering.set(attempt, { spool, timer });
+    const [oldest] = this.#lingering.keys();
+    if (this.#lingering.size > mostLingering && oldest !== undefined) this.#forget(oldest);
+  }
+
+  #forget(attempt: string): void {
+    const lingering = this.#lingering.get(attempt);
+    this.#lingering.delete(attempt);
+    this.#attempts.delete(attempt);
+    clearTimeout(lingering?.timer);
+    void lingering?.spool.release();
+  }
+
+  async #follow(transfer: Transfer, source: Source, started: number): Promise<void> {
     const { log, metrics } = this.options;
     const upstream = source.upstream.host;
     const facts = { upstream, repository: source.repository, digest: transfer.digest };
     let failure: unknown;
     try {
       await transfer.finished;
-      log.info(
-        { ...facts, bytes: transfer.size, seconds: (performance.now() - started) / 1000 },
-        'blob stored',
-      );
+      metrics.storageUploadBytes.inc(transfer.length);
+      const seconds = (performance.now() - started) / 1000;
+      log.info({ ...facts, bytes: transfer.size, seconds }, 'blob stored');
     } catch (err) {
       failure = err;
-      await upload?.abort();
       if (err instanceof DigestMismatch) metrics.mismatches.inc({ upstream, type: 'blob' });
       const result = transferResult(err);
       log[result === 'refused' ? 'info' : 'error']({ ...facts, result, err }, 'blob not stored');

@@ -131,6 +131,21 @@ export class Metrics {
     'Blob transfers from upstreams that ended, by result: stored, mismatch, refused, broken, spool, store.',
     ['upstream', 'result'],
   );
+  readonly transferRoles = this.#counter(
+    'cistern_transfer_roles_total',
+    'How this replica got its blobs: lead (read the upstream), follow (read a replica), takeover (went on for one that died), alone (could not ask the others).',
+    ['role'],
+  );
+  readonly redisUsable = this.#gauge(
+    'cistern_redis_usable',
+    '1 while Redis answers within its budget, 0 while this replica does without it.',
+    ['connection'],
+  );
+  readonly redisFailures = this.#counter(
+    'cistern_redis_failures_total',
+    'Calls that Redis did not answer within their budget.',
+    ['connection'],
+  );
   readonly transfersRunning = this.#gauge(
     'cistern_transfers_running',
     'Blob transfers from upstreams that are running now.',

@@ -6,7 +6,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { digestOf, type Digest } from '../../src/oci/digest.js';
 import type { Repository } from '../../src/oci/name.js';
 import type { ByteRange } from '../../src/oci/range.js';
-import { Transfer, type Source, type TransferReader } from '../../src/proxy/transfer.js';
+import { fillFromUpstream } from '../../src/proxy/lead.js';
+import { Transfer, type Filler, type Source, type TransferReader } from '../../src/proxy/transfer.js';
 import { Spool } from '../../src/storage/spool.js';
 import { DigestMismatch, StorageError } from '../../src/storage/storage.js';
 import { UpstreamError, type Upstream } from '../../src/upstream/upstream.js';
@@ -76,14 +77,17 @@ interface Stored {
 async function start(first: Source, hooks: { store?: () => Promise<void>; reserve?: () => void } = {}) {
   const spool = await Spool.create(digest, join(folder, `spool-${randomBytes(4).toString('hex')}`));
   const stored: Stored[] = [];
-  const transfer = new Transfer(digest, first, spool, {
-    reserve: () => hooks.reserve?.(),
+  const filler: Filler = {
+    fill: (filling) => fillFromUpstream(filling, { read: () => undefined, resumed: () => undefined }),
     store: async (file, repositories) => {
       await hooks.store?.();
       stored.push({ repositories, size: file.size });
     },
+    close: () => Promise.resolve(),
+  };
+  const transfer = new Transfer(digest, first, spool, filler, {
+    reserve: () => hooks.reserve?.(),
     grown: () => undefined,
-    resumed: () => undefined,
     ended: () => undefined,
   });
   return { transfer, stored };

@@ -1,0 +1,110 @@
+import { readFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
+import { Inject, Module, type OnModuleDestroy } from '@nestjs/common';
+import type { Redis } from 'ioredis';
+import { CONFIG } from '../config/config.module.js';
+import type { ClusterConfig, Config, RedisConfig } from '../config/config.js';
+import { parseListen } from '../config/listen.js';
+import type { Identity } from '../storage/identity.js';
+import { LOG } from '../telemetry/telemetry.module.js';
+import type { Logger } from '../telemetry/log.js';
+import { Metrics } from '../telemetry/metrics.js';
+import type { Cluster, Coordinator, DescriptorCache, Peers, TagCache } from './cluster.js';
+import { LocalDescriptorCache, NoTagCache, TieredDescriptorCache } from './local/caches.js';
+import { LocalCoordinator } from './local/coordinator.js';
+import { Seal } from './peers/seal.js';
+import { commandBudget, connectRedis } from './redis/connection.js';
+import { RedisCoordinator } from './redis/coordinator.js';
+import { RedisDescriptorCache } from './redis/descriptor-cache.js';
+import { Keys } from './redis/keys.js';
+import { RedisLink } from './redis/link.js';
+import { RedisTagCache } from './redis/tag-cache.js';
+
+export const CLUSTER = Symbol('Cluster');
+
+@Module({
+  providers: [
+    {
+      provide: CLUSTER,
+      useFactory: (...parts: ConstructorParameters<typeof RedisCluster>) => new RedisCluster(...parts),
+      inject: [CONFIG, LOG, Metrics],
+    },
+  ],
+  exports: [CLUSTER],
+})
+export class ClusterModule implements OnModuleDestroy {
+  constructor(@Inject(CLUSTER) private readonly cluster: RedisCluster) {}
+
+  onModuleDestroy(): void {
+    this.cluster.close();
+  }
+}
+
+/** This process alone, until it knows whose storage it stands on; from then on with the others, if Redis is configured. */
+export class RedisCluster implements Cluster {
+  coordinator: Coordinator = new LocalCoordinator();
+  descriptors: DescriptorCache = new LocalDescriptorCache();
+  tags: TagCache = new NoTagCache();
+  peers: Peers | undefined;
+  readonly #links: RedisLink[] = [];
+
+  constructor(
+    private readonly config: Config,
+    private readonly log: Logger,
+    private readonly metrics: Metrics,
+  ) {}
+
+  /** The identity comes from the storage, which may be away when the process starts. */
+  join(identity: Identity): void {
+    const { redis, cluster, storage } = this.config;
+    if (redis === undefined || this.peers !== undefined) return;
+    const keys = new Keys(identity.id);
+    // Two connections: a lock that waits for a slow answer must not stand behind the caches, nor they behind it.
+    const data = this.#link(redis, 'data', commandBudget(redis));
+    const locks = this.#link(redis, 'locks', cluster.locktimeout);
+    this.coordinator = new RedisCoordinator(locks, keys, this.log);
+    this.tags = new RedisTagCache(data, keys);
+    if (storage.cache.blobdescriptor === 'redis') {
+      this.descriptors = new TieredDescriptorCache(new RedisDescriptorCache(data, keys));
+    }
+    const seal = new Seal(secretOf(cluster) ?? identity.secret);
+    this.peers = { seal, url: () => advertised(cluster, locks.client) };
+  }
+
+  close(): void {
+    for (const link of this.#links) link.close();
+  }
+
+  #link(redis: RedisConfig, connection: string, budgetMs: number): RedisLink {
+    const { redisFailures, redisUsable } = this.metrics;
+    const link = new RedisLink(connectRedis(redis, connection), budgetMs, connection, this.log, {
+      failed: () => redisFailures.inc({ connection }),
+      state: (usable) => redisUsable.set({ connection }, usable),
+    });
+    this.#links.push(link);
+    return link;
+  }
+}
+
+function secretOf({ secret, secretfile }: ClusterConfig): string | undefined {
+  if (secret !== undefined) return secret.reveal();
+  return secretfile === undefined ? undefined : readFileSync(secretfile, 'utf8').trim();
+}
+
+/** `advertise`, else the host of `addr`, POD_IP, or the address from which this host reaches Redis. */
+function advertised({ addr, advertise, podip }: ClusterConfig, client: Redis): string | undefined {
+  if (advertise !== undefined) return advertise;
+  const { host: listened, port } = parseListen(addr) ?? { port: 5002 };
+  const host = listened ?? podip ?? localAddress(client);
+  if (host === undefined) return undefined;
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+function localAddress(client: Redis): string | undefined {
+  const address = (client.stream as { localAddress?: string } | undefined)?.localAddress;
+  if (address !== undefined) return address.replace(/^::ffff:/, '');
+  const external = Object.values(networkInterfaces())
+    .flat()
+    .find((each) => each !== undefined && !each.internal);
+  return external?.address;
+}

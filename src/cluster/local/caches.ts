@@ -1,0 +1,74 @@
+import { LRUCache } from 'lru-cache';
+import type { Descriptor } from '../../oci/descriptor.js';
+import type { DescriptorCache, SharedTag, TagCache } from '../cluster.js';
+
+const most = 100_000;
+
+/** Descriptors in this process: all there is without Redis, and what stands before it. */
+export class LocalDescriptorCache implements DescriptorCache {
+  readonly #descriptors = new LRUCache<string, Descriptor>({ max: most });
+
+  /** The same as `get`, for those who cannot wait. */
+  peek(key: string): Descriptor | undefined {
+    return this.#descriptors.get(key);
+  }
+
+  get(key: string): Promise<Descriptor | undefined> {
+    return Promise.resolve(this.peek(key));
+  }
+
+  put(key: string, descriptor: Descriptor): void {
+    this.#descriptors.set(key, descriptor);
+  }
+
+  drop(key: string): void {
+    this.#descriptors.delete(key);
+  }
+}
+
+/** This process's memory before the cache that all replicas share. */
+export class TieredDescriptorCache implements DescriptorCache {
+  readonly #near = new LocalDescriptorCache();
+
+  constructor(private readonly far: DescriptorCache) {}
+
+  get(key: string): Promise<Descriptor | undefined> {
+    const near = this.#near.peek(key);
+    return near === undefined ? this.#getFar(key) : Promise.resolve(near);
+  }
+
+  put(key: string, descriptor: Descriptor): void {
+    this.#near.put(key, descriptor);
+    this.far.put(key, descriptor);
+  }
+
+  drop(key: string): void {
+    this.#near.drop(key);
+    this.far.drop(key);
+  }
+
+  async #getFar(key: string): Promise<Descriptor | undefined> {
+    const far = await this.far.get(key);
+    if (far !== undefined) this.#near.put(key, far);
+    return far;
+  }
+}
+
+/** Without Redis nothing is shared; what this process knows of tags it keeps itself. */
+export class NoTagCache implements TagCache {
+  get(): Promise<SharedTag | undefined> {
+    return Promise.resolve(undefined);
+  }
+
+  now(): Promise<string | undefined> {
+    return Promise.resolve(undefined);
+  }
+
+  put(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  drop(): void {
+    // Nothing to forget.
+  }
+}

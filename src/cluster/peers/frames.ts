@@ -1,0 +1,85 @@
+/**
+ * What goes over a peer stream: frames of one byte type, four bytes length, payload. Data frames hold the spool's
+ * bytes in order; message frames a line of JSON and its seal.
+ */
+export const dataFrame = 1;
+export const messageFrame = 2;
+export const longestFrame = 1024 * 1024;
+const headBytes = 5;
+const longestMessage = 4096;
+
+/** Sent at once and every second: the writer lives, and this is how far it is. */
+export interface PeerProgress {
+  readonly kind: 'alive';
+  /** Bytes in its spool. */
+  readonly length: number;
+  readonly size: number | undefined;
+  /** Repositories, as the store names them, whose upstream gave or confirmed the blob; none before the first did. */
+  readonly repositories: readonly string[];
+}
+
+/** There will be no more. */
+export interface PeerFailure {
+  readonly kind: 'failed';
+  readonly reason: string;
+  /** What the upstream said (a code of UpstreamError), and for which repository, where it was the upstream. */
+  readonly code?: string;
+  readonly repository?: string;
+}
+
+export type PeerMessage =
+  | PeerProgress
+  | PeerFailure
+  /** All bytes were sent, and are right. */
+  | { readonly kind: 'complete'; readonly size: number };
+
+export interface Frame {
+  readonly type: number;
+  readonly payload: Buffer;
+}
+
+export function frameHead(type: number, length: number): Buffer {
+  const head = Buffer.allocUnsafe(headBytes);
+  head.writeUInt8(type, 0);
+  head.writeUInt32BE(length, 1);
+  return head;
+}
+
+export class FrameError extends Error {
+  override readonly name = 'FrameError';
+}
+
+/**
+ * Cuts a byte stream into frames. Data is passed on as it arrives, in pieces, so that nobody waits for the end of a
+ * large frame; a message comes whole.
+ */
+export class FrameReader {
+  #buffered: Buffer = Buffer.alloc(0);
+  #dataLeft = 0;
+
+  *push(chunk: Buffer): Generator<Frame> {
+    let rest = this.#buffered.byteLength === 0 ? chunk : Buffer.concat([this.#buffered, chunk]);
+    for (;;) {
+      if (this.#dataLeft > 0) {
+        const payload = rest.subarray(0, this.#dataLeft);
+        if (payload.byteLength === 0) break;
+        this.#dataLeft -= payload.byteLength;
+        rest = rest.subarray(payload.byteLength);
+        yield { type: dataFrame, payload };
+        continue;
+      }
+      if (rest.byteLength < headBytes) break;
+      const type = rest.readUInt8(0);
+      const length = rest.readUInt32BE(1);
+      if (type === dataFrame && length <= longestFrame) {
+        this.#dataLeft = length;
+        rest = rest.subarray(headBytes);
+      } else if (type === messageFrame && length <= longestMessage) {
+        if (rest.byteLength < headBytes + length) break;
+        yield { type, payload: rest.subarray(headBytes, headBytes + length) };
+        rest = rest.subarray(headBytes + length);
+      } else throw new FrameError(`a frame of type ${type} and ${length} bytes`);
+    }
+    this.#buffered = Buffer.from(rest);
+  }
+}

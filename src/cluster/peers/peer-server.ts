@@ -1,0 +1,163 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { LRUCache } from 'lru-cache';
+import type { Logger } from '../../telemetry/log.js';
+import {
+  dataFrame,
+  frameHead,
+  messageFrame,
+  type PeerFailure,
+  type PeerMessage,
+  type PeerProgress,
+} from './frames.js';
+import type { Seal } from './seal.js';
+
+const heartbeatMs = 1_000;
+const stalledMs = 30_000;
+const chunkBytes = 256 * 1024;
+const noncesKept = 20_000;
+
+/** A spool of this process, as its replicas may read it: all that is in it, verified or not, for they verify too. */
+export interface PeerSpool {
+  readonly digest: string;
+  progress(): PeerProgress;
+  /** How it ended, if it has. */
+  ended(): 'verified' | PeerFailure | undefined;
+  readAt(offset: number, length: number): Promise<Uint8Array>;
+  /** Settles when something has changed, or after this time. */
+  changed(withinMs: number, signal: AbortSignal): Promise<void>;
+  release(): Promise<void>;
+}
+
+/**
+ * The cluster port: live spools, to replicas that prove the secret, and nothing else. Who does not prove it learns
+ * nothing, not even whether there is such a spool.
+ */
+export class PeerServer {
+  readonly #nonces = new LRUCache<string, true>({ max: noncesKept });
+  #refusals = 0;
+
+  constructor(
+    /** `undefined`: the secret is not known yet, so nobody can prove it. */
+    private readonly seal: () => Seal | undefined,
+    /** Held open until it is released; `undefined`: no such attempt here. */
+    private readonly find: (attempt: string) => PeerSpool | undefined,
+    private readonly log: Logger,
+  ) {}
+
+  handle(request: IncomingMessage, response: ServerResponse): void {
+    this.#serve(request, response).catch((err: unknown) => {
+      this.log.debug({ err }, 'a replica was cut off');
+      response.destroy();
+    });
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const asked = parseRequest(request);
+    const seal = this.seal();
+    if (asked === undefined || seal === undefined || !this.#isAllowed(asked, seal)) {
+      this.#refusals += 1;
+      if (this.#refusals === 1) {
+        const from = request.socket.remoteAddress;
+        this.log.warn({ from }, 'refused on the cluster port: no proof of the secret (said once)');
+      }
+      response.writeHead(403).end();
+      return;
+    }
+    const spool = this.find(asked.attempt);
+    if (spool === undefined) {
+      response.writeHead(404).end();
+      return;
+    }
+    try {
+      if (spool.digest !== asked.digest) response.writeHead(404).end();
+      else await this.#send(spool, asked, seal, response);
+    } finally {
+      await spool.release();
+    }
+  }
+
+  #isAllowed(asked: PeerRequest, seal: Seal): boolean {
+    if (!seal.isRequest(asked, asked.mac) || this.#nonces.has(asked.nonce)) return false;
+    this.#nonces.set(asked.nonce, true);
+    return true;
+  }
+
+  async #send(spool: PeerSpool, asked: PeerRequest, seal: Seal, response: ServerResponse): Promise<void> {
+    const gone = new AbortController();
+    response.once('close', () => gone.abort(new Error('the replica closed the connection')));
+    response.on('error', () => undefined);
+    response.writeHead(200, { 'Content-Type': 'application/octet-stream' });
+    let sequence = 0;
+    const say = (message: PeerMessage): Promise<void> => {
+      const text = JSON.stringify(message);
+      const line = `${seal.message(asked.nonce, sequence, text)} ${text}`;
+      sequence += 1;
+      return write(response, messageFrame, Buffer.from(line), gone.signal);
+    };
+    let offset = asked.offset;
+    let said = -Infinity;
+    for (;;) {
+      if (performance.now() - said >= heartbeatMs) {
+        said = performance.now();
+        await say(spool.progress());
+      }
+      const ended = spool.ended();
+      const progress = spool.progress();
+      if (offset < progress.length) {
+        const bytes = await spool.readAt(offset, Math.min(chunkBytes, progress.length - offset));
+        offset += bytes.byteLength;
+        await write(response, dataFrame, bytes, gone.signal);
+      } else if (ended !== undefined) {
+        await say(ended === 'verified' ? { kind: 'complete', size: progress.length } : ended);
+        response.end();
+        return;
+      } else await spool.changed(Math.max(1, heartbeatMs - (performance.now() - said)), gone.signal);
+    }
+  }
+}
+
+interface PeerRequest {
+  readonly attempt: string;
+  readonly digest: string;
+  readonly offset: number;
+  readonly nonce: string;
+  readonly mac: string;
+}
+
+const target = /^\/spools\/((?:sha256|sha512):[a-f0-9]+)\?attempt=([a-f0-9]{32})&from=(\d{1,15})$/;
+const proof = /^Cistern ([a-f0-9]{32}) ([a-f0-9]{64})$/;
+
+export function peerPath(digest: string, attempt: string, offset: number): string {
+  return `/spools/${digest}?attempt=${attempt}&from=${offset}`;
+}
+
+function parseRequest({ method, url, headers }: IncomingMessage): PeerRequest | undefined {
+  const [, digest, attempt, from] = target.exec(url ?? '') ?? [];
+  const [, nonce, mac] = proof.exec(headers.authorization ?? '') ?? [];
+  if (method !== 'GET' || !digest || !attempt || from === undefined || !nonce || !mac) return undefined;
+  return { digest, attempt, offset: Number(from), nonce, mac };
+}
+
+async function write(
+  response: ServerResponse,
+  type: number,
+  payload: Uint8Array,
+  signal: AbortSignal,
+): Promise<void> {
+  signal.throwIfAborted();
+  response.write(frameHead(type, payload.byteLength));
+  if (response.write(payload)) return;
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const leave = (): void => reject(signal.reason as Error);
+  const timer = setTimeout(
+    () => reject(new Error(`the replica took nothing for ${stalledMs} ms`)),
+    stalledMs,
+  );
+  response.once('drain', resolve);
+  signal.addEventListener('abort', leave, { once: true });
+  await promise.finally(() => {
+    clearTimeout(timer);
+    response.off('drain', resolve);
+    signal.removeEventListener('abort', leave);
+  });
+}

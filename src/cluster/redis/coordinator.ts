@@ -1,0 +1,193 @@
+import type { Redis } from 'ioredis';
+import Redlock, { ExecutionError, ResourceLockedError, type Lock } from 'redlock';
+import type { Logger } from '../../telemetry/log.js';
+import type { Coordinator, Lease, PeerRecord, SpoolRecord, WorkState } from '../cluster.js';
+import { processLease } from '../local/coordinator.js';
+import type { Keys } from './keys.js';
+import { unavailable, type RedisLink } from './link.js';
+
+const leaseMs = 5_000;
+const extendMs = 1_500;
+const recordMs = 10_000;
+const doneMs = 60_000;
+const spoolMs = 10_000;
+
+/**
+ * Leases by redlock, on a connection and a timer of our own: its automatic extension spins when Redis goes away.
+ *
+ * Three kinds of trouble with a lease that is held: Redis cannot be asked (go on leading, the worst is a duplicate
+ * transfer); the key is gone (take it again); somebody else has it (`confirm` says so, and the holder gives way).
+ */
+export class RedisCoordinator implements Coordinator {
+  readonly #redlock: Redlock;
+
+  constructor(
+    private readonly link: RedisLink,
+    private readonly keys: Keys,
+    private readonly log: Logger,
+  ) {
+    this.#redlock = new Redlock([link.client], {
+      retryCount: 0,
+      driftFactor: 0.01,
+      automaticExtensionThreshold: 0,
+    });
+    this.#redlock.on('error', () => undefined); // told to whoever asked
+  }
+
+  async tryLead(key: string): Promise<Lease | undefined> {
+    const taken = await this.#acquire(key);
+    if (taken === 'held') return undefined;
+    return taken === unavailable ? processLease : new RedisLease(this, key, taken, this.log);
+  }
+
+  leader(key: string): Promise<PeerRecord | undefined> {
+    return this.#readRecord(this.keys.leader(key));
+  }
+
+  async spools(key: string): Promise<readonly SpoolRecord[]> {
+    const found = await this.link.call((client) => client.hgetall(this.keys.spools(key)));
+    if (found === unavailable) return [];
+    return Object.entries(found)
+      .map(([attempt, value]) => parseSpool(attempt, value))
+      .filter((record) => record !== undefined)
+      .sort((a, b) => b.length - a.length);
+  }
+
+  announceSpool(key: string, { attempt, url, length }: SpoolRecord): void {
+    const name = this.keys.spools(key);
+    void this.link.call((client) =>
+      client.multi().hset(name, attempt, `${length} ${url}`).pexpire(name, spoolMs).exec(),
+    );
+  }
+
+  withdrawSpool(key: string, { attempt }: PeerRecord): void {
+    void this.link.call((client) => client.hdel(this.keys.spools(key), attempt));
+  }
+
+  async state(key: string): Promise<WorkState> {
+    const found = await this.link.call((client) => client.mget(this.keys.done(key), this.keys.lease(key)));
+    if (found === unavailable) return 'unknown';
+    const [done, held] = found;
+    if (done !== null && done !== undefined) return 'done';
+    return held === null || held === undefined ? 'free' : 'led';
+  }
+
+  /** Takes the key, or says who or what prevents that. */
+  async #acquire(key: string): Promise<Lock | 'held' | typeof unavailable> {
+    return this.link.call(() => locked(this.#redlock.acquire([this.keys.lease(key)], leaseMs)));
+  }
+
+  /** What a lease does; see there. */
+  async extend(lock: Lock): Promise<Lock | 'held' | typeof unavailable> {
+    return this.link.call(() => locked(lock.extend(leaseMs)));
+  }
+
+  acquireAgain(key: string): Promise<Lock | 'held' | typeof unavailable> {
+    return this.#acquire(key);
+  }
+
+  async publish(key: string, record: PeerRecord): Promise<void> {
+    const value = JSON.stringify(record);
+    await this.link.call((client) => client.set(this.keys.leader(key), value, 'PX', recordMs));
+  }
+
+  async release(key: string, lock: Lock, done: boolean, record: PeerRecord | undefined): Promise<void> {
+    if (done) await this.link.call((client) => client.set(this.keys.done(key), '1', 'PX', doneMs));
+    if (record !== undefined && (await this.leader(key))?.attempt === record.attempt) {
+      await this.link.call((client: Redis) => client.del(this.keys.leader(key)));
+    }
+    await this.link.call(() => locked(lock.release().then(() => lock)));
+  }
+
+  async #readRecord(name: string): Promise<PeerRecord | undefined> {
+    const text = await this.link.call((client) => client.get(name));
+    if (text === unavailable || text === null) return undefined;
+    try {
+      const { url, attempt } = JSON.parse(text) as Partial<PeerRecord>;
+      return typeof url === 'string' && typeof attempt === 'string' ? { url, attempt } : undefined;
+    } catch {
+      return undefined; // somebody else's value: as good as none
+    }
+  }
+}
+
+class RedisLease implements Lease {
+  readonly scope = 'cluster';
+  #extendedAt = performance.now();
+  #record: PeerRecord | undefined;
+  #lost = false;
+  #extending: Promise<void> | undefined;
+  readonly #timer = setInterval(() => void this.#extend(), extendMs).unref();
+
+  constructor(
+    private readonly coordinator: RedisCoordinator,
+    private readonly key: string,
+    private lock: Lock,
+    private readonly log: Logger,
+  ) {}
+
+  get doubtful(): boolean {
+    return this.#lost || performance.now() - this.#extendedAt > leaseMs;
+  }
+
+  async confirm(): Promise<boolean> {
+    if (this.doubtful && !this.#lost) await this.#extend();
+    return !this.#lost;
+  }
+
+  async publish(record: PeerRecord): Promise<void> {
+    this.#record = record;
+    await this.coordinator.publish(this.key, record);
+  }
+
+  async release(done: boolean): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#extending;
+    if (!this.#lost) await this.coordinator.release(this.key, this.lock, done, this.#record);
+  }
+
+  /** One at a time: the timer's and whoever is in doubt. */
+  #extend(): Promise<void> {
+    this.#extending ??= this.#extendOnce().finally(() => {
+      this.#extending = undefined;
+    });
+    return this.#extending;
+  }
+
+  async #extendOnce(): Promise<void> {
+    if (this.#lost) return;
+    let result = await this.coordinator.extend(this.lock);
+    // Redlock does not tell a key that is gone from one that somebody else has: taking it tells.
+    if (result === 'held') result = await this.coordinator.acquireAgain(this.key);
+    if (result === 'held') {
+      this.#lost = true;
+      clearInterval(this.#timer);
+      this.log.info({ key: this.key }, 'another replica leads now');
+      return;
+    }
+    if (result === unavailable) return; // nobody else can be told to lead either
+    this.lock = result;
+    this.#extendedAt = performance.now();
+    if (this.#record !== undefined) await this.coordinator.publish(this.key, this.#record);
+  }
+}
+
+/** Redlock's result, `held` where another holder has the key; other failures are thrown. */
+async function locked(attempt: Promise<Lock>): Promise<Lock | 'held'> {
+  try {
+    return await attempt;
+  } catch (error) {
+    if (!(error instanceof ExecutionError)) throw error;
+    const stats = await Promise.all(error.attempts);
+    const against = stats.flatMap(({ votesAgainst }) => [...votesAgainst.values()]);
+    if (against.some((vote) => vote instanceof ResourceLockedError)) return 'held';
+    throw error;
+  }
+}
+
+function parseSpool(attempt: string, value: string): SpoolRecord | undefined {
+  const match = /^(\d{1,15}) (\S+)$/.exec(value);
+  return match?.[1] === undefined || match[2] === undefined
+    ? undefined
+    : { attempt, url: match[2], length: Number(match[1]) };
+}

@@ -1,0 +1,132 @@
+import type { Redis } from 'ioredis';
+import type { Logger } from '../../telemetry/log.js';
+
+/** Redis gave no answer within its budget. */
+export const unavailable = Symbol('unavailable');
+export type Unavailable = typeof unavailable;
+
+const timeoutsToOpen = 3;
+const probeEveryMs = 500;
+/** A connection that stays silent this long is given up for a new one: its other end may have moved. */
+const silentProbes = 4;
+
+export interface LinkEvents {
+  failed(): void;
+  /** 1: usable, 0: not. */
+  state(usable: 0 | 1): void;
+}
+
+/**
+ * Calls to one Redis connection, each within a time budget. After a lost connection or a few time-outs in a row
+ * nobody tries any more until a probe succeeds: an outage costs one log line, and no request any time.
+ */
+export class RedisLink {
+  #usable = true;
+  #timeouts = 0;
+  #probing: NodeJS.Timeout | undefined;
+  #silent = 0;
+  #closed = false;
+
+  constructor(
+    readonly client: Redis,
+    private readonly budgetMs: number,
+    private readonly name: string,
+    private readonly log: Logger,
+    private readonly events: LinkEvents,
+  ) {
+    client.on('close', () => this.#fail('the connection was lost'));
+    client.on('ready', () => this.#recover());
+    events.state(1);
+  }
+
+  get usable(): boolean {
+    return this.#usable && this.client.status === 'ready';
+  }
+
+  /** The call's result, or {@link unavailable}. Errors of Redis' own (a wrong type, a refused command) count too. */
+  async call<T>(command: (client: Redis) => Promise<T>): Promise<T | Unavailable> {
+    if (!this.#usable) return unavailable;
+    if (this.client.status !== 'ready') {
+      // At the start, and between two connections.
+      this.events.failed();
+      return unavailable;
+    }
+    try {
+      const result = await within(command(this.client), this.budgetMs);
+      if (result !== unavailable) {
+        this.#timeouts = 0;
+        return result;
+      }
+      this.#timeouts += 1;
+      if (this.#timeouts >= timeoutsToOpen) this.#fail(`no answer within ${this.budgetMs} ms`);
+    } catch (error) {
+      if (this.client.status !== 'ready') this.#fail('the connection was lost');
+      else this.log.debug({ err: error, redis: this.name }, 'a redis command failed');
+    }
+    this.events.failed();
+    return unavailable;
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#probing);
+    this.client.disconnect();
+  }
+
+  #fail(reason: string): void {
+    if (!this.#usable || this.#closed) return;
+    this.#usable = false;
+    this.#silent = 0;
+    this.events.state(0);
+    this.log.warn({ redis: this.name, reason }, 'redis cannot be used, going on without it');
+    this.#probeLater();
+  }
+
+  #probeLater(): void {
+    clearTimeout(this.#probing);
+    this.#probing = setTimeout(() => void this.#probe(), probeEveryMs).unref();
+  }
+
+  async #probe(): Promise<void> {
+    if (this.#closed || this.#usable) return;
+    if (this.client.status === 'ready') {
+      const pong = await within(this.client.ping(), Math.max(this.budgetMs, probeEveryMs)).catch(
+        () => unavailable,
+      );
+      if (pong !== unavailable) {
+        this.#recover();
+        return;
+      }
+      this.#silent += 1;
+      if (this.#silent >= silentProbes) {
+        this.#silent = 0;
+        this.client.disconnect(true);
+      }
+    }
+    this.#probeLater();
+  }
+
+  #recover(): void {
+    this.#timeouts = 0;
+    if (this.#usable) return;
+    this.#usable = true;
+    clearTimeout(this.#probing);
+    this.events.state(1);
+    this.log.info({ redis: this.name }, 'redis is used again');
+  }
+}
+
+/**
+ * The result, or {@link unavailable} when the time is up. When this process itself was too busy to look, an answer
+ * that has arrived meanwhile still counts: timers run before sockets are read.
+ */
+async function within<T>(work: Promise<T>, ms: number): Promise<T | Unavailable> {
+  const { promise, resolve } = Promise.withResolvers<Unavailable>();
+  const timer = setTimeout(() => setImmediate(resolve, unavailable), ms);
+  work.catch(() => undefined); // late failures have nobody left to tell
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
