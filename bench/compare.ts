@@ -56,7 +56,7 @@ export function compare(args: readonly string[]): Promise<number> {
     await mkdir(dirname(options.json), { recursive: true });
     await writeFile(options.json, `${JSON.stringify({ machine, plan: options.plan, rows }, undefined, 2)}\n`);
     say(`results are in ${options.json}`);
-    if (options.publish) say(`the table is in ${publish(block).join(' and ')}`);
+    if (options.publish) say(`the table is in ${(await publish(block)).join(' and ')}`);
     return 0;
   });
 }

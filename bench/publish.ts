@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { format, resolveConfig } from 'prettier';
 
 const begin = '<!-- bench:begin -->';
 const end = '<!-- bench:end -->';
@@ -13,12 +14,15 @@ export function replaceBlock(text: string, block: string): string | undefined {
   return `${text.slice(0, from + begin.length)}\n\n${block}\n\n${text.slice(to)}`;
 }
 
-/** Puts the block into every page that has a place for it; returns those pages. */
-export function publish(block: string): string[] {
-  return pages.filter((page) => {
+/** Puts the block into every page that has a place for it, formatted as the repository is; returns those pages. */
+export async function publish(block: string): Promise<string[]> {
+  const published: string[] = [];
+  for (const page of pages) {
     const path = fileURLToPath(new URL(`../${page}`, import.meta.url));
     const replaced = existsSync(path) ? replaceBlock(readFileSync(path, 'utf8'), block) : undefined;
-    if (replaced !== undefined) writeFileSync(path, replaced);
-    return replaced !== undefined;
-  });
+    if (replaced === undefined) continue;
+    writeFileSync(path, await format(replaced, { ...(await resolveConfig(path)), filepath: path }));
+    published.push(page);
+  }
+  return published;
 }
