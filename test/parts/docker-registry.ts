@@ -43,6 +43,8 @@ export interface DockerRegistry extends RunningProcess {
   readonly host: string;
   readonly root: string;
   accessLog(): AccessLine[];
+  /** Other users from now on, where it began with `htpasswd`. */
+  changeUsers(users: Readonly<Record<string, string>>): Promise<void>;
 }
 
 // This build of it does not start where AWS_CA_BUNDLE names a bundle.
@@ -71,6 +73,9 @@ export async function startDockerRegistry(options: DockerRegistryOptions = {}): 
     host,
     root,
     accessLog: () => parseAccessLog(running.log()),
+    changeUsers: async (users) => {
+      await writeHtpasswd(users, folder.path);
+    },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
