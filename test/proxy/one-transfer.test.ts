@@ -1,5 +1,9 @@
+import { existsSync } from 'node:fs';
 import { get, type IncomingMessage } from 'node:http';
+import { join } from 'node:path';
+import { setImmediate as immediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { blobPath } from '../../src/storage/layout.js';
 import { receive, SlowClient } from '../fakes/slow-client.js';
 import { blobOf, metric, type Mirror, sha256, startMirror } from '../parts/mirror.js';
 
@@ -71,6 +75,22 @@ describe('one transfer, however many want a blob', () => {
     });
     await Promise.all(workers);
     expect(upstream.asked({ path: `/v2/${path}` })).toHaveLength(1);
+  });
+
+  it('asks once where a client comes just when the content becomes visible, before its link', async () => {
+    const { upstream, cistern, url } = mirror;
+    for (let n = 0; n < 30; n += 1) {
+      const blob = blobOf(1000, `visible ${n}`);
+      const path = `visible/${n}/blobs/${blob.digest}`;
+      const data = join(cistern.root, blobPath(blob.digest));
+      upstream.addBlob(`visible/${n}`, blob);
+      const first = fetch(url(path));
+      while (!existsSync(data)) await immediate();
+      const second = await fetch(url(path));
+      expect(sha256(Buffer.from(await second.arrayBuffer()))).toBe(sha256(blob.bytes));
+      await (await first).arrayBuffer();
+      expect(upstream.asked({ path: `/v2/${path}` })).toHaveLength(1);
+    }
   });
 
   it('gives a manifest to many after one request for it', async () => {
