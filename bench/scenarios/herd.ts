@@ -10,6 +10,8 @@ import type { Server } from '../server.js';
 interface Herd {
   /** Until the last client has everything. */
   readonly seconds: number;
+  /** Of what one client needs over the same link alone. */
+  readonly ofDirect: number;
   readonly upstreamGets: number;
   readonly upstreamBytes: number;
 }
@@ -22,7 +24,7 @@ export const herd: Scenario = {
     await using upstream = await lab.startLoggingUpstream();
     await using link = await LinkProxy.start({ target: upstream.url, bytesPerSecond: plan.herdLink });
     await using pair = await lab.startPair(link.url);
-    const results = await byTurns(plan.rounds, async (side, round) => {
+    const results = await byTurns(plan.herdRounds, async (side, round) => {
       const blob = await lab.pushBlob(plan.herdBlob, `herd-${side}-${round}`);
       await lab.settleDisk();
       return pullTogether(lab, pair[side], blob, upstream, link);
@@ -44,6 +46,11 @@ export const herd: Scenario = {
         results,
         (it) => it.seconds,
       ),
+      measureOf(
+        { title: `${what}: that time, of one direct download’s`, unit: '×', better: 'less' },
+        results,
+        (it) => it.ofDirect,
+      ),
     ];
   },
 };
@@ -55,6 +62,9 @@ async function pullTogether(
   upstream: Server,
   link: LinkProxy,
 ): Promise<Herd> {
+  const direct = await download(blobUrl(link, blob), blob.size, lab.signal, {
+    authorization: lab.authorization(),
+  });
   const bytesBefore = link.bytesDown;
   const started = performance.now();
   const clients = Array.from({ length: lab.plan.herdClients }, () =>
@@ -65,7 +75,8 @@ async function pullTogether(
   await lab.untilStored(mirror, blob);
   return {
     seconds,
-    upstreamGets: await countGets(upstream, blob),
+    ofDirect: seconds / direct.whole,
+    upstreamGets: (await countGets(upstream, blob)) - 1, // the direct one
     upstreamBytes: link.bytesDown - bytesBefore,
   };
 }

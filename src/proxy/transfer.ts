@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.js';
 import type { Repository } from '../oci/name.js';
 import type { ByteRange } from '../oci/range.js';
+import { BufferPool } from '../storage/buffer-pool.js';
 import { StorageError, type VerifiedFile } from '../storage/storage.js';
 import type { Spool } from '../storage/spool.js';
 import { UpstreamError, type Upstream, type UpstreamCode } from '../upstream/upstream.js';
@@ -20,7 +21,7 @@ export interface TransferReader {
   opened(signal: AbortSignal): Promise<void>;
   /** Settles when this byte can be read, or never will be. */
   reached(offset: number, signal: AbortSignal): Promise<void>;
-  /** Bytes in order, as they arrive. Throws rather than end early. */
+  /** Bytes in order, as they arrive; a chunk is the reader's until it asks for the next. Throws rather than end early. */
   read(range: ByteRange | undefined, signal: AbortSignal): AsyncIterable<Uint8Array>;
   /** Once, whatever happened. */
   close(): Promise<void>;
@@ -38,7 +39,7 @@ export interface TransferHooks {
   ended(): void;
 }
 
-const readSize = 64 * 1024;
+const readBuffers = new BufferPool(64 * 1024, 64);
 /** A break counts afresh after this much: an upstream that gives a byte at a time is not making progress. */
 const progress = 64 * 1024;
 const openingPauses = [150, 450];
@@ -147,18 +148,23 @@ export class Transfer {
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
     const end = range === undefined ? Infinity : range.end + 1;
-    for (let offset = range?.start ?? 0; offset < end;) {
-      signal.throwIfAborted();
-      const until = Math.min(this.readable, end);
-      if (offset < until) {
-        const chunk = await this.spool.readAt(offset, Math.min(readSize, until - offset));
-        offset += chunk.byteLength;
-        yield chunk;
-      } else {
-        if (this.#phase === 'verified') return;
-        this.#throwIfOver(stored);
-        await this.#change(signal);
+    const buffer = readBuffers.take();
+    try {
+      for (let offset = range?.start ?? 0; offset < end;) {
+        signal.throwIfAborted();
+        const until = Math.min(this.readable, end);
+        if (offset < until) {
+          const chunk = await this.spool.readAt(offset, until - offset, buffer);
+          offset += chunk.byteLength;
+          yield chunk;
+        } else {
+          if (this.#phase === 'verified') return;
+          this.#throwIfOver(stored);
+          await this.#change(signal);
+        }
       }
+    } finally {
+      readBuffers.give(buffer);
     }
   }
 

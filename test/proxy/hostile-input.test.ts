@@ -46,11 +46,10 @@ describe('input of any kind', () => {
     return text;
   }
 
-  /** A valid answer, or an error in the distribution-spec's form; `httpError` where it need not be HTTP at all. */
-  function judge(answer: string, { head = false, http = true } = {}): string {
+  /** A valid answer, or an error in the distribution-spec's form. */
+  function judge(answer: string, { head = false } = {}): string {
     const [, status = '', rest = ''] = /^HTTP\/1\.1 (\d{3}) [\s\S]*?\r\n([\s\S]*)$/.exec(answer) ?? [];
     if (/^(?:200|206|304)$/.test(status)) return 'fine';
-    if (!http && status === '400') return 'fine';
     if (!/^4\d\d$/.test(status)) return `status ${status}: ${answer.slice(0, 300)}`;
     const body = rest.slice(rest.indexOf('\r\n\r\n') + 4);
     if (head) return body === '' ? 'fine' : 'a body for HEAD';
