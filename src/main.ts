@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=2
 import { ConfigError, formatFaults } from './config/faults.js';
 import { loadConfig } from './config/load.js';
 import { serve, type RunningMirror } from './cli/serve.js';

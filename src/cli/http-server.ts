@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { unlink } from 'node:fs/promises';
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, type RequestListener, type Server, type ServerOptions } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { HttpConfig, TlsConfig } from '../config/config.js';
 import { parseListen } from '../config/listen.js';
 
@@ -13,7 +14,12 @@ const headersMs = 30_000;
 /** @throws where the certificate or the key cannot be read or do not fit. */
 export function createHttpServer(tls: TlsConfig | undefined, listener: RequestListener): Server {
   const options = { keepAliveTimeout: keepAliveMs, headersTimeout: headersMs, requestTimeout: 0 };
-  if (tls === undefined) return createServer(options, listener);
+  const server = tls === undefined ? createServer(options, listener) : secure(tls, options, listener);
+  server.on('clientError', refuse);
+  return server;
+}
+
+function secure(tls: TlsConfig, options: ServerOptions, listener: RequestListener): Server {
   return createTlsServer(
     {
       ...options,
@@ -22,6 +28,25 @@ export function createHttpServer(tls: TlsConfig | undefined, listener: RequestLi
       minVersion: tls.minimumtls ?? 'TLSv1.2',
     },
     listener,
+  );
+}
+
+const statuses: Readonly<Record<string, string>> = {
+  HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
+  ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
+};
+
+/** What is no HTTP gets an answer in the same form as everything else, and the end of its connection. */
+function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const status = statuses[error.code ?? ''] ?? '400 Bad Request';
+  const body = `${JSON.stringify({ errors: [{ code: 'UNSUPPORTED', message: 'the request cannot be read' }] })}\n`;
+  socket.end(
+    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   );
 }
 

@@ -20,7 +20,7 @@ import type { Transfers } from './transfers.js';
 import { Deadline, Flights, waitFor } from './waiting.js';
 
 /** A blob's first byte comes within this or not at all: clients give up after 10 s. */
-const firstByteMs = 9_000;
+const firstByteMs = 8_000;
 const confirmMs = 5_000;
 /** A range that the transfer reaches within this is waited for. */
 const nearMs = 2_000;
@@ -69,15 +69,30 @@ export class Blobs {
     signal: AbortSignal,
   ): Promise<BlobAnswer | undefined> {
     const key = `${route.stored}@${digest}`;
+    const stored = await this.#openInStore(route, digest, range);
+    if (stored !== undefined) return this.#openStored(route, digest, key, stored, signal);
+    this.cluster.descriptors.drop(key);
+    if (route.upstream === undefined) return undefined;
+    const source = { upstream: route.upstream, repository: route.name, stored: route.stored };
+    return this.#openCold(route, digest, key, source, range, signal);
+  }
+
+  async #openCold(
+    route: Route,
+    digest: Digest,
+    key: string,
+    source: Source,
+    range: RequestedRange | undefined,
+    signal: AbortSignal,
+  ): Promise<BlobAnswer | undefined> {
+    using deadline = new Deadline(firstByteMs, source.upstream.host, 'GET of a blob');
+    const inTime = AbortSignal.any([signal, deadline.signal]);
     for (;;) {
+      const reader = await this.#join(route, digest, key, source, inTime);
+      if (reader !== undefined) return this.#openRunning(reader, source, key, range, inTime, signal);
+      // Its transfer has just ended: the store has it now, or a new one is due.
       const stored = await this.#openInStore(route, digest, range);
       if (stored !== undefined) return this.#openStored(route, digest, key, stored, signal);
-      this.cluster.descriptors.drop(key);
-      if (route.upstream === undefined) return undefined;
-      const source = { upstream: route.upstream, repository: route.name, stored: route.stored };
-      const reader = await this.#join(route, digest, key, source, signal);
-      if (reader !== undefined) return this.#openRunning(reader, source, key, range, signal);
-      // Its transfer has just ended: the store has it now, or a new one is due.
     }
   }
 
@@ -233,6 +248,7 @@ export class Blobs {
     source: Source,
     key: string,
     requested: RequestedRange | undefined,
+    inTime: AbortSignal,
     signal: AbortSignal,
   ): Promise<BlobAnswer> {
     const { transferReaders } = this.metrics;
@@ -241,9 +257,8 @@ export class Blobs {
       transferReaders.dec();
       return reader.close();
     };
-    using deadline = new Deadline(firstByteMs, source.upstream.host, 'GET of a blob');
     try {
-      await reader.opened(AbortSignal.any([signal, deadline.signal]));
+      await reader.opened(inTime);
       const { size } = reader.transfer;
       const range = requested && size !== undefined ? resolveRange(requested, size) : undefined;
       return { size, range, outcome: 'miss', body: this.#readRunning(reader, source, range, signal), close };

@@ -278,7 +278,8 @@ export class ClusterFiller implements Filler {
     const blob = await blobs.open(this.digest, { start: filling.length, end: undefined });
     if (blob === undefined) return false;
     try {
-      for await (const chunk of blob.body) await filling.append(chunk);
+      // The store uses a chunk's memory again; the spool keeps what it is given.
+      for await (const chunk of blob.body) await filling.append(Buffer.from(chunk));
     } finally {
       await blob.close();
     }

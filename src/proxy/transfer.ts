@@ -3,6 +3,7 @@ import type { PeerSpool } from '../cluster/peers/peer-server.js';
 import type { Digest } from '../oci/digest.js';
 import type { Repository } from '../oci/name.js';
 import type { ByteRange } from '../oci/range.js';
+import { BufferPool } from '../storage/buffer-pool.js';
 import { StorageError, type VerifiedFile } from '../storage/storage.js';
 import type { Spool } from '../storage/spool.js';
 import { UpstreamError, type Upstream } from '../upstream/upstream.js';
@@ -48,7 +49,7 @@ export interface TransferReader {
   opened(signal: AbortSignal): Promise<void>;
   /** Settles when this byte can be read, or never will be. */
   reached(offset: number, signal: AbortSignal): Promise<void>;
-  /** Bytes in order, as they arrive. Throws rather than end early. */
+  /** Bytes in order, as they arrive; a chunk is the reader's until it asks for the next. Throws rather than end early. */
   read(range: ByteRange | undefined, signal: AbortSignal): AsyncIterable<Uint8Array>;
   /** Once, whatever happened. */
   close(): Promise<void>;
@@ -63,7 +64,7 @@ export interface TransferHooks {
   ended(): void;
 }
 
-const readSize = 64 * 1024;
+const readBuffers = new BufferPool(64 * 1024, 64);
 
 /**
  * One blob on its way from an upstream into the store, and to everybody who wants it meanwhile. It belongs to
@@ -202,18 +203,23 @@ export class Transfer implements Filling {
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
     const end = range === undefined ? Infinity : range.end + 1;
-    for (let offset = range?.start ?? 0; offset < end;) {
-      signal.throwIfAborted();
-      const until = Math.min(this.readable, end);
-      if (offset < until) {
-        const chunk = await this.spool.readAt(offset, Math.min(readSize, until - offset));
-        offset += chunk.byteLength;
-        yield chunk;
-      } else {
-        if (this.#phase === 'verified') return;
-        this.#throwIfOver(stored);
-        await this.#change(signal);
+    const buffer = readBuffers.take();
+    try {
+      for (let offset = range?.start ?? 0; offset < end;) {
+        signal.throwIfAborted();
+        const until = Math.min(this.readable, end);
+        if (offset < until) {
+          const chunk = await this.spool.readAt(offset, until - offset, buffer);
+          offset += chunk.byteLength;
+          yield chunk;
+        } else {
+          if (this.#phase === 'verified') return;
+          this.#throwIfOver(stored);
+          await this.#change(signal);
+        }
       }
+    } finally {
+      readBuffers.give(buffer);
     }
   }
 
@@ -237,7 +243,8 @@ export class Transfer implements Filling {
         if (this.#phase === 'verified') return 'verified';
         return this.#phase === 'failed' ? this.#failure() : undefined;
       },
-      readAt: (offset, length) => this.spool.readAt(offset, length),
+      // A buffer of its own: it is on its way to the other replica for as long as that takes.
+      readAt: (offset, length) => this.spool.readAt(offset, length, Buffer.allocUnsafe(length)),
       changed: (withinMs, signal) =>
         this.#change(AbortSignal.any([signal, AbortSignal.timeout(withinMs)])).catch(() =>
           signal.throwIfAborted(),

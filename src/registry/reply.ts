@@ -51,14 +51,10 @@ export async function sendStream(
   try {
     for await (const chunk of body) {
       exchange.sent += chunk.byteLength;
-      if (exchange.sent === length) {
-        response.end(chunk);
-        return;
-      }
-      if (!response.write(chunk)) await drained(response, signal);
+      await hand(response, chunk, exchange.sent === length, signal);
     }
     if (length !== undefined && exchange.sent !== length) throw new ShortBody(length, exchange.sent);
-    response.end();
+    if (!response.writableEnded) response.end();
   } catch (error) {
     response.destroy();
     throw error;
@@ -79,18 +75,27 @@ export class ClientStalled extends Error {
   }
 }
 
-function drained(response: ServerResponse, signal: AbortSignal): Promise<void> {
+/** Settles when the system has taken the chunk: its memory may then be used again. */
+function hand(
+  response: ServerResponse,
+  chunk: Uint8Array,
+  last: boolean,
+  signal: AbortSignal,
+): Promise<void> {
   signal.throwIfAborted();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const leave = (): void => reject(signal.reason as Error);
-  const timer = setTimeout(() => reject(new ClientStalled()), stalledMs);
-  response.once('drain', resolve);
-  signal.addEventListener('abort', leave, { once: true });
-  return promise.finally(() => {
+  const settle = (error?: Error | null): void => {
     clearTimeout(timer);
-    response.off('drain', resolve);
     signal.removeEventListener('abort', leave);
-  });
+    if (error) reject(error);
+    else resolve();
+  };
+  const timer = setTimeout(() => settle(new ClientStalled()), stalledMs);
+  const leave = (): void => settle(signal.reason as Error);
+  signal.addEventListener('abort', leave, { once: true });
+  if (last) response.end(chunk, settle);
+  else response.write(chunk, settle);
+  return promise;
 }
 
 /** `Cache-Status` (RFC 9211), `Age` and `Warning`: what happened, for whoever looks at an answer. */

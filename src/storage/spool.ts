@@ -39,6 +39,7 @@ export class Spool {
     return this.#length;
   }
 
+  /** The chunk must not change afterwards: readers may be given it as it is. */
   async append(chunk: Uint8Array): Promise<void> {
     try {
       await writeFully(this.fd, chunk, this.#length);
@@ -72,18 +73,26 @@ export class Spool {
     }
   }
 
-  /** At least one and at most `length` bytes from `offset`, which lies before the present length. */
-  async readAt(offset: number, length: number): Promise<Uint8Array> {
+  /**
+   * At least one and at most `length` bytes from `offset`, which lies before the present length; into `buffer`, unless
+   * they are in memory already.
+   */
+  async readAt(offset: number, length: number, buffer: Uint8Array): Promise<Uint8Array> {
     const recent = this.#tail.findLast(({ start }) => start <= offset);
     if (recent !== undefined) {
       const from = offset - recent.start;
       return recent.bytes.subarray(from, from + length);
     }
-    const buffer = Buffer.allocUnsafeSlow(length);
     try {
-      const { bytesRead } = await readFromFile(this.fd, buffer, 0, length, offset);
+      const { bytesRead } = await readFromFile(
+        this.fd,
+        buffer,
+        0,
+        Math.min(length, buffer.byteLength),
+        offset,
+      );
       if (bytesRead === 0) throw new StorageError('io', 'a spool is shorter than what was written to it');
-      return bytesRead === length ? buffer : buffer.subarray(0, bytesRead);
+      return buffer.subarray(0, bytesRead);
     } catch (error) {
       throw storageError(error, 'reading a spool');
     }

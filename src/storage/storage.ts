@@ -29,7 +29,10 @@ export interface OpenBlob {
   readonly size: number;
   /** What `body` gives; `undefined`: all of it. */
   readonly range: ByteRange | undefined;
-  /** The bytes in order, read as they are asked for; once. Reading may stop at any time. */
+  /**
+   * The bytes in order, read as they are asked for; once. A chunk is the reader's until it asks for the next, then
+   * its memory is used again. Reading may stop at any time.
+   */
   readonly body: AsyncIterable<Uint8Array>;
   close(): Promise<void>;
 }

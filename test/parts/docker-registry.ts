@@ -5,7 +5,7 @@ import { stringify } from 'yaml';
 import { commandOf } from './debian.js';
 import { temporaryFolder } from './folder.js';
 import { freePort } from './ports.js';
-import { type RunningProcess, startProcess, untilLogged, untilReady } from './process.js';
+import { type RunningProcess, runSuccessfully, startProcess, untilLogged, untilReady } from './process.js';
 
 export interface DockerRegistryOptions {
   /** Kept after the end where given. */
@@ -45,7 +45,12 @@ export interface DockerRegistry extends RunningProcess {
   readonly host: string;
   readonly root: string;
   accessLog(): AccessLine[];
+  /** Other users from now on, where it began with `htpasswd`. */
+  changeUsers(users: Readonly<Record<string, string>>): Promise<void>;
 }
+
+// This build of it does not start where AWS_CA_BUNDLE names a bundle.
+const registryEnv = { AWS_CA_BUNDLE: undefined, OTEL_TRACES_EXPORTER: 'none' };
 
 /** Debian's docker-registry (distribution 2.8) on loopback. */
 export async function startDockerRegistry(options: DockerRegistryOptions = {}): Promise<DockerRegistry> {
@@ -58,8 +63,7 @@ export async function startDockerRegistry(options: DockerRegistryOptions = {}): 
   await writeFile(configFile, stringify(await configFor(options, root, host, folder.path)));
   const running = cleanup.use(
     await startProcess(commandOf('docker-registry'), ['serve', configFile], {
-      // This build of it does not start where the variable names a bundle.
-      env: { AWS_CA_BUNDLE: undefined, OTEL_TRACES_EXPORTER: 'none' },
+      env: registryEnv,
       cwd: folder.path,
     }),
   );
@@ -71,8 +75,27 @@ export async function startDockerRegistry(options: DockerRegistryOptions = {}): 
     host,
     root,
     accessLog: () => parseAccessLog(running.log()),
+    changeUsers: async (users) => {
+      await writeHtpasswd(users, folder.path);
+    },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/**
+ * Its `garbage-collect` over a store that nobody serves meanwhile; what it says. Fails where it ends with an error.
+ */
+export async function collectGarbage(root: string, args: readonly string[] = []): Promise<string> {
+  await using folder = await temporaryFolder();
+  const configFile = join(folder.path, 'config.yml');
+  await writeFile(
+    configFile,
+    stringify(await configFor({ deletes: true }, root, '127.0.0.1:0', folder.path)),
+  );
+  return await runSuccessfully(commandOf('docker-registry'), ['garbage-collect', ...args, configFile], {
+    env: registryEnv,
+    cwd: folder.path,
+  });
 }
 
 async function configFor(options: DockerRegistryOptions, root: string, host: string, folder: string) {

@@ -50,6 +50,8 @@ const issuer = 'test-issuer';
  */
 export class TokenServer implements AsyncDisposable {
   readonly requests: TokenRequest[] = [];
+  /** Every token that was given out. */
+  readonly issued: string[] = [];
   /** While set, no token is issued. */
   refusal: TokenRefusal | undefined;
 
@@ -142,6 +144,7 @@ export class TokenServer implements AsyncDisposable {
       scopes.flatMap((scope) => this.#grant(scope, user.name)),
       user.name ?? '',
     );
+    this.issued.push(token);
     const body = {
       token,
       access_token: token,

@@ -1,6 +1,16 @@
+import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as immediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseTag, type Repository } from '../../src/oci/name.js';
+import {
+  blobPath,
+  layerLinkPath,
+  revisionLinkPath,
+  tagCurrentPath,
+  tagIndexPath,
+} from '../../src/storage/layout.js';
 import { FakeUpstream } from '../fakes/fake-upstream.js';
 import { receive, SlowClient } from '../fakes/slow-client.js';
 import { type Cistern, startCistern } from '../parts/cistern.js';
@@ -96,8 +106,9 @@ describe('rule 2: a crash leaves only what a sweep removes', () => {
     {
       await using cistern = await start();
       for (const path of wanted.slice(0, requests - 1)) await receive(`${cistern.url}${path}`);
+      const before = upstream.requests.length;
       const last = receive(`${cistern.url}${wanted[requests - 1]}`);
-      await upstream.until(() => upstream.bytesSent({ method: 'GET', path: /./ }) > 0);
+      await upstream.until(() => upstream.requests.length > before);
       last.catch(() => {});
       await crash(cistern);
     }
@@ -109,4 +120,35 @@ describe('rule 2: a crash leaves only what a sweep removes', () => {
     const { links } = await soundStore(cistern.root);
     expect(links[`${repository}/_manifests/tags/v1/current/link`]).toBe(index.manifest.digest);
   });
+
+  it('what leads to content is seen after it: data, link, tag', async () => {
+    await using cistern = await start();
+    const at = (path: string): string => join(cistern.root, path);
+    for (let n = 0; n < 20; n += 1) {
+      const repository = `order/${n}` as Repository;
+      const image = imageOf({ layers: [randomLayer(20_000, `order ${n}`)] });
+      upstream.addImage(repository, 'v1', image);
+      const { digest } = image.manifest;
+      const layer = image.layers[0]?.digest ?? digest;
+      const [tag, data] = [parseTag('v1'), blobPath(digest)];
+      if (tag === undefined) throw new Error('v1 is a tag');
+      const revision = revisionLinkPath(repository, digest);
+      const index = tagIndexPath(repository, tag, digest);
+      const seen = [
+        missingWhenSeen(at(layerLinkPath(repository, layer)), [at(blobPath(layer))]),
+        missingWhenSeen(at(revision), [at(data)]),
+        missingWhenSeen(at(index), [at(revision), at(data)]),
+        missingWhenSeen(at(tagCurrentPath(repository, tag)), [at(index), at(revision), at(data)]),
+      ];
+      await receive(`${cistern.url}/v2/${repository}/manifests/v1`);
+      await receive(`${cistern.url}/v2/${repository}/blobs/${layer}`);
+      expect(await Promise.all(seen)).toEqual([[], [], [], []]);
+    }
+  });
 });
+
+/** Looks for a link as often as it can, and at once for what must be there before it. */
+async function missingWhenSeen(link: string, needed: readonly string[]): Promise<string[]> {
+  while (!existsSync(link)) await immediate();
+  return needed.filter((path) => !existsSync(path));
+}

@@ -26,8 +26,6 @@ import {
 } from './files.js';
 import type { WorkFolder } from './work-folder.js';
 
-const chunkSize = 256 * 1024;
-
 /** Blobs as files, safe for several processes on one folder (CephFS, NFS). */
 export class FilesystemBlobStore implements BlobStore {
   constructor(
@@ -56,7 +54,7 @@ export class FilesystemBlobStore implements BlobStore {
     try {
       const { size } = await statFile(fd);
       const range = requested && resolveRange(requested, size);
-      const body = readChunks(fd, range?.start ?? 0, range === undefined ? size : range.end + 1, chunkSize);
+      const body = readChunks(fd, range?.start ?? 0, range === undefined ? size : range.end + 1);
       return { size, range, body, close: () => closeFile(fd) };
     } catch (error) {
       await closeFile(fd);

@@ -1,0 +1,67 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { commandOf } from '../test/parts/debian.js';
+
+const run = promisify(execFile);
+const wrkReport = fileURLToPath(new URL('wrk-report.lua', import.meta.url));
+/** A registry gives an OCI manifest only to who accepts it. */
+const accept = 'application/vnd.oci.image.manifest.v1+json';
+
+export interface LoadOptions {
+  readonly seconds: number;
+  readonly connections: number;
+}
+
+export interface Load {
+  readonly requestsPerSecond: number;
+  /** In bytes, headers included; `undefined` where there are no bodies. */
+  readonly bytesPerSecond: number | undefined;
+}
+
+/** GET requests by wrk, each connection the next when the last is answered. Throws when one of them fails. */
+export async function loadGet(url: string, options: LoadOptions, signal: AbortSignal): Promise<Load> {
+  const { seconds, connections } = options;
+  const { stdout } = await run(
+    commandOf('wrk'),
+    [
+      '--threads=1',
+      `--connections=${connections}`,
+      `--duration=${seconds}s`,
+      '--timeout=60s',
+      `--header=Accept: ${accept}`,
+      `--script=${wrkReport}`,
+      url,
+    ],
+    { signal, timeout: timeoutMs(seconds) },
+  );
+  const report = /^REPORT (.*)$/m.exec(stdout)?.[1];
+  if (report === undefined) throw new Error(`wrk reported nothing on ${url}\n${stdout}`);
+  const { requests, bytes, microseconds, errors } = JSON.parse(report) as Record<string, number>;
+  if (requests === undefined || bytes === undefined || microseconds === undefined || errors !== 0) {
+    throw new Error(`wrk on ${url}: ${report}`);
+  }
+  const measured = microseconds / 1_000_000;
+  return { requestsPerSecond: requests / measured, bytesPerSecond: bytes / measured };
+}
+
+/** HEAD requests by hey, for wrk would wait for bodies. Throws when one of them fails. */
+export async function loadHead(url: string, options: LoadOptions, signal: AbortSignal): Promise<Load> {
+  const { seconds, connections } = options;
+  const { stdout } = await run(
+    commandOf('hey'),
+    ['-m', 'HEAD', '-z', `${seconds}s`, '-c', `${connections}`, '-A', accept, url],
+    { signal, timeout: timeoutMs(seconds) },
+  );
+  const rate = /Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1];
+  const statuses = [...stdout.matchAll(/^\s*\[(\d{3})\]\s+\d+ responses$/gm)].map(([, status]) => status);
+  if (rate === undefined || statuses.join() !== '200' || stdout.includes('Error distribution')) {
+    throw new Error(`hey on ${url}:\n${stdout}`);
+  }
+  return { requestsPerSecond: Number(rate), bytesPerSecond: undefined };
+}
+
+/** Answers that are under way at the end of the time are waited for. */
+function timeoutMs(seconds: number): number {
+  return (seconds + 90) * 1000;
+}

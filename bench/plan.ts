@@ -1,0 +1,50 @@
+/** How much is measured. Sizes in bytes. */
+export interface Plan {
+  /** Each server has its turn this often. */
+  readonly rounds: number;
+  /** Of load in a turn. */
+  readonly seconds: number;
+  /** Of load on each server before the first turn, not counted: caches fill and code is compiled. */
+  readonly warmUpSeconds: number;
+  /** Connections of the load generators. */
+  readonly connections: number;
+  readonly smallBlob: number;
+  readonly largeBlob: number;
+  readonly herdBlob: number;
+  readonly herdClients: number;
+  /** Turns of the herd: registry's takes its number of clients times what one download takes. */
+  readonly herdRounds: number;
+  /** Of the link between the upstream and the mirror, in bytes per second. */
+  readonly herdLink: number;
+}
+
+const MiB = 1024 * 1024;
+
+export const fullPlan: Plan = {
+  rounds: 5,
+  seconds: 3,
+  warmUpSeconds: 2,
+  connections: 16,
+  smallBlob: 64 * 1024,
+  largeBlob: 256 * MiB,
+  herdBlob: 32 * MiB,
+  herdClients: 24,
+  herdRounds: 2,
+  herdLink: 10_000_000,
+};
+
+/** Shows that the benchmark works; its figures mean little. */
+export const quickPlan: Plan = {
+  ...fullPlan,
+  rounds: 2,
+  seconds: 1,
+  warmUpSeconds: 1,
+  largeBlob: 32 * MiB,
+  herdBlob: 4 * MiB,
+  herdLink: 100_000_000,
+};
+
+/** `256 MiB`, `64 KiB`. */
+export function sizeText(bytes: number): string {
+  return bytes % MiB === 0 ? `${bytes / MiB} MiB` : `${bytes / 1024} KiB`;
+}
