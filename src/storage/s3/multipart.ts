@@ -10,7 +10,6 @@ const largestPart = 5 * 1024 ** 3;
 const mostParts = 10_000;
 
 /** A file's parts are read as they are sent, so that this and a few socket buffers are all the memory it takes. */
-const readSize = 256 * 1024;
 const partsAtOnce = 3;
 const pausesMs = [200, 1_000];
 const abortMs = 10_000;
@@ -162,6 +161,11 @@ export class MultipartUpload {
   }
 }
 
+/** A stream reads ahead, and the chunks' memory is used again. */
+async function* copies(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+  for await (const chunk of chunks) yield Buffer.from(chunk);
+}
+
 /** Gives a part of a file to `send` as a stream, and ends the stream whatever becomes of it. */
 async function sending<T>(
   fd: number,
@@ -170,7 +174,7 @@ async function sending<T>(
   send: (body: Readable) => Promise<T>,
 ): Promise<T> {
   // Not fs.createReadStream, which closes the descriptor when it is destroyed: other parts read from it too.
-  const body = Readable.from(readChunks(fd, offset, offset + size, readSize), { objectMode: false });
+  const body = Readable.from(copies(readChunks(fd, offset, offset + size)), { objectMode: false });
   try {
     return await send(body);
   } finally {
