@@ -89,7 +89,8 @@ export class Blobs {
     const inTime = AbortSignal.any([signal, deadline.signal]);
     for (;;) {
       const reader = await this.#join(route, digest, key, source, inTime);
-      if (reader !== undefined) return this.#openRunning(reader, source, key, range, inTime, signal);
+      // Awaited here: the deadline ends with this function.
+      if (reader !== undefined) return await this.#openRunning(reader, source, key, range, inTime, signal);
       // Its transfer has just ended: the store has it now, or a new one is due.
       const stored = await this.#openInStore(route, digest, range);
       if (stored !== undefined) return this.#openStored(route, digest, key, stored, signal);
