@@ -245,10 +245,7 @@ export class Transfer implements Filling {
       },
       // A buffer of its own: it is on its way to the other replica for as long as that takes.
       readAt: (offset, length) => this.spool.readAt(offset, length, Buffer.allocUnsafe(length)),
-      changed: (withinMs, signal) =>
-        this.#change(AbortSignal.any([signal, AbortSignal.timeout(withinMs)])).catch(() =>
-          signal.throwIfAborted(),
-        ),
+      changed: (withinMs, signal) => this.#change(signal, withinMs),
       release: () => this.spool.release(),
     };
   }
@@ -307,19 +304,18 @@ export class Transfer implements Filling {
     for (const wake of waiting) wake();
   }
 
-  #change(signal: AbortSignal): Promise<void> {
+  /** Settles when something has changed, or after so many milliseconds. */
+  #change(signal: AbortSignal, withinMs?: number): Promise<void> {
     signal.throwIfAborted();
-    return new Promise((resolve, reject) => {
-      const wake = (): void => {
-        signal.removeEventListener('abort', leave);
-        resolve();
-      };
-      const leave = (): void => {
-        this.#waiting.delete(wake);
-        reject(signal.reason as Error);
-      };
-      this.#waiting.add(wake);
-      signal.addEventListener('abort', leave, { once: true });
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const leave = (): void => reject(signal.reason as Error);
+    const timer = withinMs === undefined ? undefined : setTimeout(resolve, withinMs);
+    this.#waiting.add(resolve);
+    signal.addEventListener('abort', leave, { once: true });
+    return promise.finally(() => {
+      clearTimeout(timer);
+      this.#waiting.delete(resolve);
+      signal.removeEventListener('abort', leave);
     });
   }
 }
