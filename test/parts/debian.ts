@@ -12,6 +12,7 @@ export type Part =
   | 'openssl'
   | 'wrk'
   | 'hey'
+  | 'redis-server'
   | 'root';
 
 interface DebianPart {
