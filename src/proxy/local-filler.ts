@@ -1,3 +1,4 @@
+import type { Cluster } from '../cluster/cluster.js';
 import type { Repository } from '../oci/name.js';
 import type { BlobStore, EarlyUpload, RepositoryStore, VerifiedFile } from '../storage/storage.js';
 import { fillFromUpstream, type LeadOptions } from './lead.js';
@@ -8,12 +9,13 @@ export class Shelf {
   constructor(
     readonly blobs: BlobStore,
     private readonly repositories: RepositoryStore,
+    private readonly cluster: Pick<Cluster, 'descriptors'>,
     private readonly upload?: EarlyUpload,
   ) {}
 
   /** The same for one transfer, whose content is on its way into the store already. */
   withUpload(upload: EarlyUpload): Shelf {
-    return new Shelf(this.blobs, this.repositories, upload);
+    return new Shelf(this.blobs, this.repositories, this.cluster, upload);
   }
 
   async take(file: VerifiedFile, repositories: readonly Repository[]): Promise<void> {
@@ -21,8 +23,14 @@ export class Shelf {
     await this.link(file, repositories);
   }
 
-  async link({ digest }: VerifiedFile, repositories: readonly Repository[]): Promise<void> {
-    await Promise.all(repositories.map((repository) => this.repositories.linkLayer(repository, digest)));
+  async link({ digest, size }: VerifiedFile, repositories: readonly Repository[]): Promise<void> {
+    const descriptor = { digest, size, mediaType: 'application/octet-stream' };
+    await Promise.all(
+      repositories.map(async (repository) => {
+        await this.repositories.linkLayer(repository, digest);
+        this.cluster.descriptors.put(`${repository}@${digest}`, descriptor);
+      }),
+    );
   }
 
   /** Removes what the store was given of content that it did not take. */

@@ -146,6 +146,7 @@ export class Manifests {
     try {
       await this.blobs.put(digest, bytes);
       await this.repositories.linkManifest(route.stored, digest);
+      this.cluster.descriptors.put(key, { digest, size: manifest.size, mediaType: manifest.mediaType });
       await this.#stored(route.stored, digest);
       this.metrics.storageUploadBytes.inc(manifest.size);
       this.log.info({ ...facts, mediaType: manifest.mediaType }, 'manifest stored');

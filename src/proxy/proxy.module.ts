@@ -43,7 +43,7 @@ const PRESIGNING = Symbol('Presigning');
         metrics: Metrics,
       ) =>
         new Transfers({
-          shelf: new Shelf(blobs, repositories),
+          shelf: new Shelf(blobs, repositories, cluster),
           cluster,
           newSpoolFile: (digest) => spools.newFile(hexOf(digest).slice(0, 16)),
           maxSpoolBytes: proxy.spool.maxsize,

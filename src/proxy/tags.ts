@@ -106,16 +106,15 @@ export class Tags {
   }
 
   async #ask(upstream: Upstream, route: Route, tag: Tag, key: string): Promise<Resolved | undefined> {
+    const look = (): Promise<Resolved | undefined> => this.#askReplicas(key);
+    const shared = await look();
+    if (shared !== undefined) return shared;
     const cached =
       this.#states.get(key)?.descriptor.digest ?? (await this.repositories.readTag(route.stored, tag));
     const patience = cached === undefined ? uncachedMs : cachedMs;
-    const look = (): Promise<Resolved | undefined> => this.#askReplicas(route, tag, key, cached);
     try {
-      return (
-        (await look()) ??
-        (await once(this.cluster.coordinator, `tag:${key}`, patience, look, () =>
-          this.#revalidate(upstream, route, tag, key, cached),
-        ))
+      return await once(this.cluster.coordinator, `tag:${key}`, patience, look, () =>
+        this.#revalidate(upstream, route, tag, key, cached),
       );
     } catch (error) {
       if (error instanceof UpstreamError && error.kind === 'answer') {
@@ -128,20 +127,14 @@ export class Tags {
     }
   }
 
-  /** What another replica was told within the freshness time. */
-  async #askReplicas(
-    route: Route,
-    tag: Tag,
-    key: string,
-    cached: Digest | undefined,
-  ): Promise<Resolved | undefined> {
+  /** What another replica was told within the freshness time. That one sees to the store's tag. */
+  async #askReplicas(key: string): Promise<Resolved | undefined> {
     const found = await this.cluster.tags.get(key);
     if (found === undefined || found.ageMs >= this.freshnessMs) return undefined;
     const confirmedAt = performance.now() - found.ageMs;
     const { descriptor } = found;
     const state = { descriptor, confirmedAt, until: confirmedAt + this.freshnessMs, trouble: undefined };
     this.#states.set(key, state);
-    if (descriptor.digest !== cached) await this.#point(route.stored, tag, descriptor.digest);
     return answer(state, 'hit');
   }
 
