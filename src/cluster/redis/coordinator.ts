@@ -79,6 +79,8 @@ export class RedisCoordinator implements Coordinator {
 
   /** What a lease does; see there. */
   async extend(lock: Lock): Promise<Lock | 'held' | typeof unavailable> {
+    // Redlock gives up by this host's clock, and after an answer that was late. Redis alone knows who has the key.
+    lock.expiration = Number.MAX_SAFE_INTEGER;
     return this.link.call(() => locked(lock.extend(leaseMs)));
   }
 
@@ -158,17 +160,26 @@ class RedisLease implements Lease {
     if (this.#lost) return;
     let result = await this.coordinator.extend(this.lock);
     // Redlock does not tell a key that is gone from one that somebody else has: taking it tells.
-    if (result === 'held') result = await this.coordinator.acquireAgain(this.key);
+    if (result === 'held') result = await this.#takeAgain();
     if (result === 'held') {
       this.#lost = true;
       clearInterval(this.#timer);
-      this.log.info({ key: this.key }, 'another replica leads now');
+      this.log.info({ key: this.key }, 'another replica leads now, or has led to the end');
       return;
     }
     if (result === unavailable) return; // nobody else can be told to lead either
     this.lock = result;
     this.#extendedAt = performance.now();
     if (this.#record !== undefined) await this.coordinator.publish(this.key, this.#record);
+  }
+
+  async #takeAgain(): Promise<Lock | 'held' | typeof unavailable> {
+    const result = await this.coordinator.acquireAgain(this.key);
+    if (result === 'held' || result === unavailable) return result;
+    if ((await this.coordinator.state(this.key)) !== 'done') return result;
+    // Nobody has it, because somebody has finished while this process slept.
+    await this.coordinator.release(this.key, result, false, undefined);
+    return 'held';
   }
 }
 

@@ -7,6 +7,8 @@ declare module 'redlock' {
     readonly attempts: readonly Promise<{ readonly votesAgainst: ReadonlyMap<Redis, Error> }>[];
   }
   export interface Lock {
+    /** Milliseconds of `Date.now()`; beyond it redlock does not ask. */
+    expiration: number;
     extend(milliseconds: number): Promise<Lock>;
     release(): Promise<unknown>;
   }
