@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Coordinator, Lease, PeerRecord } from '../cluster/cluster.js';
 import { processLease } from '../cluster/local/coordinator.js';
-import { PeerError, readPeer } from '../cluster/peers/peer-client.js';
+import type { Neighbours } from '../cluster/peers/neighbours.js';
+import { PeerError, readPeer, type PeerEvent } from '../cluster/peers/peer-client.js';
 import type { PeerProgress } from '../cluster/peers/frames.js';
 import type { Seal } from '../cluster/peers/seal.js';
 import type { Digest } from '../oci/digest.js';
@@ -15,8 +16,12 @@ import type { Filler, Filling, Source } from './transfer.js';
 
 /** Without word of where the leader is within this, this process fetches alone. */
 const leaderMs = 1_000;
-/** A leader that went silent is replaced within this, or the rest is fetched alone. */
+/** A leader that went silent is replaced within this of the last byte, or the rest is fetched alone. */
 const recoverMs = 8_000;
+/** The same before the first byte, from the beginning on: longer than a lease, shorter than clients wait. */
+const openingMs = 6_000;
+/** The same for a leader that could not be reached before either. */
+const doubtfulMs = 500;
 const pollMs = 100;
 const announceMs = 2_000;
 /** How long a follower waits for the leader to store what it has, before it does so itself. */
@@ -25,6 +30,7 @@ const settleMs = 60_000;
 export interface ClusterFillerOptions {
   readonly coordinator: Coordinator;
   readonly seal: Seal;
+  readonly neighbours: Neighbours;
   readonly self: PeerRecord;
   readonly shelf: Shelf;
   readonly lead: LeadOptions;
@@ -33,7 +39,7 @@ export interface ClusterFillerOptions {
   readonly role: (role: 'lead' | 'follow' | 'alone' | 'takeover') => void;
 }
 
-/** Another replica leads now. */
+/** Another replica leads now, or has led to the end. */
 class LeaseLost extends Error {
   override readonly name = 'LeaseLost';
 }
@@ -50,6 +56,7 @@ export class ClusterFiller implements Filler {
   readonly #key: string;
   #lease: Lease | undefined;
   #announcing: NodeJS.Timeout | undefined;
+  #began = 0;
 
   constructor(
     private readonly digest: Digest,
@@ -59,6 +66,7 @@ export class ClusterFiller implements Filler {
   }
 
   async fill(filling: Filling): Promise<void> {
+    this.#began = performance.now();
     this.#announce(filling);
     for (;;) {
       const lease = await this.options.coordinator.tryLead(this.#key);
@@ -124,48 +132,66 @@ export class ClusterFiller implements Filler {
   async #follow(filling: Filling): Promise<boolean> {
     const leader = await this.#findLeader(filling);
     if (leader === 'stored') return true;
+    if (leader === 'none') return false;
     if (leader === undefined) return this.#alone(filling, 'nobody said where the leader is');
     this.options.role('follow');
+    const wasFailing = this.options.neighbours.isFailing(leader.url);
     const trouble = await this.#readFrom(leader, filling);
-    if (trouble === undefined) return true;
+    if (trouble === undefined || isWhole(filling)) return true;
     if (trouble.code === 'failed') return this.#shareFailure(filling, trouble);
-    this.options.log.warn(
-      { digest: this.digest, offset: filling.length, err: trouble },
-      'lost the leading replica',
-    );
-    return this.#recover(filling, leader);
+    if (trouble.code === 'refused') return this.#alone(filling, 'the leading replica cannot be read');
+    const openingUntil = wasFailing ? performance.now() + doubtfulMs : this.#began + openingMs;
+    return this.#recover(filling, leader, openingUntil);
   }
 
-  async #findLeader(filling: Filling): Promise<PeerRecord | 'stored' | undefined> {
+  /** `none`: nobody leads any more, and nothing is stored. */
+  async #findLeader(filling: Filling): Promise<PeerRecord | 'stored' | 'none' | undefined> {
     const { coordinator, self } = this.options;
     const until = performance.now() + leaderMs;
     do {
       const leader = await coordinator.leader(this.#key);
       if (leader !== undefined && leader.attempt !== self.attempt) return leader;
-      if ((await coordinator.state(this.#key)) !== 'led') break;
+      const state = await coordinator.state(this.#key);
+      if (state !== 'led' && (await this.#fillFromStore(filling))) return 'stored';
+      if (state === 'free') return 'none';
+      if (state === 'unknown') return undefined;
       await sleep(pollMs, undefined, { signal: filling.signal });
     } while (performance.now() < until);
     return (await this.#fillFromStore(filling)) ? 'stored' : undefined;
   }
 
-  /** Reads the leader's spool to its end; returns what prevented that. */
+  /** Reads the leader's spool to its end, over as many connections as bring it on; returns what prevented that. */
   async #readFrom(peer: PeerRecord, filling: Filling): Promise<PeerError | undefined> {
-    try {
-      for await (const event of readPeer(
-        peer,
-        this.digest,
-        filling.length,
-        this.options.seal,
-        filling.signal,
-      )) {
-        if ('bytes' in event) await filling.append(event.bytes);
-        else await this.#open(event, filling);
+    for (;;) {
+      const before = filling.length;
+      try {
+        for await (const event of this.#read(peer, filling)) await this.#take(event, filling);
+        return undefined;
+      } catch (error) {
+        if (!(error instanceof PeerError)) throw error;
+        if (error.code !== 'broken' || filling.length === before) return error;
       }
-      return undefined;
+    }
+  }
+
+  /** What another replica has from where this one is, and what is wrong between the two. */
+  async *#read(peer: PeerRecord, filling: Filling): AsyncGenerator<PeerEvent> {
+    const { seal, neighbours } = this.options;
+    const answerMs = neighbours.answerMs(peer.url);
+    try {
+      for await (const event of readPeer(peer, this.digest, filling.length, seal, filling.signal, answerMs)) {
+        neighbours.answered(peer.url);
+        yield event;
+      }
     } catch (error) {
-      if (error instanceof PeerError) return error;
+      if (error instanceof PeerError) neighbours.failed(error);
       throw error;
     }
+  }
+
+  async #take(event: PeerEvent, filling: Filling): Promise<void> {
+    if ('bytes' in event) await filling.append(event.bytes);
+    else await this.#open(event, filling);
   }
 
   /** The other replica's word, sealed, that an upstream gave the blob: good for the repositories that it names. */
@@ -213,11 +239,15 @@ export class ClusterFiller implements Filler {
   }
 
   /** The leader cannot be read: what else there is, until its lease lapses or somebody has stored the blob. */
-  async #recover(filling: Filling, leader: PeerRecord): Promise<boolean> {
+  async #recover(filling: Filling, leader: PeerRecord, openingUntil: number): Promise<boolean> {
     const { coordinator } = this.options;
-    const until = performance.now() + recoverMs;
+    let reached = filling.length;
+    let until = reached === 0 ? openingUntil : performance.now() + recoverMs;
     while (performance.now() < until) {
       await this.#topUp(filling, leader);
+      if (isWhole(filling)) return true;
+      if (filling.length > reached) until = performance.now() + recoverMs;
+      reached = filling.length;
       const state = await coordinator.state(this.#key);
       if (state !== 'led' && (await this.#fillFromStore(filling))) return true;
       if (state === 'free' || state === 'done') return false;
@@ -231,7 +261,7 @@ export class ClusterFiller implements Filler {
   }
 
   async #alone(filling: Filling, reason: string): Promise<boolean> {
-    this.options.log.warn(
+    this.options.log.info(
       { digest: this.digest, offset: filling.length, reason },
       'fetching without the others',
     );
@@ -242,24 +272,20 @@ export class ClusterFiller implements Filler {
 
   /** Takes from other live spools what they have and this one lacks; the longest first. */
   async #topUp(filling: Filling, except: PeerRecord | undefined): Promise<void> {
-    const { coordinator, self, seal } = this.options;
+    const { coordinator, self } = this.options;
     const spools = await coordinator.spools(this.#key);
     for (const spool of spools) {
       if (spool.attempt === self.attempt || spool.attempt === except?.attempt) continue;
       if (spool.length <= filling.length) continue;
       let has = spool.length;
       try {
-        for await (const event of readPeer(spool, this.digest, filling.length, seal, filling.signal)) {
-          if ('bytes' in event) await filling.append(event.bytes);
-          else {
-            await this.#open(event, filling);
-            has = event.length;
-          }
+        for await (const event of this.#read(spool, filling)) {
+          await this.#take(event, filling);
+          if ('length' in event) has = event.length;
           if (filling.length >= has) break;
         }
       } catch (error) {
         if (!(error instanceof PeerError)) throw error;
-        this.options.log.debug({ err: error, digest: this.digest }, 'another spool cannot be read');
       }
     }
   }
@@ -293,6 +319,11 @@ export class ClusterFiller implements Filler {
     };
     this.#announcing = setInterval(tell, announceMs).unref();
   }
+}
+
+/** All bytes are here; whether they are right is found out next. */
+function isWhole({ length, size }: Filling): boolean {
+  return size !== undefined && length === size;
 }
 
 function leadingRole(lease: Lease, filling: Filling): 'lead' | 'takeover' | 'alone' {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Cluster } from '../cluster/cluster.js';
+import { Neighbours } from '../cluster/peers/neighbours.js';
 import type { PeerSpool } from '../cluster/peers/peer-server.js';
 import type { Digest } from '../oci/digest.js';
 import { DigestMismatch, StorageError, uploadsEarly } from '../storage/storage.js';
@@ -32,10 +33,13 @@ export class Transfers {
   readonly #attempts = new Map<string, Transfer>();
   /** Spools that are held open for other replicas, by attempt, oldest first. */
   readonly #lingering = new Map<string, { readonly spool: Spool; readonly timer: NodeJS.Timeout }>();
+  readonly #neighbours: Neighbours;
   #reserved = 0;
   #closing: Error | undefined;
 
-  constructor(private readonly options: TransfersOptions) {}
+  constructor(private readonly options: TransfersOptions) {
+    this.#neighbours = new Neighbours(options.log);
+  }
 
   get(digest: Digest): Promise<Transfer | undefined> | undefined {
     return this.#running.get(digest);
@@ -151,6 +155,7 @@ export class Transfers {
     return new ClusterFiller(digest, {
       coordinator,
       seal: peers.seal,
+      neighbours: this.#neighbours,
       self: { url, attempt },
       shelf,
       lead,

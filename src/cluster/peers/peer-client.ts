@@ -13,13 +13,19 @@ import { peerPath } from './peer-server.js';
 import type { Seal } from './seal.js';
 
 /** A replica that says nothing for this long is dead, stopped or cut off; alive it says so every second. */
-const silenceMs = 3_000;
+export const silenceMs = 3_000;
 
 export type PeerCode =
-  /** No connection, or nothing more came over it. */
+  /** No connection, or no answer. */
+  | 'unreachable'
+  /** Nothing more came over the connection. */
   | 'silent'
-  /** It has no such spool, or does not know our secret. */
+  /** The connection ended in the middle. */
+  | 'broken'
+  /** One of the two does not know the other's secret. */
   | 'refused'
+  /** It has no such spool any more. */
+  | 'gone'
   /** Its transfer failed, for a reason of its own. */
   | 'failed'
   /** It does not speak as it should. */
@@ -61,6 +67,8 @@ export type PeerEvent = { readonly bytes: Buffer } | PeerProgress;
 /**
  * Reads another replica's live spool from an offset: what is there at once, then what arrives. Ends normally only
  * after the other one said that all its bytes are right. Throws {@link PeerError}, or the signal's reason.
+ *
+ * @param answerMs how long to wait for its answer
  */
 export async function* readPeer(
   peer: PeerRecord,
@@ -68,10 +76,11 @@ export async function* readPeer(
   offset: number,
   seal: Seal,
   signal: AbortSignal,
+  answerMs = silenceMs,
 ): AsyncGenerator<PeerEvent> {
   const { url, attempt } = peer;
   const nonce = seal.newNonce();
-  const response = await open(peer, digest, offset, nonce, seal, signal);
+  const response = await open(peer, digest, offset, nonce, seal, signal, answerMs);
   const frames = new FrameReader();
   let sequence = 0;
   const silence = new Silence(() => response.destroy(new PeerError('silent', url, 'went silent')));
@@ -93,13 +102,13 @@ export async function* readPeer(
       }
       silence.begin();
     }
-    throw new PeerError('silent', url, `the stream of attempt ${attempt} ended early`);
+    throw new PeerError('broken', url, `the stream of attempt ${attempt} ended early`);
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof PeerError) throw error;
     if (error instanceof FrameError) throw new PeerError('invalid', url, error.message);
     throw new PeerError(
-      'silent',
+      'broken',
       url,
       `the stream broke: ${(error as NodeJS.ErrnoException).code ?? String(error)}`,
     );
@@ -117,6 +126,7 @@ function open(
   nonce: string,
   seal: Seal,
   signal: AbortSignal,
+  answerMs: number,
 ): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const mac = seal.request({ attempt, digest, offset, nonce });
@@ -126,20 +136,23 @@ function open(
     agent: false,
     signal,
   });
-  const timer = setTimeout(() => sent.destroy(new PeerError('silent', url, 'no answer')), silenceMs);
+  const timer = setTimeout(() => sent.destroy(new PeerError('unreachable', url, 'no answer')), answerMs);
   sent.once('response', (response) => {
     clearTimeout(timer);
     if (response.statusCode === 200) resolve(response);
     else {
       response.destroy();
-      reject(new PeerError('refused', url, `answered ${response.statusCode}`));
+      const code = response.statusCode === 404 ? 'gone' : 'refused';
+      reject(new PeerError(code, url, `answered ${response.statusCode}`));
     }
   });
   sent.once('error', (error: NodeJS.ErrnoException) => {
     clearTimeout(timer);
     if (signal.aborted) reject(signal.reason as Error);
     else
-      reject(error instanceof PeerError ? error : new PeerError('silent', url, error.code ?? error.message));
+      reject(
+        error instanceof PeerError ? error : new PeerError('unreachable', url, error.code ?? error.message),
+      );
   });
   sent.end();
   return promise;
