@@ -7,7 +7,7 @@ import type { PeerProgress } from '../cluster/peers/frames.js';
 import type { Seal } from '../cluster/peers/seal.js';
 import type { Digest } from '../oci/digest.js';
 import type { Repository } from '../oci/name.js';
-import type { VerifiedFile } from '../storage/storage.js';
+import { StorageError, type VerifiedFile } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import { UpstreamError, type UpstreamCode } from '../upstream/upstream.js';
 import { fillFromUpstream, type LeadOptions } from './lead.js';
@@ -80,7 +80,7 @@ export class ClusterFiller implements Filler {
     const until = performance.now() + settleMs;
     while (this.#lease === undefined) {
       const state = await coordinator.state(this.#key);
-      if (state === 'done' || (await shelf.blobs.stat(file.digest)) === file.size) {
+      if (state === 'done' || (await this.#isStored(file))) {
         await shelf.link(file, repositories);
         return;
       }
@@ -290,8 +290,31 @@ export class ClusterFiller implements Filler {
     }
   }
 
-  /** `true`: the store had it. */
+  async #isStored({ digest, size }: VerifiedFile): Promise<boolean> {
+    try {
+      return (await this.options.shelf.blobs.stat(digest)) === size;
+    } catch (error) {
+      this.#surviveStore(error);
+      return false;
+    }
+  }
+
+  /** `true`: the store had it. One that is in trouble has nothing, or as much as it gave. */
   async #fillFromStore(filling: Filling): Promise<boolean> {
+    try {
+      return await this.#readStore(filling);
+    } catch (error) {
+      this.#surviveStore(error);
+      return false;
+    }
+  }
+
+  #surviveStore(err: unknown): void {
+    if (!(err instanceof StorageError) || err.code === 'full') throw err;
+    this.options.log.debug({ digest: this.digest, err }, 'the store cannot be read, going on without it');
+  }
+
+  async #readStore(filling: Filling): Promise<boolean> {
     const { blobs } = this.options.shelf;
     const source = filling.nextSource();
     if (source === undefined) return false;
