@@ -54,7 +54,7 @@ export function configurationPage(keys: readonly Key[], unbuilt: readonly Unbuil
     'Understood and checked, with a warning that says so.\n',
     rows(
       ['key', 'why'],
-      unbuilt.map(({ path, value, why }) => [unbuiltKey(path, value), why]),
+      unbuilt.map(({ path, why }) => [`\`${path.join('.')}\``, why]),
     ),
     '## Without effect\n',
     "Registry's keys that make no sense here: accepted with a warning.\n",
@@ -78,10 +78,6 @@ function isTable(facts: Facts): boolean {
 
 function isDocumented(facts: Facts): boolean {
   return facts.form !== 'ignored' && facts.form !== 'refused';
-}
-
-function unbuiltKey(path: readonly string[], value: string | undefined): string {
-  return `\`${path.join('.')}${value === undefined ? '' : `: ${value}`}\``;
 }
 
 function listed<F extends 'ignored' | 'refused'>(

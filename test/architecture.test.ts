@@ -13,7 +13,8 @@ const folders: Readonly<Record<string, readonly string[]>> = {
   telemetry: ['oci', 'config'],
   storage: ['oci', 'config', 'telemetry'],
   upstream: ['oci', 'config', 'telemetry'],
-  proxy: ['oci', 'config', 'telemetry', 'storage', 'upstream'],
+  cluster: ['oci', 'config', 'telemetry'],
+  proxy: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream'],
   // The catalogue reads what is stored, and storage's errors become answers.
   registry: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy'],
   health: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy'],
@@ -28,6 +29,7 @@ const packages: readonly { readonly name: RegExp; readonly within: RegExp }[] = 
   { name: /^prom-client$/, within: /^(?:telemetry|health)\// },
   { name: /^undici$/, within: /^upstream\// },
   { name: /^@aws-sdk\//, within: /^storage\/s3\// },
+  { name: /^(?:ioredis|redlock)$/, within: /^cluster\/(?:redis\/|cluster\.module\.ts$)/ },
   { name: /^(?:zod|yaml)$/, within: /^config\// },
 ];
 

@@ -5,7 +5,6 @@ import type { Redis } from 'ioredis';
 import { CONFIG } from '../config/config.module.js';
 import type { ClusterConfig, Config, RedisConfig } from '../config/config.js';
 import { parseListen } from '../config/listen.js';
-import type { Identity } from '../storage/identity.js';
 import { LOG } from '../telemetry/telemetry.module.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
@@ -40,6 +39,12 @@ export class ClusterModule implements OnModuleDestroy {
   }
 }
 
+/** What tells one mirror's storage from another's, and what only those who can read it know. */
+interface StorageIdentity {
+  readonly id: string;
+  readonly secret: string;
+}
+
 /** This process alone, until it knows whose storage it stands on; from then on with the others, if Redis is configured. */
 export class RedisCluster implements Cluster {
   coordinator: Coordinator = new LocalCoordinator();
@@ -55,7 +60,7 @@ export class RedisCluster implements Cluster {
   ) {}
 
   /** The identity comes from the storage, which may be away when the process starts. */
-  join(identity: Identity): void {
+  join(identity: StorageIdentity): void {
     const { redis, cluster, storage } = this.config;
     if (redis === undefined || this.peers !== undefined) return;
     const keys = new Keys(identity.id);

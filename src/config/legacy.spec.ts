@@ -54,8 +54,6 @@ describe("registry's other keys", () => {
   });
 
   it.each([
-    ['redis', 'redis: {addr: "r:1"}'],
-    ['cluster', 'cluster: {addr: ":5002", secret: s}'],
     ['scheduler', 'scheduler: {}'],
     ['proxy.ttl', 'proxy: {ttl: 24h}'],
     ['proxy.maxsize', 'proxy: {maxsize: 500GB}'],

@@ -102,8 +102,6 @@ export function unfold(tree: TreeMap): void {
 
 export interface Unbuilt {
   readonly path: readonly string[];
-  /** The value that has no effect; without it, any has none. */
-  readonly value?: string;
   /** A duration that stands for "never", which is what happens anyway. */
   readonly unless?: number;
   readonly why: string;
@@ -121,14 +119,13 @@ export const unbuilt: readonly Unbuilt[] = [
 
 /** One note for each of them that is used. */
 export function noteUnbuilt(tree: TreeMap): ConfigNote[] {
-  const used = unbuilt.filter(({ path, value, unless }) => {
+  const used = unbuilt.filter(({ path, unless }) => {
     const given = at(tree, path);
-    if (value !== undefined) return given === value;
     if (unless !== undefined) return typeof given === 'string' && duration.read(given) !== unless;
     return given !== undefined;
   });
-  return used.map(({ path, value, why }) => ({
-    key: value === undefined ? formatPath(path) : `${formatPath(path)}: ${value}`,
+  return used.map(({ path, why }) => ({
+    key: formatPath(path),
     message: `has no effect in this version: ${why}`,
   }));
 }
