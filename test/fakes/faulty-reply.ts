@@ -44,9 +44,10 @@ export async function reply(
     }
     return await sendBody(response, body, fault, link);
   } catch (error) {
-    // A write can be told of a reset before the connection's own `close`.
-    const { code } = error as NodeJS.ErrnoException;
-    if (link.gone.aborted || response.destroyed || code === 'ECONNRESET' || code === 'EPIPE') return 'cut';
+    // A write can be told of the end before the connection's own `close`.
+    const { code = '' } = error as NodeJS.ErrnoException;
+    const ended = ['ECONNRESET', 'EPIPE', 'ECANCELED'].includes(code);
+    if (link.gone.aborted || response.destroyed || ended) return 'cut';
     throw error;
   }
 }

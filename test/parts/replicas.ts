@@ -135,5 +135,5 @@ export async function roles(
 export function warnings(replica: Replica): Settings[] {
   return replica
     .logRecords()
-    .filter(({ level }) => level === 'warn' || level === 'error' || level === 'fatal');
+    .filter(({ level }) => level === 'warning' || level === 'error' || level === 'fatal');
 }

@@ -1,0 +1,121 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { SlowClient } from '../fakes/slow-client.js';
+import { lacks } from '../parts/debian.js';
+import type { Content } from '../parts/image.js';
+import { blobOf, metric, soundStore, untilIdle } from '../parts/mirror.js';
+import { until } from '../parts/process.js';
+import { receivesAll, type Replica, type Replicas, roles, startReplicas } from '../parts/replicas.js';
+
+const size = 8 * 1024 * 1024;
+const half = size / 2;
+const bytesPerSecond = 2_500_000;
+
+describe.skipIf(lacks('redis-server'))('the leading replica is lost in the middle', () => {
+  let cluster: Replicas;
+  let leader: Replica;
+  let followers: Replica[];
+  let blob: Content;
+  let path: string;
+
+  beforeEach(async ({ task }) => {
+    cluster = await startReplicas({ count: 3, links: true, upstream: { bytesPerSecond } });
+    leader = cluster.replica(0);
+    followers = [cluster.replica(1), cluster.replica(2)];
+    blob = blobOf(size, task.name);
+    path = `lost/blobs/${blob.digest}`;
+    cluster.upstream.addBlob('lost', blob);
+  });
+  afterEach(() => cluster[Symbol.asyncDispose]());
+
+  const asked = () => cluster.upstream.asked({ path: `/v2/${path}` });
+  const bytesSent = (): number => cluster.upstream.bytesSent({ path: `/v2/${path}` });
+  const readEach = (replicas: readonly Replica[], times = 4): Promise<boolean[]> =>
+    Promise.all(
+      replicas.flatMap((each) => Array.from({ length: times }, () => receivesAll(each.v2(path), blob.bytes))),
+    );
+  const allRight = Array.from({ length: 8 }, () => true);
+
+  /** Its own client first, so that it leads; then the others, and half of the blob. */
+  async function readHalf(): Promise<{ first: SlowClient; others: Promise<boolean[]> }> {
+    const first = new SlowClient(leader.v2(path));
+    first.finished.catch(() => undefined); // it may go down with its replica
+    await cluster.upstream.until(() => bytesSent() > 0);
+    const others = readEach(followers);
+    await until(
+      async () => (await roles(followers)).follow === followers.length,
+      AbortSignal.timeout(10_000),
+    );
+    await cluster.upstream.until(() => bytesSent() >= half);
+    return { first, others };
+  }
+
+  it('SIGKILL: the others go on from where they are', async () => {
+    const { others } = await readHalf();
+    leader.kill('SIGKILL');
+    expect(await others).toEqual(allRight);
+    expect(asked()).toHaveLength(2);
+    expect(asked()[1]?.headers.range).toMatch(/^bytes=[1-9]\d*-$/);
+    expect(bytesSent()).toBeLessThanOrEqual(1.1 * size);
+    await Promise.all(followers.map(untilIdle));
+    expect(await roles(followers)).toEqual({
+      lead: 0,
+      follow: expect.any(Number) as number,
+      alone: 0,
+      takeover: 1,
+    });
+    expect(await soundStore(cluster.root)).toMatchObject({ blobs: [blob.digest] });
+  });
+
+  it.each(['runs', 'has ended'])(
+    'SIGSTOP: the woken leader reads no more while the other transfer %s',
+    async (moment) => {
+      const { first, others } = await readHalf();
+      leader.kill('SIGSTOP');
+      if (moment === 'runs') await cluster.upstream.until(() => asked().length === 2);
+      else {
+        expect(await others).toEqual(allRight);
+        await Promise.all(followers.map(untilIdle));
+      }
+      const sentToSleeper = asked()[0]?.bodyBytes ?? 0;
+      leader.kill('SIGCONT');
+      expect(await others).toEqual(allRight);
+      // Its own client has waited.
+      expect(await first.finished).toMatchObject({ end: 'complete', bytes: size });
+      await Promise.all(cluster.replicas.map(untilIdle));
+      expect(await metric(leader, 'registry_proxy_pulled_bytes_total', { type: 'blob' })).toBeLessThanOrEqual(
+        sentToSleeper,
+      );
+      expect(asked()).toHaveLength(2);
+      expect(asked()[1]?.bodyBytes).toBeLessThanOrEqual(0.6 * size);
+      expect(await soundStore(cluster.root)).toMatchObject({ blobs: [blob.digest] });
+    },
+  );
+
+  it('a link that is cut to all others: each fetches at most what it lacks', async () => {
+    const { first, others } = await readHalf();
+    const missing = size - bytesSent();
+    await leader.link?.down();
+    expect(await others).toEqual(allRight);
+    expect(await first.finished).toMatchObject({ end: 'complete', bytes: size });
+    // What was on its way over the link is missing too.
+    const lost = missing + size / 16;
+    expect(bytesSent()).toBeLessThanOrEqual(size + followers.length * lost);
+    await Promise.all(cluster.replicas.map(untilIdle));
+    expect(await soundStore(cluster.root)).toMatchObject({ blobs: [blob.digest] });
+  });
+
+  it('one connection that is cut: it is made again, and nobody asks the upstream', async () => {
+    leader.link?.inject({ connection: 1, cutAt: half, cut: 'reset' });
+    const { others } = await readHalf();
+    expect(await others).toEqual(allRight);
+    expect(bytesSent()).toBe(size);
+  });
+
+  it('a link that stalls for one: the others feed it', async () => {
+    leader.link?.inject({ connection: 1, stallAt: half });
+    const { first, others } = await readHalf();
+    expect(await others).toEqual(allRight);
+    expect(await first.finished).toMatchObject({ end: 'complete', bytes: size });
+    expect(bytesSent()).toBe(size);
+  });
+});

@@ -1,0 +1,127 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { lacks } from '../parts/debian.js';
+import type { Content } from '../parts/image.js';
+import { blobOf, soundStore, untilIdle } from '../parts/mirror.js';
+import { until } from '../parts/process.js';
+import {
+  receivesAll,
+  type Replica,
+  type Replicas,
+  roles,
+  startReplicas,
+  warnings,
+} from '../parts/replicas.js';
+
+const size = 8 * 1024 * 1024;
+
+describe.skipIf(lacks('redis-server'))('Redis is lost', () => {
+  let cluster: Replicas;
+  beforeEach(async () => {
+    cluster = await startReplicas({ count: 3, upstream: { bytesPerSecond: 5_000_000 } });
+  });
+  afterEach(() => cluster[Symbol.asyncDispose]());
+
+  function newBlob(seed: string, bytes = size): Content {
+    const blob = blobOf(bytes, seed);
+    cluster.upstream.addBlob('app', blob);
+    return blob;
+  }
+  const asked = ({ digest }: Content) => cluster.upstream.asked({ path: `/v2/app/blobs/${digest}` });
+  const sent = ({ digest }: Content) => cluster.upstream.bytesSent({ path: `/v2/app/blobs/${digest}` });
+  const readAll = ({ digest, bytes }: Content, clients = 12): Promise<boolean[]> =>
+    Promise.all(
+      Array.from({ length: clients }, (_, n) =>
+        receivesAll(cluster.replica(n % 3).v2(`app/blobs/${digest}`), bytes),
+      ),
+    );
+  const right = (clients = 12) => Array.from({ length: clients }, () => true);
+  const saying = (replica: Replica, msg: string) =>
+    replica.logRecords().filter((record) => record['msg'] === msg);
+  const idle = () => Promise.all(cluster.replicas.map(untilIdle));
+
+  it('in the middle of a transfer: nobody notices, it is said once, and Redis is used again when it is back', async () => {
+    const { redis, upstream, replicas, root } = cluster;
+    const first = newBlob('first');
+    const reading = readAll(first);
+    await upstream.until(() => sent(first) > size / 2);
+    await redis.kill();
+    expect(await reading).toEqual(right());
+    await idle();
+    expect(asked(first).length).toBeLessThanOrEqual(3);
+
+    // Without it each replica fetches for itself, once.
+    const second = newBlob('second', 500_000);
+    expect(await readAll(second)).toEqual(right());
+    await idle();
+    expect(asked(second).length).toBeLessThanOrEqual(3);
+    for (const replica of replicas) {
+      const lines = saying(replica, 'redis cannot be used, going on without it');
+      expect(lines.map((line) => line['redis']).toSorted()).toEqual(['data', 'locks']);
+      expect(warnings(replica)).toHaveLength(2);
+    }
+
+    await redis.start();
+    const again = (replica: Replica): boolean => saying(replica, 'redis is used again').length === 2;
+    await until(() => replicas.every(again), AbortSignal.timeout(20_000));
+    const before = await roles(replicas);
+    const third = newBlob('third', 1_000_000);
+    expect(await readAll(third)).toEqual(right());
+    await idle();
+    expect(asked(third)).toHaveLength(1);
+    const after = await roles(replicas);
+    expect({ lead: after.lead - before.lead, alone: after.alone - before.alone }).toEqual({
+      lead: 1,
+      alone: 0,
+    });
+    // A stored blob's descriptor is shared again.
+    expect(await readAll(third, 3)).toEqual(right(3));
+    const descriptors = () => redis.client().keys(`*descriptor:*${third.digest}`);
+    await until(async () => (await descriptors()).length === 1, AbortSignal.timeout(10_000));
+    expect((await soundStore(root)).blobs).toHaveLength(3);
+  });
+
+  it('before anything is pulled: replicas serve, and use it when it comes back', async () => {
+    const { redis, replicas } = cluster;
+    await redis.kill();
+    await Promise.all(
+      replicas.map((replica) =>
+        until(
+          () => saying(replica, 'redis cannot be used, going on without it').length === 2,
+          AbortSignal.timeout(10_000),
+        ),
+      ),
+    );
+    const cold = newBlob('cold', 500_000);
+    expect(await readAll(cold)).toEqual(right());
+    expect(asked(cold).length).toBeLessThanOrEqual(3);
+    await redis.start();
+    await until(
+      () => replicas.every((replica) => saying(replica, 'redis is used again').length === 2),
+      AbortSignal.timeout(20_000),
+    );
+    const next = newBlob('next', 500_000);
+    expect(await readAll(next)).toEqual(right());
+    expect(asked(next)).toHaveLength(1);
+  });
+
+  it('FLUSHALL under load: no client error, at most one more transfer for each replica', async () => {
+    const { redis, upstream, replicas, root } = cluster;
+    const warm = newBlob('warm', 500_000);
+    expect(await readAll(warm)).toEqual(right());
+    const cold = newBlob('flushed');
+    const reading = Promise.all(
+      [0, 1].map((n) => receivesAll(cluster.replica(n).v2(`app/blobs/${cold.digest}`), cold.bytes)),
+    );
+    await upstream.until(() => sent(cold) > size / 2);
+    await redis.client().flushall();
+    // Newcomers on every replica, among them one that knows of no transfer.
+    const newcomers = readAll(cold);
+    const others = readAll(warm);
+    expect([await reading, await newcomers, await others]).toEqual([right(2), right(), right()]);
+    await idle();
+    expect(asked(cold).length).toBeLessThanOrEqual(1 + replicas.length);
+    expect(asked(warm)).toHaveLength(1);
+    expect((await soundStore(root)).blobs).toHaveLength(2);
+    expect(replicas.flatMap(warnings)).toEqual([]);
+  });
+});
