@@ -8,13 +8,14 @@ import { Metrics } from '../telemetry/metrics.js';
 import { LOG } from '../telemetry/telemetry.module.js';
 import { FilesystemBlobStore } from './filesystem/blob-store.js';
 import { FilesystemRecordStore } from './filesystem/record-store.js';
-import { FilesystemRepositoryStore } from './filesystem/repository-store.js';
+import { FilesystemLinks } from './filesystem/links.js';
+import { LinkedRepositories } from './linked-repositories.js';
 import { WorkFolder } from './filesystem/work-folder.js';
 import { ownFolder } from './layout.js';
 import { S3BlobStore } from './s3/blob-store.js';
 import { Bucket } from './s3/bucket.js';
 import { S3RecordStore } from './s3/record-store.js';
-import { S3RepositoryStore } from './s3/repository-store.js';
+import { S3Links } from './s3/links.js';
 import type { BlobStore, ObserveAction, RecordStore, RepositoryStore } from './storage.js';
 
 export const BLOB_STORE = Symbol('BlobStore');
@@ -89,7 +90,7 @@ function openStores({ storage }: Config, work: WorkFolder, metrics: Metrics, log
   const bucket = new Bucket(storage.s3);
   return {
     blobs: new S3BlobStore({ bucket, chunkSize: storage.s3.chunksize, log, observe }),
-    repositories: new S3RepositoryStore(bucket, observe),
+    repositories: new LinkedRepositories(new S3Links(bucket, observe)),
     records: new S3RecordStore(bucket),
     probe: () => bucket.probe(),
     close: () => bucket.close(),
@@ -99,7 +100,7 @@ function openStores({ storage }: Config, work: WorkFolder, metrics: Metrics, log
 function openFolder(root: string, work: WorkFolder, observe: ObserveAction): Stores {
   return {
     blobs: new FilesystemBlobStore(root, work, observe),
-    repositories: new FilesystemRepositoryStore(root, work, observe),
+    repositories: new LinkedRepositories(new FilesystemLinks(root, work, observe)),
     records: new FilesystemRecordStore(root, work),
     probe: () => probeFolder(root),
     close: () => undefined,

@@ -7,7 +7,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { digestOf } from '../../src/oci/digest.js';
 import { FilesystemBlobStore } from '../../src/storage/filesystem/blob-store.js';
 import { FilesystemRecordStore } from '../../src/storage/filesystem/record-store.js';
-import { FilesystemRepositoryStore } from '../../src/storage/filesystem/repository-store.js';
+import { FilesystemLinks } from '../../src/storage/filesystem/links.js';
+import { LinkedRepositories } from '../../src/storage/linked-repositories.js';
 import { WorkFolder } from '../../src/storage/filesystem/work-folder.js';
 import { establishIdentity, IdentityConflict } from '../../src/storage/identity.js';
 import { StorageError } from '../../src/storage/storage.js';
@@ -103,10 +104,12 @@ describe('blobs in a folder', () => {
 });
 
 describe('repositories in a folder', () => {
-  repositoryStoreContract(async () => new FilesystemRepositoryStore(root, workFolder(), unobserved));
+  repositoryStoreContract(
+    async () => new LinkedRepositories(new FilesystemLinks(root, workFolder(), unobserved)),
+  );
 
   it('lie where registry looks for them', async () => {
-    const store = new FilesystemRepositoryStore(root, workFolder(), unobserved);
+    const store = new LinkedRepositories(new FilesystemLinks(root, workFolder(), unobserved));
     const digest = digestOf(Buffer.from('x'));
     await store.linkLayer(repository('a/b'), digest);
     await store.linkManifest(repository('a/b'), digest);
@@ -124,7 +127,7 @@ describe('repositories in a folder', () => {
   });
 
   it('treats a damaged link as none', async () => {
-    const store = new FilesystemRepositoryStore(root, workFolder(), unobserved);
+    const store = new LinkedRepositories(new FilesystemLinks(root, workFolder(), unobserved));
     const folder = join(root, 'docker/registry/v2/repositories/a/_manifests/tags/v1/current');
     await mkdir(folder, { recursive: true });
     await writeFile(join(folder, 'link'), 'sha256:12');

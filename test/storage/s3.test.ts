@@ -18,7 +18,8 @@ import { establishIdentity } from '../../src/storage/identity.js';
 import { S3BlobStore } from '../../src/storage/s3/blob-store.js';
 import { Bucket } from '../../src/storage/s3/bucket.js';
 import { S3RecordStore } from '../../src/storage/s3/record-store.js';
-import { S3RepositoryStore } from '../../src/storage/s3/repository-store.js';
+import { S3Links } from '../../src/storage/s3/links.js';
+import { LinkedRepositories } from '../../src/storage/linked-repositories.js';
 import { Spool } from '../../src/storage/spool.js';
 import { StorageError } from '../../src/storage/storage.js';
 import { blobStoreContract, verifiedFile } from '../contracts/blob-store.js';
@@ -163,10 +164,12 @@ describe.skipIf(lacks('ceph', 'ceph-mon', 'ceph-osd', 'radosgw'))('blobs and lin
   });
 
   describe('repositories', () => {
-    repositoryStoreContract(() => Promise.resolve(new S3RepositoryStore(connect(), unobserved)));
+    repositoryStoreContract(() =>
+      Promise.resolve(new LinkedRepositories(new S3Links(connect(), unobserved))),
+    );
 
     it('lie where registry looks for them', async () => {
-      const store = new S3RepositoryStore(connect(), unobserved);
+      const store = new LinkedRepositories(new S3Links(connect(), unobserved));
       const digest = digestOf(Buffer.from('x'));
       await store.writeTag(repository('a/b'), tag('v1'), digest);
       expect(await keys()).toEqual([
@@ -176,7 +179,7 @@ describe.skipIf(lacks('ceph', 'ceph-mon', 'ceph-osd', 'radosgw'))('blobs and lin
     });
 
     it('lists more tags than fit on a page, and none that was never made current', async () => {
-      const store = new S3RepositoryStore(connect(), unobserved);
+      const store = new LinkedRepositories(new S3Links(connect(), unobserved));
       const digest = digestOf(Buffer.from('x'));
       const names = Array.from({ length: 510 }, (_, index) => `t${String(index).padStart(4, '0')}`);
       for (let from = 0; from < names.length; from += 64) {

@@ -1,0 +1,77 @@
+import { readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Digest } from '../../oci/digest.js';
+import { parseTag, type Repository, type Tag } from '../../oci/name.js';
+import * as layout from '../layout.js';
+import type { Links } from '../linked-repositories.js';
+import type { ObserveAction } from '../storage.js';
+import { isAbsent, moveIntoPlace, storageError } from './files.js';
+import type { WorkFolder } from './work-folder.js';
+
+/** Link files in a folder. */
+export class FilesystemLinks implements Links {
+  constructor(
+    private readonly root: string,
+    private readonly work: WorkFolder,
+    private readonly observe: ObserveAction,
+  ) {}
+
+  async read(path: string): Promise<Digest | undefined> {
+    const started = performance.now();
+    try {
+      return layout.parseLink(await readFile(join(this.root, path)));
+    } catch (error) {
+      if (isAbsent(error)) return undefined;
+      throw storageError(error, `reading ${path}`);
+    } finally {
+      this.observe('GetContent', started);
+    }
+  }
+
+  async write(path: string, digest: Digest): Promise<void> {
+    const started = performance.now();
+    const beside = await this.work.newFile('link');
+    try {
+      await writeFile(beside, digest, { flag: 'wx', flush: true });
+      await moveIntoPlace(beside, join(this.root, path));
+    } catch (error) {
+      await rm(beside, { force: true });
+      throw storageError(error, `writing ${path}`);
+    } finally {
+      this.observe('PutContent', started);
+    }
+  }
+
+  async tags(repository: Repository): Promise<Tag[]> {
+    const names = await this.#list(layout.tagsFolder(repository));
+    const tags = names.map(parseTag).filter((tag) => tag !== undefined);
+    const current = await Promise.all(tags.map((tag) => this.read(layout.tagCurrentPath(repository, tag))));
+    return tags.filter((_tag, index) => current[index] !== undefined);
+  }
+
+  names(below: string): Promise<string[]> {
+    return this.#list(`${layout.repositoriesFolder}/${below}`);
+  }
+
+  async holdsManifest(repository: Repository): Promise<boolean> {
+    try {
+      await stat(join(this.root, layout.revisionsFolder(repository)));
+      return true;
+    } catch (error) {
+      if (isAbsent(error)) return false;
+      throw storageError(error, `looking into repository ${repository}`);
+    }
+  }
+
+  async #list(path: string): Promise<string[]> {
+    const started = performance.now();
+    try {
+      return (await readdir(join(this.root, path))).sort();
+    } catch (error) {
+      if (isAbsent(error)) return [];
+      throw storageError(error, `listing ${path}`);
+    } finally {
+      this.observe('List', started);
+    }
+  }
+}
