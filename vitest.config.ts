@@ -1,9 +1,16 @@
 import { defineConfig } from 'vitest/config';
 import { LeftOutReporter } from './test/parts/left-out-reporter.js';
 
+/** Tests with real servers and clients. */
+const real = {
+  setupFiles: ['test/parts/setup.ts'],
+  testTimeout: 120_000,
+  hookTimeout: 120_000,
+};
+
 /**
- * `unit` needs neither network nor Debian packages and runs in seconds; `integration` starts real servers and
- * clients on loopback. A test that waits for something that never comes fails by these limits; none is repeated.
+ * `unit` needs neither network nor Debian packages and runs in seconds; `integration` and
+ * `cluster` start real servers and clients on loopback. A test that waits for something that never comes fails by these limits; none is repeated.
  */
 export default defineConfig({
   test: {
@@ -27,14 +34,22 @@ export default defineConfig({
       },
       {
         test: {
+          ...real,
           name: 'integration',
           include: ['test/**/*.test.ts'],
-          setupFiles: ['test/parts/setup.ts'],
-          exclude: ['test/architecture.test.ts', 'test/catalogue.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          exclude: ['test/architecture.test.ts', 'test/catalogue.test.ts', 'test/cluster/**'],
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        // A cluster, its Redis and its upstream keep a small machine busy by themselves.
+        test: {
+          ...real,
+          name: 'cluster',
+          include: ['test/cluster/**/*.test.ts'],
+          maxWorkers: 1,
+          sequence: { groupOrder: 2 },
         },
       },
     ],
