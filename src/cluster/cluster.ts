@@ -61,8 +61,8 @@ export interface TagCache {
   get(key: string): Promise<SharedTag | undefined>;
   /** The shared clock, for {@link put}: before the upstream is asked. `undefined`: there is none now. */
   now(): Promise<string | undefined>;
-  /** Stores what an upstream said when it was asked at `began`, unless somebody asked later and stored that. */
-  put(key: string, descriptor: Descriptor, began: string): Promise<void>;
+  /** Stores what an upstream said when it was asked at `began`. `false`: somebody asked later, and that stays. */
+  put(key: string, descriptor: Descriptor, began: string): Promise<boolean>;
   drop(key: string): void;
 }
 

@@ -33,6 +33,8 @@ interface TagState {
   readonly until: number;
   /** The last try to ask failed: answers are stale until one succeeds. */
   readonly trouble: UpstreamError | undefined;
+  /** Whether the store's tag is known to be the same, or this process sees to it. */
+  readonly pointed: boolean;
 }
 
 /**
@@ -133,7 +135,8 @@ export class Tags {
     if (found === undefined || found.ageMs >= this.freshnessMs) return undefined;
     const confirmedAt = performance.now() - found.ageMs;
     const { descriptor } = found;
-    const state = { descriptor, confirmedAt, until: confirmedAt + this.freshnessMs, trouble: undefined };
+    const until = confirmedAt + this.freshnessMs;
+    const state = { descriptor, confirmedAt, until, trouble: undefined, pointed: false };
     this.#states.set(key, state);
     return answer(state, 'hit');
   }
@@ -156,11 +159,28 @@ export class Tags {
     const moved = descriptor.digest !== cached;
     // What clients have now stays right until the new manifest is here too: HEAD may work where GET is refused.
     if (moved && cached !== undefined) await this.manifests.get(route, descriptor.digest, deadline.signal);
-    const state = { descriptor, confirmedAt: began, until: began + this.freshnessMs, trouble: undefined };
+    if (sharedBegan !== undefined && !(await this.cluster.tags.put(key, descriptor, sharedBegan))) {
+      const later = await this.#askReplicas(key);
+      if (later !== undefined) return later;
+    }
+    const until = began + this.freshnessMs;
+    const state = { descriptor, confirmedAt: began, until, trouble: undefined, pointed: true };
+    const pointed = this.#states.get(key)?.pointed ?? true;
     this.#states.set(key, state);
     if (moved) await this.#point(route.stored, tag, descriptor.digest);
-    if (sharedBegan !== undefined) await this.cluster.tags.put(key, descriptor, sharedBegan);
+    else if (!pointed) void this.#seeToTag(route.stored, tag, descriptor.digest);
     return answer(state, moved ? 'miss' : 'revalidated');
+  }
+
+  /** The replica that was told of this digest may have died before it wrote the tag. Nobody waits for this. */
+  async #seeToTag(repository: Repository, tag: Tag, digest: Digest): Promise<void> {
+    try {
+      if ((await this.repositories.readTag(repository, tag)) !== digest) {
+        await this.#point(repository, tag, digest);
+      }
+    } catch (err) {
+      this.log.warn({ err, tag: `${repository}:${tag}` }, 'a tag could not be written');
+    }
   }
 
   /** Writes the tag if its manifest is stored, else when it will be. */
@@ -207,7 +227,13 @@ export class Tags {
     const descriptor = before?.descriptor ?? (await this.manifests.head(route, cached, signal))?.descriptor;
     if (descriptor === undefined) throw trouble;
     const pause = Math.min(Math.max(trouble.retryAfterMs ?? 0, troubleMs), 60_000);
-    const state = { descriptor, confirmedAt: before?.confirmedAt, until: performance.now() + pause, trouble };
+    const state = {
+      descriptor,
+      confirmedAt: before?.confirmedAt,
+      until: performance.now() + pause,
+      trouble,
+      pointed: before?.pointed ?? true,
+    };
     this.#states.set(key, state);
     if (before?.trouble === undefined) {
       this.log.warn({ upstream: upstream.host, tag: key, err: trouble }, 'serving a tag stale');

@@ -64,8 +64,8 @@ export class NoTagCache implements TagCache {
     return Promise.resolve(undefined);
   }
 
-  put(): Promise<void> {
-    return Promise.resolve();
+  put(): Promise<boolean> {
+    return Promise.resolve(true);
   }
 
   drop(): void {

@@ -45,9 +45,12 @@ export class RedisTagCache implements TagCache {
     return String(Number(seconds) * 1000 + Math.floor(Number(micros) / 1000));
   }
 
-  async put(key: string, descriptor: Descriptor, began: string): Promise<void> {
+  async put(key: string, descriptor: Descriptor, began: string): Promise<boolean> {
     const text = formatDescriptor(descriptor);
-    await this.link.call((client) => client.eval(putScript, 1, this.keys.tag(key), began, text, lifetimeMs));
+    const stored = await this.link.call((client) =>
+      client.eval(putScript, 1, this.keys.tag(key), began, text, lifetimeMs),
+    );
+    return stored !== 0;
   }
 
   drop(key: string): void {
