@@ -66,30 +66,32 @@ describe.skipIf(lacks('redis-server'))('the leading replica is lost in the middl
     expect(await soundStore(cluster.root)).toMatchObject({ blobs: [blob.digest] });
   });
 
-  it.each(['runs', 'has ended'])(
-    'SIGSTOP: the woken leader reads no more while the other transfer %s',
-    async (moment) => {
-      const { first, others } = await readHalf();
-      leader.kill('SIGSTOP');
-      if (moment === 'runs') await cluster.upstream.until(() => asked().length === 2);
-      else {
-        expect(await others).toEqual(allRight);
+  it.each([
+    ['runs', () => cluster.upstream.until(() => asked().length === 2)],
+    [
+      'has ended',
+      async (others: Promise<unknown>) => {
+        await others;
         await Promise.all(followers.map(untilIdle));
-      }
-      const sentToSleeper = asked()[0]?.bodyBytes ?? 0;
-      leader.kill('SIGCONT');
-      expect(await others).toEqual(allRight);
-      // Its own client has waited.
-      expect(await first.finished).toMatchObject({ end: 'complete', bytes: size });
-      await Promise.all(cluster.replicas.map(untilIdle));
-      expect(await metric(leader, 'registry_proxy_pulled_bytes_total', { type: 'blob' })).toBeLessThanOrEqual(
-        sentToSleeper,
-      );
-      expect(asked()).toHaveLength(2);
-      expect(asked()[1]?.bodyBytes).toBeLessThanOrEqual(0.6 * size);
-      expect(await soundStore(cluster.root)).toMatchObject({ blobs: [blob.digest] });
-    },
-  );
+      },
+    ],
+  ])('SIGSTOP: the woken leader reads no more while the other transfer %s', async (_moment, moment) => {
+    const { first, others } = await readHalf();
+    leader.kill('SIGSTOP');
+    await moment(others);
+    const sentToSleeper = asked()[0]?.bodyBytes ?? 0;
+    leader.kill('SIGCONT');
+    expect(await others).toEqual(allRight);
+    // Its own client has waited.
+    expect(await first.finished).toMatchObject({ end: 'complete', bytes: size });
+    await Promise.all(cluster.replicas.map(untilIdle));
+    expect(await metric(leader, 'registry_proxy_pulled_bytes_total', { type: 'blob' })).toBeLessThanOrEqual(
+      sentToSleeper,
+    );
+    expect(asked()).toHaveLength(2);
+    expect(asked()[1]?.bodyBytes).toBeLessThanOrEqual(0.6 * size);
+    expect(await soundStore(cluster.root)).toMatchObject({ blobs: [blob.digest] });
+  });
 
   it('a link that is cut to all others: each fetches at most what it lacks', async () => {
     const { first, others } = await readHalf();

@@ -37,6 +37,16 @@ function read(chunks: readonly Buffer[]): Sent[] {
   );
 }
 
+/** How many bytes were in frames; 0 where the stream is refused. Throws what is no FrameError. */
+function bytesRead(chunks: readonly Buffer[]): number {
+  try {
+    return read(chunks).reduce((sum, { payload }) => sum + payload.byteLength, 0);
+  } catch (error) {
+    if (error instanceof FrameError) return 0;
+    throw error;
+  }
+}
+
 function pieces(bytes: Buffer, cuts: readonly number[]): Buffer[] {
   const at = [0, ...cuts.map((cut) => cut % (bytes.byteLength + 1)).sort((a, b) => a - b), bytes.byteLength];
   return at.slice(1).map((end, index) => bytes.subarray(at[index], end));
@@ -73,14 +83,8 @@ describe('peer frames', () => {
   it('of any bytes at all are read, or refused as what they are', () => {
     fc.assert(
       fc.property(fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 10 }), (chunks) => {
-        try {
-          const given = chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
-          const got = read(chunks.map((chunk) => Buffer.from(chunk)));
-          const bytes = got.reduce((sum, { payload }) => sum + payload.byteLength, 0);
-          expect(bytes).toBeLessThanOrEqual(given);
-        } catch (error) {
-          expect(error).toBeInstanceOf(FrameError);
-        }
+        const given = chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
+        expect(bytesRead(chunks.map((chunk) => Buffer.from(chunk)))).toBeLessThanOrEqual(given);
       }),
     );
   });

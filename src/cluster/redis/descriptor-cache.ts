@@ -26,7 +26,7 @@ export class RedisDescriptorCache implements DescriptorCache {
 
   put(key: string, descriptor: Descriptor): void {
     this.#waiting.set(key, descriptor);
-    this.#timer ??= setTimeout(() => this.#flush(), batchMs).unref();
+    if (this.#timer === undefined) this.#timer = setTimeout(() => this.#flush(), batchMs).unref();
   }
 
   drop(key: string): void {

@@ -1,0 +1,179 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Lease } from '../../src/cluster/cluster.js';
+import { RedisCoordinator } from '../../src/cluster/redis/coordinator.js';
+import { Keys } from '../../src/cluster/redis/keys.js';
+import { createLogger } from '../../src/telemetry/log.js';
+import { lacks } from '../parts/debian.js';
+import { until } from '../parts/process.js';
+import { type RedisServer, startRedis } from '../parts/redis.js';
+import { type Linked, linked } from './linked.js';
+
+const key = 'blob:sha256:it';
+const record = { url: 'http://10.0.0.1:5002', attempt: 'a'.repeat(32) };
+
+describe.skipIf(lacks('redis-server'))('leases in Redis', () => {
+  const keys = new Keys('store');
+  const log = createLogger({ level: 'error', formatter: 'json', fields: {} });
+  const inTime = (): AbortSignal => AbortSignal.timeout(20_000);
+  let redis: RedisServer;
+  let links: Linked[];
+  let one: RedisCoordinator;
+  let other: RedisCoordinator;
+
+  beforeEach(async () => {
+    redis = await startRedis();
+    links = await Promise.all([linked(redis.addr), linked(redis.addr)]);
+    [one, other] = links.map(({ link }) => new RedisCoordinator(link, keys, log)) as [
+      RedisCoordinator,
+      RedisCoordinator,
+    ];
+  });
+  afterEach(async () => {
+    vi.useRealTimers();
+    for (const each of links) each[Symbol.dispose]();
+    await redis[Symbol.asyncDispose]();
+  });
+
+  async function lead(coordinator: RedisCoordinator): Promise<Lease> {
+    const lease = await coordinator.tryLead(key);
+    if (lease === undefined) throw new Error('it does not lead');
+    return lease;
+  }
+  const left = (): Promise<number> => redis.client().pttl(keys.lease(key));
+  /** Until the lease was extended: its time left has grown. */
+  async function untilExtended(): Promise<void> {
+    let before = await left();
+    await until(async () => {
+      const now = await left();
+      const grown = now > before;
+      before = now;
+      return grown;
+    }, inTime());
+  }
+
+  it('one leads; when it is done another may', async () => {
+    const lease = await lead(one);
+    expect(lease.scope).toBe('cluster');
+    expect(await other.tryLead(key)).toBeUndefined();
+    expect(await one.tryLead(key)).toBeUndefined();
+    expect(await other.state(key)).toBe('led');
+    await lease.release(false);
+    expect(await other.state(key)).toBe('free');
+    const next = await lead(other);
+    await next.release(true);
+    expect(await one.state(key)).toBe('done');
+  });
+
+  it('of many that try at once exactly one leads', async () => {
+    const tries = await Promise.all(
+      Array.from({ length: 50 }, (_, n) => (n % 2 === 0 ? one : other).tryLead(key)),
+    );
+    const leases = tries.filter((lease) => lease !== undefined);
+    expect(leases).toHaveLength(1);
+    await leases[0]?.release(false);
+  });
+
+  it('a leader is known while it leads', async () => {
+    const lease = await lead(one);
+    expect(await other.leader(key)).toBeUndefined();
+    await lease.publish(record);
+    expect(await other.leader(key)).toEqual(record);
+    await lease.release(false);
+    expect(await other.leader(key)).toBeUndefined();
+  });
+
+  it('whoever finishes late leaves the next leader alone', async () => {
+    const lease = await lead(one);
+    await lease.publish(record);
+    await redis.client().del(keys.lease(key));
+    const next = await lead(other);
+    const nextRecord = { ...record, attempt: 'b'.repeat(32) };
+    await next.publish(nextRecord);
+    await lease.release(false);
+    expect(await one.leader(key)).toEqual(nextRecord);
+    expect(await one.state(key)).toBe('led');
+    await next.release(false);
+  });
+
+  it('spools are listed, the fullest first, until they are withdrawn', async () => {
+    one.announceSpool(key, { ...record, length: 5 });
+    other.announceSpool(key, { ...record, attempt: 'b'.repeat(32), length: 50 });
+    await until(async () => (await one.spools(key)).length === 2, inTime());
+    expect((await one.spools(key)).map(({ length }) => length)).toEqual([50, 5]);
+    other.withdrawSpool(key, { ...record, attempt: 'b'.repeat(32) });
+    await until(async () => (await one.spools(key)).length === 1, inTime());
+    expect(await one.spools(key)).toEqual([{ ...record, length: 5 }]);
+    expect(await redis.client().pttl(keys.spools(key))).toBeGreaterThan(0);
+  });
+
+  it("records that are somebody else's are none", async () => {
+    for (const text of ['', 'x', 'null', '1', '[]', '{"url":1,"attempt":"a"}', '{"url":"http://x"}']) {
+      await redis.client().set(keys.leader(key), text);
+      expect(await one.leader(key)).toBeUndefined();
+    }
+    await redis.client().hset(keys.spools(key), { a: 'no', b: '-1 http://x', c: '7' });
+    expect(await one.spools(key)).toEqual([]);
+  });
+
+  it('a lease is extended for as long as it is held', async () => {
+    const lease = await lead(one);
+    await untilExtended();
+    expect(lease.doubtful).toBe(false);
+    await lease.release(false);
+  });
+
+  it('is extended although the clock of the replica was set', async () => {
+    const lease = await lead(one);
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 5 * 60_000 });
+    await untilExtended();
+    expect(lease.doubtful).toBe(false);
+    expect(await lease.confirm()).toBe(true);
+    await lease.release(false);
+  });
+
+  it('is taken again where the key is gone', async () => {
+    const lease = await lead(one);
+    await lease.publish(record);
+    await redis.client().flushall();
+    await until(async () => (await other.leader(key)) !== undefined, inTime());
+    expect(await other.tryLead(key)).toBeUndefined();
+    expect(await other.leader(key)).toEqual(record);
+    await lease.release(false);
+  });
+
+  it('is given up where another has it, or has finished', async () => {
+    const lost = await lead(one);
+    await redis.client().del(keys.lease(key));
+    const next = await lead(other);
+    await until(() => lost.doubtful, inTime());
+    expect(await lost.confirm()).toBe(false);
+    expect(await other.state(key)).toBe('led');
+    await next.release(false);
+
+    const late = await lead(one);
+    await redis.client().del(keys.lease(key));
+    await (await lead(other)).release(true);
+    await until(() => late.doubtful, inTime());
+    expect(await late.confirm()).toBe(false);
+    expect(await redis.client().exists(keys.lease(key))).toBe(0);
+    await lost.release(false);
+    await late.release(false);
+  });
+
+  it('goes on without Redis, and is held again when that is back', async () => {
+    const lease = await lead(one);
+    await lease.publish(record);
+    await redis.kill();
+    await until(() => lease.doubtful, inTime());
+    expect(await lease.confirm()).toBe(true);
+    const alone = await other.tryLead('blob:another');
+    expect(alone?.scope).toBe('process');
+    expect(await other.state(key)).toBe('unknown');
+    expect(await other.spools(key)).toEqual([]);
+    await redis.start();
+    await until(async () => (await other.leader(key)) !== undefined, inTime());
+    expect(await other.tryLead(key)).toBeUndefined();
+    expect(lease.doubtful).toBe(false);
+    await lease.release(false);
+  });
+});
