@@ -15,7 +15,7 @@ import { describeMachine, machineText } from './machine.js';
 
 const replicaCount = 3;
 const clientCount = 16;
-const linkBytesPerSecond = 40_000_000;
+const linkBytesPerSecond = 20_000_000;
 const largest = 6_000_000;
 const newBlobShare = 0.3;
 const disturbEveryMs = [1_500, 6_000] as const;
