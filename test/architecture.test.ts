@@ -13,7 +13,8 @@ const folders: Readonly<Record<string, readonly string[]>> = {
   telemetry: ['oci', 'config'],
   storage: ['oci', 'config', 'telemetry'],
   upstream: ['oci', 'config', 'telemetry'],
-  cluster: ['oci', 'config', 'telemetry'],
+  // The ledger of upstreams' pull limits is a contract of theirs.
+  cluster: ['oci', 'config', 'telemetry', 'upstream'],
   proxy: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream'],
   // The catalogue reads what is stored, and storage's errors become answers.
   registry: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy'],

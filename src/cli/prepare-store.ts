@@ -8,6 +8,7 @@ import { registrySchedule } from '../storage/layout.js';
 import { BLOB_STORE, RECORD_STORE, SPOOL_FOLDER, WORK_FOLDER } from '../storage/storage.module.js';
 import { StorageError, sweeps, type BlobStore, type RecordStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
+import { UPSTREAMS, type Upstreams } from '../upstream/upstream.module.js';
 
 /** Older than this, an upload is nobody's any more. */
 const abandonedAfterMs = 24 * 60 * 60_000;
@@ -42,7 +43,9 @@ export async function prepareStore(app: INestApplicationContext, config: Config,
 async function adopt(app: INestApplicationContext, host: string, log: Logger): Promise<void> {
   const records = app.get<RecordStore>(RECORD_STORE);
   const identity = await establishIdentity(records, host);
-  app.get<RedisCluster>(CLUSTER).join(identity);
+  const cluster = app.get<RedisCluster>(CLUSTER);
+  cluster.join(identity);
+  for (const upstream of app.get<Upstreams>(UPSTREAMS).values()) upstream.keepBudgetIn(cluster.budgets);
   // registry:2 would delete content by an old schedule when it gets this store back.
   if (await records.adopt(registrySchedule, `adopted/${registrySchedule}`)) {
     log.info("took over a registry's cache");

@@ -8,10 +8,12 @@ import { parseListen } from '../config/listen.js';
 import { LOG } from '../telemetry/telemetry.module.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
+import { LocalBudgetLedger, type BudgetLedger } from '../upstream/rate-budget.js';
 import type { Cluster, Coordinator, DescriptorCache, Peers, TagCache } from './cluster.js';
 import { LocalDescriptorCache, NoTagCache, TieredDescriptorCache } from './local/caches.js';
 import { LocalCoordinator } from './local/coordinator.js';
 import { Seal } from './peers/seal.js';
+import { RedisBudgetLedger } from './redis/budget.js';
 import { commandBudget, connectRedis } from './redis/connection.js';
 import { RedisCoordinator } from './redis/coordinator.js';
 import { RedisDescriptorCache } from './redis/descriptor-cache.js';
@@ -50,6 +52,7 @@ export class RedisCluster implements Cluster {
   coordinator: Coordinator = new LocalCoordinator();
   descriptors: DescriptorCache = new LocalDescriptorCache();
   tags: TagCache = new NoTagCache();
+  budgets: BudgetLedger = new LocalBudgetLedger();
   peers: Peers | undefined;
   readonly #links: RedisLink[] = [];
 
@@ -72,7 +75,9 @@ export class RedisCluster implements Cluster {
     if (storage.cache.blobdescriptor === 'redis') {
       this.descriptors = new TieredDescriptorCache(new RedisDescriptorCache(data, keys));
     }
-    const seal = new Seal(secretOf(cluster) ?? identity.secret);
+    const secret = secretOf(cluster) ?? identity.secret;
+    this.budgets = new RedisBudgetLedger(data, keys, secret, this.budgets);
+    const seal = new Seal(secret);
     this.peers = { seal, url: () => advertised(cluster, locks.client) };
   }
 

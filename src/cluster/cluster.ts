@@ -1,4 +1,5 @@
 import type { Descriptor } from '../oci/descriptor.js';
+import type { BudgetLedger } from '../upstream/rate-budget.js';
 import type { Seal } from './peers/seal.js';
 
 /**
@@ -77,6 +78,8 @@ export interface Cluster {
   readonly coordinator: Coordinator;
   readonly descriptors: DescriptorCache;
   readonly tags: TagCache;
+  /** Upstreams' pull limits. */
+  readonly budgets: BudgetLedger;
   /** `undefined`: there are no others. */
   readonly peers: Peers | undefined;
 }

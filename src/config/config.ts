@@ -131,14 +131,20 @@ export interface UpstreamConfig {
   readonly hosts: readonly string[];
   /** An origin, without a slash at its end. */
   readonly url: string;
-  readonly username?: string | undefined;
-  readonly password?: Secret | undefined;
-  /** Absolute. */
-  readonly passwordfile?: string | undefined;
+  /** In the order of their use; none: anonymous. */
+  readonly credentials: readonly CredentialsConfig[];
   /** Hosts, besides those of its own domain, whose token service may be given the credentials. */
   readonly realms: readonly string[];
   /** A PEM file, absolute. */
   readonly ca?: string | undefined;
+}
+
+/** One of `password` and `passwordfile`. */
+export interface CredentialsConfig {
+  readonly username: string;
+  readonly password: Secret | undefined;
+  /** Absolute. */
+  readonly passwordfile: string | undefined;
 }
 
 /** Both of registry's spellings, as one. */

@@ -154,6 +154,6 @@ describe('the environment', () => {
   it.each(variables('value'))('knows %s', (variable, path) => {
     const { faults } = texts.outcome(minimal, { [variable]: '{a: {}}' });
     const fault = faults.find(({ env }) => env === variable);
-    expect(fault?.key).toContain(path.replace('[]', '[0]'));
+    expect(fault?.key).toContain(path.replaceAll('[]', '[0]'));
   });
 });

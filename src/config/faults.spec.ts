@@ -87,11 +87,12 @@ describe('secrets', () => {
   const secretText = fc.string({ minLength: 6, maxLength: 20 }).map((text) => `s3cr${text}et`);
 
   it('print as hidden', () => {
-    const { config } = texts.load(`${minimal}proxy: {remoteurl: http://a, username: u, password: s3cret}`);
-    expect(config.proxy.default?.password?.reveal()).toBe('s3cret');
-    expect(
-      `${inspect(config, { depth: 9 })}${JSON.stringify(config)}${config.proxy.default?.password}`,
-    ).not.toContain('s3cret');
+    const { config } = texts.load(
+      `${minimal}proxy: {remoteurl: http://a, username: u, password: s3cret1, credentials: [{username: v, password: s3cret2}]}`,
+    );
+    const secrets = config.proxy.default?.credentials.map(({ password }) => password);
+    expect(secrets?.map((secret) => secret?.reveal())).toEqual(['s3cret1', 's3cret2']);
+    expect(`${inspect(config, { depth: 9 })}${JSON.stringify(config)}${secrets}`).not.toContain('s3cret');
   });
 
   it('are in no fault and no warning, however wrong the rest is', () => {

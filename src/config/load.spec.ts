@@ -46,8 +46,8 @@ describe('a configuration', () => {
 
   it('keeps text that looks like a number as it is written', () => {
     const { config } = texts.load(`${minimal}proxy: {remoteurl: http://a, username: 007, password: 0x1F}`);
-    expect(config.proxy.default?.username).toBe('007');
-    expect(config.proxy.default?.password?.reveal()).toBe('0x1F');
+    expect(config.proxy.default?.credentials[0]?.username).toBe('007');
+    expect(config.proxy.default?.credentials[0]?.password?.reveal()).toBe('0x1F');
   });
 
   it('takes an empty key for none', () => {
@@ -105,7 +105,14 @@ describe('upstreams', () => {
       url: 'https://registry-1.docker.io',
     });
     expect(config.proxy.upstreams).toEqual([
-      { host: 'ghcr.io', aliases: [], url: 'https://ghcr.io', hosts: ['g.example'], realms: [] },
+      {
+        host: 'ghcr.io',
+        aliases: [],
+        url: 'https://ghcr.io',
+        hosts: ['g.example'],
+        credentials: [],
+        realms: [],
+      },
     ]);
   });
 

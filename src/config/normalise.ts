@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type {
   ClusterConfig,
+  CredentialsConfig,
   Config,
   HttpConfig,
   ProxyConfig,
@@ -94,7 +95,7 @@ function normaliseHttp(http: ParsedConfig['http'], cwd: string): HttpConfig {
 }
 
 function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
-  const { remoteurl, freshness, spool, username, password, passwordfile, realms, ca } = proxy;
+  const { remoteurl, freshness, spool, realms, ca } = proxy;
   const name = proxy.host ?? dockerHub;
   return {
     default:
@@ -105,21 +106,35 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
             aliases: aliasesOf(name, remoteurl),
             hosts: [],
             url: remoteurl,
-            username,
-            password,
-            passwordfile,
+            credentials: credentialsOf(proxy),
             realms,
             ca,
           },
     upstreams: proxy.upstreams.map((upstream): UpstreamConfig => ({
-      ...upstream,
+      host: upstream.host,
       aliases: aliasesOf(upstream.host),
+      hosts: upstream.hosts,
+      url: upstream.url,
+      credentials: credentialsOf(upstream),
+      realms: upstream.realms,
+      ca: upstream.ca,
     })),
     host: name,
     hostexplicit: proxy.host !== undefined,
     freshness,
     spool,
   };
+}
+
+type WithCredentials = Pick<ParsedConfig['proxy'], 'username' | 'password' | 'passwordfile' | 'credentials'>;
+
+function credentialsOf({
+  username,
+  password,
+  passwordfile,
+  credentials,
+}: WithCredentials): CredentialsConfig[] {
+  return [...(username === undefined ? [] : [{ username, password, passwordfile }]), ...credentials];
 }
 
 /** Other names for an upstream; the default one is also found by the host of its URL. */

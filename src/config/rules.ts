@@ -13,8 +13,10 @@ export function checkRules(tree: Tree): ConfigFault[] {
   const report: Report = (path, got, wanted) => faults.push({ key: formatPath(path), got, wanted });
   checkDriver(tree, report);
   checkServer(tree, report);
-  checkCredentials(tree, ['proxy'], report);
-  upstreamsOf(tree).forEach((_, index) => checkCredentials(tree, ['proxy', 'upstreams', index], report));
+  checkUpstreamCredentials(tree, ['proxy'], report);
+  upstreamsOf(tree).forEach((_, index) =>
+    checkUpstreamCredentials(tree, ['proxy', 'upstreams', index], report),
+  );
   checkHosts(tree, report);
   checkHostNames(tree, report);
   if (has(tree, ['cluster', 'secret']) && has(tree, ['cluster', 'secretfile'])) {
@@ -77,6 +79,13 @@ function checkServer(tree: Tree, report: Report): void {
     if (!given.includes(name))
       report([...tls, name], 'nothing', 'a readable file: TLS needs a certificate and its key');
   }
+}
+
+function checkUpstreamCredentials(tree: Tree, path: Path, report: Report): void {
+  checkCredentials(tree, path, report);
+  const further = at(tree, [...path, 'credentials']);
+  if (!Array.isArray(further)) return;
+  further.forEach((_, index) => checkCredentials(tree, [...path, 'credentials', index], report));
 }
 
 function checkCredentials(tree: Tree, path: Path, report: Report): void {

@@ -191,6 +191,15 @@ const passwordfile = optional(
   'A file that holds the password instead; read again when it changes.',
   ours,
 );
+const furtherCredentials = entries(
+  'Further credentials, used in their order when the pull limit of those before is used up.',
+  {
+    username: required(text, 'Who this mirror is to that upstream then.', ours),
+    password: optional(secret, 'Its password or token.', ours),
+    passwordfile,
+  },
+  { unknown: 'fault', ...ours },
+);
 const realms = list(plainHost, 'Further hosts whose token service may be given the credentials.', ours);
 const ca = optional(file, "Certificates in PEM to trust for it, besides the system's.", ours);
 
@@ -200,6 +209,7 @@ const proxy = section(
     remoteurl: optional(origin, 'The default upstream.'),
     ...credentials,
     passwordfile,
+    credentials: furtherCredentials,
     realms,
     ca,
     ttl: defaulted(duration, '168h', 'How long content is kept after its last use; `0` for ever.'),
@@ -233,6 +243,7 @@ const proxy = section(
         username: optional(text, 'Who this mirror is to that upstream.', ours),
         password: optional(secret, 'Its password or token.', ours),
         passwordfile,
+        credentials: furtherCredentials,
         realms,
         ca,
       },

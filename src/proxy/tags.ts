@@ -79,6 +79,8 @@ export class Tags {
     const state = this.#states.get(key);
     const asking = (): Promise<Resolved | undefined> =>
       this.#asking.join(key, () => this.#ask(upstream, route, tag, key));
+    const longer = this.#lengthen(upstream, key, state);
+    if (longer !== undefined) return answer(longer, 'hit');
     if (state?.trouble === undefined) return waitFor(asking(), signal);
     if (state.until <= performance.now()) {
       asking().catch((err: unknown) =>
@@ -86,6 +88,22 @@ export class Tags {
       );
     }
     return this.#stale(upstream, state, state.trouble);
+  }
+
+  /** While little is left of the upstream's pull limit, what it said holds longer. */
+  #lengthen(upstream: Upstream, key: string, state: TagState | undefined): TagState | undefined {
+    if (state?.confirmedAt === undefined || state.trouble !== undefined) return undefined;
+    const now = performance.now();
+    const holds = state.confirmedAt + this.#freshnessOf(upstream);
+    if (holds <= now) return undefined;
+    // A new window is noticed after the usual time.
+    const longer = { ...state, until: Math.min(holds, now + this.freshnessMs) };
+    this.#states.set(key, longer);
+    return longer;
+  }
+
+  #freshnessOf({ budget }: Upstream): number {
+    return this.freshnessMs * (budget?.freshnessFactor ?? 1);
   }
 
   /** The manifest that these tags wait for is stored: now they may point to it (rule 2). */
@@ -108,7 +126,7 @@ export class Tags {
   }
 
   async #ask(upstream: Upstream, route: Route, tag: Tag, key: string): Promise<Resolved | undefined> {
-    const look = (): Promise<Resolved | undefined> => this.#askReplicas(key);
+    const look = (): Promise<Resolved | undefined> => this.#askReplicas(upstream, key);
     const shared = await look();
     if (shared !== undefined) return shared;
     const cached =
@@ -130,12 +148,12 @@ export class Tags {
   }
 
   /** What another replica was told within the freshness time. That one sees to the store's tag. */
-  async #askReplicas(key: string): Promise<Resolved | undefined> {
+  async #askReplicas(upstream: Upstream, key: string): Promise<Resolved | undefined> {
     const found = await this.cluster.tags.get(key);
-    if (found === undefined || found.ageMs >= this.freshnessMs) return undefined;
+    if (found === undefined || found.ageMs >= this.#freshnessOf(upstream)) return undefined;
     const confirmedAt = performance.now() - found.ageMs;
     const { descriptor } = found;
-    const until = confirmedAt + this.freshnessMs;
+    const until = Math.min(confirmedAt + this.#freshnessOf(upstream), performance.now() + this.freshnessMs);
     const state = { descriptor, confirmedAt, until, trouble: undefined, pointed: false };
     this.#states.set(key, state);
     return answer(state, 'hit');
@@ -160,7 +178,7 @@ export class Tags {
     // What clients have now stays right until the new manifest is here too: HEAD may work where GET is refused.
     if (moved && cached !== undefined) await this.manifests.get(route, descriptor.digest, deadline.signal);
     if (sharedBegan !== undefined && !(await this.cluster.tags.put(key, descriptor, sharedBegan))) {
-      const later = await this.#askReplicas(key);
+      const later = await this.#askReplicas(upstream, key);
       if (later !== undefined) return later;
     }
     const until = began + this.freshnessMs;

@@ -73,6 +73,8 @@ export class ManifestReply {
       'OCI-Namespace': route.host,
       ...cacheHeaders(resolved),
     };
+    const budget = route.upstream?.budget;
+    if (budget !== undefined) headers['X-Cistern-Upstream-Budget'] = `${budget.remaining}/${budget.limit}`;
     if (matches(exchange.request.headers['if-none-match'], digest)) {
       sendHead(exchange, 304, headers);
       return;

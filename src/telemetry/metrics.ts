@@ -118,12 +118,22 @@ export class Metrics {
   );
   readonly upstreamRateLimit = this.#gauge(
     'cistern_upstream_ratelimit_limit',
-    'Pulls that an upstream allows in its window, as it last said.',
+    'Pulls that an upstream allows in its window, as it last said, with all credentials.',
     ['upstream'],
   );
   readonly upstreamRateRemaining = this.#gauge(
     'cistern_upstream_ratelimit_remaining',
-    'Pulls that an upstream still allows in its window, as it last said.',
+    'Pulls that an upstream still allows in its window, as it last said, without those on their way.',
+    ['upstream'],
+  );
+  readonly upstreamFreshnessFactor = this.#gauge(
+    'cistern_upstream_freshness_factor',
+    'How many times `proxy.freshness` tags are served without asking, because little is left of the pull limit.',
+    ['upstream'],
+  );
+  readonly upstreamExhausted = this.#gauge(
+    'cistern_upstream_ratelimit_exhausted',
+    '1 while nothing is left of an upstream’s pull limit and it is not asked for manifests, else 0.',
     ['upstream'],
   );
   readonly transfers = this.#counter(

@@ -4,11 +4,12 @@ import type { Repository, Tag } from '../oci/name.js';
 import type { ByteRange } from '../oci/range.js';
 import { BlobBody, checkIdentity, contentLength, readBody } from './body.js';
 import { readContentRange } from './content-range.js';
-import type { Password } from './credentials.js';
+import type { Credentials } from './credentials.js';
 import { fetchReferrers, fetchTags } from './listings.js';
 import type { BreakerState, UpstreamLog, UpstreamObserver } from './observer.js';
 import type { ProxySettings } from './proxy.js';
-import { Requests } from './requests.js';
+import type { BudgetLedger } from './rate-budget.js';
+import { Requests, type Identity } from './requests.js';
 import { statusError } from './status.js';
 import { discard, Transport, type Method, type Reply, type Timeouts } from './transport.js';
 import {
@@ -16,7 +17,7 @@ import {
   UpstreamError,
   type FetchedBlob,
   type FetchedManifest,
-  type RateLimit,
+  type Budget,
   type Referrers,
   type Upstream,
 } from './upstream.js';
@@ -26,8 +27,8 @@ export interface UpstreamOptions {
   readonly host: string;
   /** Where it is: `https://registry-1.docker.io`. */
   readonly url: string;
-  readonly username?: string | undefined;
-  readonly password?: Password | undefined;
+  /** Who we are there; further ones are used when the pull limit of those before is used up. None: anonymous. */
+  readonly credentials?: readonly Credentials[] | undefined;
   /** Hosts of token servers outside the upstream's own domain that may be asked. */
   readonly realms: readonly string[];
   /** A PEM file of authorities that are trusted beside the system's. */
@@ -43,8 +44,8 @@ export interface UpstreamOptions {
 
 /** An upstream with what the status page and the shutdown need beside the contract. */
 export interface RegistryUpstream extends Upstream {
-  /** What it last said of its pull limit. */
-  rateLimit(): RateLimit | undefined;
+  /** Counts what is left of its pull limit together with the other replicas. */
+  keepBudgetIn(ledger: BudgetLedger): void;
   breakerState(): BreakerState;
   /** Ends what is running. */
   close(): Promise<void>;
@@ -92,7 +93,8 @@ class RegistryClient implements RegistryUpstream {
     this.#requests = new Requests({
       rule: { host, url, realms },
       transport: this.#transport,
-      tokens: { identify: () => identify(options), timeoutMs: tokenMs },
+      identities: identitiesOf(options),
+      tokenMs,
       now: options.now ?? (() => performance.now()),
       observer,
       log,
@@ -193,8 +195,12 @@ class RegistryClient implements RegistryUpstream {
     }));
   }
 
-  rateLimit(): RateLimit | undefined {
-    return this.#requests.rateLimit;
+  get budget(): Budget | undefined {
+    return this.#requests.budget;
+  }
+
+  keepBudgetIn(ledger: BudgetLedger): void {
+    this.#requests.keepBudgetIn(ledger);
   }
 
   breakerState(): BreakerState {
@@ -298,11 +304,15 @@ class RegistryClient implements RegistryUpstream {
   }
 }
 
+function identitiesOf({ host, credentials = [] }: UpstreamOptions): Identity[] {
+  if (credentials.length === 0) return [{ username: undefined, identify: () => Promise.resolve(undefined) }];
+  return credentials.map((each) => ({ username: each.username, identify: () => identify(host, each) }));
+}
+
 async function identify(
-  options: UpstreamOptions,
-): Promise<{ username: string; password: string } | undefined> {
-  const { host, username, password } = options;
-  if (username === undefined || password === undefined) return undefined;
+  host: string,
+  { username, password }: Credentials,
+): Promise<{ username: string; password: string }> {
   try {
     return { username, password: await password() };
   } catch (cause) {

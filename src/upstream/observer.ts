@@ -1,4 +1,4 @@
-import type { RateLimit, UpstreamCode } from './upstream.js';
+import type { Budget, UpstreamCode } from './upstream.js';
 
 export type RequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'token';
 export type BreakerState = 'closed' | 'open' | 'half-open';
@@ -18,7 +18,8 @@ export interface UpstreamObserver {
   requestFinished(event: RequestFinished): void;
   /** The upstream answered 429. */
   rateLimited(host: string): void;
-  rateLimitSeen(host: string, limit: RateLimit): void;
+  /** What is left of the pull limit; `undefined`: nothing is known of one any more. */
+  budgetChanged(host: string, budget: Budget | undefined): void;
   tokenFetched(host: string, outcome: 'granted' | UpstreamCode): void;
   breakerChanged(host: string, state: BreakerState): void;
 }

@@ -1,10 +1,16 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import type { RateLimit } from './upstream.js';
+
+/** Pulls that an upstream allows in its window. */
+export interface RateLimit {
+  readonly limit: number;
+  readonly remaining: number;
+  readonly windowSeconds: number | undefined;
+}
 
 const form = /^[ \t]*(\d{1,9})(?:[ \t]*;[ \t]*w=(\d{1,9}))?/;
 
 /** Docker Hub's `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`. No headers: no limit. */
-export function readRateLimit(headers: IncomingHttpHeaders, seenAt: number): RateLimit | undefined {
+export function readRateLimit(headers: IncomingHttpHeaders): RateLimit | undefined {
   const limit = readValue(headers['ratelimit-limit']);
   const remaining = readValue(headers['ratelimit-remaining']);
   if (limit === undefined || remaining === undefined) return undefined;
@@ -12,7 +18,6 @@ export function readRateLimit(headers: IncomingHttpHeaders, seenAt: number): Rat
     limit: limit.count,
     remaining: remaining.count,
     windowSeconds: remaining.window ?? limit.window,
-    seenAt,
   };
 }
 

@@ -9,10 +9,18 @@ import type {
   UpstreamLog,
   UpstreamObserver,
 } from './observer.js';
-import { readRateLimit } from './rate-limit.js';
+import {
+  budgetOf,
+  LocalBudgetLedger,
+  type Account,
+  type BudgetLedger,
+  type BudgetView,
+  type Said,
+} from './rate-budget.js';
+import { readRateLimit, readRetryAfter } from './rate-limit.js';
 import type { TokenSourceOptions } from './token.js';
 import { discard, type Headers, type Method, type Reply, type Transport } from './transport.js';
-import { UpstreamError, type RateLimit, type UpstreamCode } from './upstream.js';
+import { UpstreamError, type Budget, type UpstreamCode } from './upstream.js';
 
 /** A request to the registry itself. */
 export interface Ask {
@@ -23,10 +31,18 @@ export interface Ask {
   readonly headers: Headers;
 }
 
+/** Somebody whom the upstream knows us as; without a user name: anybody. */
+export interface Identity {
+  readonly username: string | undefined;
+  readonly identify: TokenSourceOptions['identify'];
+}
+
 export interface RequestsOptions {
   readonly rule: RealmRule;
   readonly transport: Transport;
-  readonly tokens: Pick<TokenSourceOptions, 'identify' | 'timeoutMs'>;
+  /** Who we may be, in the order of their use; at least one. */
+  readonly identities: readonly Identity[];
+  readonly tokenMs: number;
   /** Milliseconds of a clock that never goes back. */
   readonly now: () => number;
   readonly observer: UpstreamObserver;
@@ -35,24 +51,42 @@ export interface RequestsOptions {
 
 const troubles: ReadonlySet<UpstreamCode> = new Set(['unreachable', 'timeout', 'server-error']);
 
-/** Requests to one registry, with what each of them needs: breaker, authorization, and being counted. */
+/** At zero an upstream without `Retry-After` is asked again after a tenth of its window, within these. */
+const shortestPauseMs = 1_000;
+const longestPauseMs = 60_000;
+const unknownPauseMs = 5_000;
+/** A longer `Retry-After` is not believed without a look in between. */
+const longestRetryMs = 60 * 60_000;
+
+/** Requests to one registry, with what each of them needs: breaker, authorization, budget, and being counted. */
 export class Requests {
   readonly host: string;
   readonly transport: Transport;
-  readonly #authorizer: Authorizer;
+  readonly #identities: readonly { readonly account: Account; readonly authorizer: Authorizer }[];
   readonly #breaker: Breaker;
-  #rateLimit: RateLimit | undefined;
+  readonly #views: (BudgetView | undefined)[] = [];
+  #ledger: BudgetLedger = new LocalBudgetLedger();
+  #budget: Budget | undefined;
 
   constructor(private readonly options: RequestsOptions) {
-    const { rule, transport, tokens, now, observer } = options;
+    const { rule, transport, identities, tokenMs, now, observer } = options;
     this.host = rule.host;
     this.transport = transport;
-    this.#authorizer = new Authorizer(rule, { ...tokens, host: rule.host, transport, now, observer });
+    const { host } = rule;
+    this.#identities = identities.map(({ username, identify }) => ({
+      account: { host, username },
+      authorizer: new Authorizer(rule, { identify, timeoutMs: tokenMs, host, transport, now, observer }),
+    }));
     this.#breaker = new Breaker(now, (state) => this.#breakerChanged(state));
   }
 
-  get rateLimit(): RateLimit | undefined {
-    return this.#rateLimit;
+  get budget(): Budget | undefined {
+    return this.#budget;
+  }
+
+  /** From now on budgets are kept there. */
+  keepBudgetIn(ledger: BudgetLedger): void {
+    this.#ledger = ledger;
   }
 
   get breakerState(): BreakerState {
@@ -83,23 +117,49 @@ export class Requests {
     }
   }
 
-  /** Sends a request, answering a challenge once. Any status but 401 is returned. */
+  /**
+   * Sends a request, answering a challenge once. Any status but 401 is returned. A manifest is asked for within the
+   * pull limit: as the first identity that has something left, or not at all.
+   */
   async ask(ask: Ask, signal: AbortSignal): Promise<Reply> {
+    let waitMs = Infinity;
+    for (const [index, { account, authorizer }] of this.#identities.entries()) {
+      if (ask.kind !== 'manifest') return this.#askAs(authorizer, ask, signal);
+      const { entry, view } = await this.#ledger.enter(account, ask.method === 'GET');
+      this.#see(index, view);
+      if (entry !== undefined) {
+        let said: Said = { how: 'lost', pauseMs: 0 };
+        try {
+          const reply = await this.#askAs(authorizer, ask, signal);
+          said = readSaid(reply);
+          if (said.how !== 'refused' || this.#identities.length === 1) return reply;
+          discard(reply);
+        } finally {
+          this.#see(index, await this.#ledger.leave(account, entry, said));
+        }
+      }
+      waitMs = Math.min(waitMs, this.#views[index]?.blockedMs ?? 0);
+    }
+    const reason = 'the pull limit is used up, not asked';
+    throw new UpstreamError('rate-limited', this.host, reason, { retryAfterMs: waitMs });
+  }
+
+  async #askAs(authorizer: Authorizer, ask: Ask, signal: AbortSignal): Promise<Reply> {
     const { repository } = ask;
-    let sent = this.#authorizer.ready(repository);
-    if (sent === undefined && this.#authorizer.challenged) {
-      sent = await this.#authorizer.obtain(repository, signal);
+    let sent = authorizer.ready(repository);
+    if (sent === undefined && authorizer.challenged) {
+      sent = await authorizer.obtain(repository, signal);
     }
     const reply = await this.#send(ask, sent, signal);
     if (reply.status !== 401) return reply;
     discard(reply);
     this.#checkOwn(reply);
-    const answer = await this.#authorizer.answer(reply.headers['www-authenticate'], repository, sent, signal);
+    const answer = await authorizer.answer(reply.headers['www-authenticate'], repository, sent, signal);
     const second = await this.#send(ask, answer, signal);
     if (second.status !== 401) return second;
     discard(second);
     this.#checkOwn(second);
-    throw this.#authorizer.rejected(repository, answer);
+    throw authorizer.rejected(repository, answer);
   }
 
   /** Where a redirect led, nobody is told who we are. */
@@ -117,7 +177,7 @@ export class Requests {
       const { url, method, headers } = ask;
       const reply = await this.transport.follow(url, method, headers, authorization?.header, signal);
       outcome = reply.status;
-      this.#note(reply);
+      if (reply.status === 429) this.options.observer.rateLimited(this.host);
       return reply;
     } catch (error) {
       if (!signal.aborted && error instanceof UpstreamError) outcome = error.code;
@@ -129,14 +189,17 @@ export class Requests {
     }
   }
 
-  #note(reply: Reply): void {
-    const { observer } = this.options;
-    if (reply.status === 429) observer.rateLimited(this.host);
-    if (reply.redirected) return;
-    const limit = readRateLimit(reply.headers, Date.now());
-    if (limit === undefined) return;
-    this.#rateLimit = limit;
-    observer.rateLimitSeen(this.host, limit);
+  #see(index: number, view: BudgetView): void {
+    this.#views[index] = view;
+    const before = this.#budget;
+    this.#budget = budgetOf(this.#views);
+    if (this.#budget !== before) this.options.observer.budgetChanged(this.host, this.#budget);
+    const [had, has] = [before?.remaining !== 0, this.#budget?.remaining !== 0];
+    if (had === has) return;
+    const { log } = this.options;
+    const facts = { upstream: this.host, limit: this.#budget?.limit };
+    if (has) log.info(facts, 'the upstream lets us pull again');
+    else log.warn(facts, 'the pull limit is used up, serving what is here');
   }
 
   #breakerChanged(state: BreakerState): void {
@@ -151,5 +214,20 @@ export class Requests {
 function verdictOf(error: unknown, signal: AbortSignal): Verdict {
   if (!(error instanceof UpstreamError)) return 'unknown';
   if (troubles.has(error.code)) return 'trouble';
+  if (error.code === 'rate-limited' && error.status === undefined) return 'unknown'; // not asked at all
   return signal.aborted ? 'unknown' : 'alive';
+}
+
+function readSaid(reply: Reply): Said {
+  const retryMs = readRetryAfter(reply.headers['retry-after'], Date.now());
+  const told = reply.redirected ? undefined : readRateLimit(reply.headers);
+  const pauseMs = Math.min(retryMs ?? pauseOf(told?.windowSeconds), longestRetryMs);
+  if (reply.status === 429) return { ...told, how: 'refused', pauseMs };
+  if (told !== undefined) return { ...told, how: 'told', pauseMs };
+  return { how: reply.status < 500 && !reply.redirected ? 'silent' : 'lost', pauseMs };
+}
+
+function pauseOf(windowSeconds: number | undefined): number {
+  if (windowSeconds === undefined) return unknownPauseMs;
+  return Math.min(Math.max(windowSeconds * 100, shortestPauseMs), longestPauseMs);
 }

@@ -5,7 +5,7 @@ import { LOG } from '../telemetry/telemetry.module.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { createUpstream, type RegistryUpstream } from './client.js';
-import { filePassword, fixedPassword, type Password } from './credentials.js';
+import { filePassword, fixedPassword, type Credentials } from './credentials.js';
 import { libraryRule, UpstreamDirectory, type DirectoryEntry } from './directory.js';
 import type { UpstreamObserver } from './observer.js';
 import { proxySettings, type ProxySettings } from './proxy.js';
@@ -27,7 +27,7 @@ export type Upstreams = ReadonlyMap<string, RegistryUpstream>;
         return new Map(
           configs.map((config) => [
             config.host,
-            createUpstream({ ...config, password: passwordOf(config), proxy: settings, log, observer }),
+            createUpstream({ ...config, credentials: credentialsOf(config), proxy: settings, log, observer }),
           ]),
         );
       },
@@ -50,9 +50,11 @@ export class UpstreamModule implements OnModuleDestroy {
   }
 }
 
-function passwordOf({ password, passwordfile }: UpstreamConfig): Password | undefined {
-  if (password !== undefined) return fixedPassword(password.reveal());
-  return passwordfile === undefined ? undefined : filePassword(passwordfile);
+function credentialsOf({ credentials }: UpstreamConfig): Credentials[] {
+  return credentials.flatMap(({ username, password, passwordfile }) => {
+    if (password !== undefined) return { username, password: fixedPassword(password.reveal()) };
+    return passwordfile === undefined ? [] : { username, password: filePassword(passwordfile) };
+  });
 }
 
 /**
@@ -90,9 +92,11 @@ function observe(metrics: Metrics): UpstreamObserver {
       metrics.upstreamDuration.observe({ upstream: host, kind }, seconds);
     },
     rateLimited: (host) => metrics.upstreamRateLimited.inc({ upstream: host }),
-    rateLimitSeen: (host, { limit, remaining }) => {
-      metrics.upstreamRateLimit.set({ upstream: host }, limit);
-      metrics.upstreamRateRemaining.set({ upstream: host }, remaining);
+    budgetChanged: (host, budget) => {
+      metrics.upstreamRateLimit.set({ upstream: host }, budget?.limit ?? 0);
+      metrics.upstreamRateRemaining.set({ upstream: host }, budget?.remaining ?? 0);
+      metrics.upstreamFreshnessFactor.set({ upstream: host }, budget?.freshnessFactor ?? 1);
+      metrics.upstreamExhausted.set({ upstream: host }, budget?.remaining === 0 ? 1 : 0);
     },
     tokenFetched: (host, outcome) => metrics.upstreamTokens.inc({ upstream: host, result: outcome }),
     breakerChanged: (host, state) =>

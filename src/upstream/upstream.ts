@@ -11,6 +11,8 @@ import type { ByteRange } from '../oci/range.js';
 export interface Upstream {
   /** The look-up key: `docker.io`, `ghcr.io`, `registry.local:5000`. */
   readonly host: string;
+  /** What is left of its pull limit, as far as this process knows; `undefined`: nothing is known of one. */
+  readonly budget: Budget | undefined;
   /** HEAD of a manifest, falling back to GET where HEAD does not tell digest and size. */
   headManifest(repository: Repository, reference: Tag | Digest, signal: AbortSignal): Promise<Descriptor>;
   /** At most {@link longestManifest} bytes. Not verified: the caller compares the digest. */
@@ -110,10 +112,12 @@ export function isTrouble(error: unknown): error is UpstreamError {
   return error instanceof UpstreamError && error.kind === 'trouble';
 }
 
-/** What an upstream last said of its pull limit (Docker Hub's `ratelimit-*` headers). */
-export interface RateLimit {
+/** An upstream's pull limit (Docker Hub's `ratelimit-*` headers), of all our credentials together. */
+export interface Budget {
   readonly limit: number;
+  /** Without what is on its way. */
   readonly remaining: number;
   readonly windowSeconds: number | undefined;
-  readonly seenAt: number;
+  /** Tags are served so many times as long without asking. 1: there is enough, also for work that can wait. */
+  readonly freshnessFactor: number;
 }

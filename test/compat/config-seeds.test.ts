@@ -40,7 +40,7 @@ describe('configurations that people have for registry', () => {
     expect(swarm.http.headers).toEqual({ 'X-Content-Type-Options': ['nosniff'] });
     expect(swarm.health.storagedriver).toEqual({ enabled: true, interval: 10_000, threshold: 3 });
     const { config: credentials } = await load('hub-credentials.yml');
-    expect(credentials.proxy.default?.password?.reveal()).toBe('some-token');
+    expect(credentials.proxy.default?.credentials[0]?.password?.reveal()).toBe('some-token');
     const { config: tls } = await load('tls-mirror.yml');
     expect(tls.http.tls?.key).toMatch(/certs\/mirror\.key$/);
     const { config: metrics } = await load('debug-metrics.yml');

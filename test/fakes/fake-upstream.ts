@@ -6,6 +6,7 @@ import { type Content, contentsOf, descriptorOf, type Image, type ImageIndex } f
 import type { TokenServer } from '../parts/token-server.js';
 import { type Fault, FaultPlan, type Match, matches, type RuleMatch } from './fault.js';
 import { type Answer, reply } from './faulty-reply.js';
+import type { PullLimit } from './pull-limit.js';
 import { Throttle } from './throttle.js';
 
 export interface FakeUpstreamOptions {
@@ -13,6 +14,8 @@ export interface FakeUpstreamOptions {
   readonly bytesPerSecond?: number;
   /** On each answer under /v2/, such as Docker Hub's `ratelimit-limit`. */
   readonly headers?: Readonly<Record<string, string>>;
+  /** Counts manifests and refuses them when there are too many. */
+  readonly pullLimit?: PullLimit;
   /** Whether it has the referrers API. Default: yes. */
   readonly referrers?: boolean;
   /** Lists (tags, referrers) come in pages of so many. */
@@ -196,7 +199,10 @@ export class FakeUpstream implements AsyncDisposable {
     if (route === null) return notFound('NAME_UNKNOWN');
     const [, repository, kind, reference = ''] = route;
     const refusal = this.#refusal(request.headers.authorization, repository);
-    const answer = refusal ?? this.#content(repository, kind, reference, url);
+    const found = refusal ?? this.#content(repository, kind, reference, url);
+    const { pullLimit } = this.#options;
+    const counted = kind === 'manifests' && refusal === undefined;
+    const answer = counted ? (pullLimit?.apply(request.method, request.headers, found) ?? found) : found;
     return { ...answer, headers: { ...answer.headers, ...this.#options.headers } };
   }
 

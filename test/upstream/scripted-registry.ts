@@ -8,7 +8,7 @@ import { parseDigest, type Digest } from '../../src/oci/digest.js';
 import { parseRepository, parseTag, type Repository, type Tag } from '../../src/oci/name.js';
 import { createUpstream, type RegistryUpstream, type UpstreamOptions } from '../../src/upstream/client.js';
 import type { BreakerState, RequestFinished } from '../../src/upstream/observer.js';
-import type { RateLimit } from '../../src/upstream/upstream.js';
+import type { Budget } from '../../src/upstream/upstream.js';
 
 /** A request as it arrived. */
 export interface Arrived {
@@ -55,7 +55,7 @@ export interface Told {
   readonly requests: RequestFinished[];
   readonly tokens: string[];
   readonly breaker: BreakerState[];
-  readonly limits: RateLimit[];
+  readonly limits: (Budget | undefined)[];
   rateLimited: number;
   readonly log: string[];
 }
@@ -78,7 +78,7 @@ export function clientOf(
     observer: {
       requestFinished: (event) => told.requests.push(event),
       rateLimited: () => (told.rateLimited += 1),
-      rateLimitSeen: (_, limit) => told.limits.push(limit),
+      budgetChanged: (_, budget) => told.limits.push(budget),
       tokenFetched: (_, outcome) => told.tokens.push(outcome),
       breakerChanged: (_, state) => told.breaker.push(state),
     },
@@ -91,7 +91,7 @@ export function clientOf(
 /** For a test that waits for a time-out. */
 export const impatient = { timeouts: { headersMs: 200, bodyIdleMs: 200, tokenMs: 200 } };
 
-export const credentials = { username: 'user', password: () => 'hunter2' };
+export const credentials = { credentials: [{ username: 'user', password: () => 'hunter2' }] };
 export const basic = `Basic ${Buffer.from('user:hunter2').toString('base64')}`;
 
 /** Never aborts. */

@@ -188,8 +188,7 @@ describe('the Basic scheme', () => {
     const server = await basicRegistry(basic);
     let password = 'old';
     const { upstream } = clientOf(server.url, {
-      username: 'user',
-      password: () => Promise.resolve(password),
+      credentials: [{ username: 'user', password: () => Promise.resolve(password) }],
     });
     const refused = expect.objectContaining({ code: 'credentials-refused', kind: 'trouble' });
     await expect(upstream.headManifest(name, latest, patient)).rejects.toEqual(refused);
@@ -206,7 +205,9 @@ describe('the Basic scheme', () => {
 
   it('with a password that cannot be read is trouble', async () => {
     const password = (): Promise<string> => Promise.reject(new Error('ENOENT'));
-    const { upstream } = clientOf((await basicRegistry(basic)).url, { username: 'user', password });
+    const { upstream } = clientOf((await basicRegistry(basic)).url, {
+      credentials: [{ username: 'user', password }],
+    });
     await expect(upstream.headManifest(name, latest, patient)).rejects.toMatchObject({
       code: 'credentials-refused',
     });

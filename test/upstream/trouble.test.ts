@@ -65,10 +65,10 @@ describe('an answer of an upstream', () => {
       sendManifest(request, response);
     });
     const { upstream, told } = clientOf(server.url);
-    expect(upstream.rateLimit()).toBeUndefined();
+    expect(upstream.budget).toBeUndefined();
     await upstream.headManifest(name, latest, patient);
-    expect(upstream.rateLimit()).toMatchObject({ limit: 100, remaining: 76, windowSeconds: 21_600 });
-    expect(told.limits).toEqual([upstream.rateLimit()]);
+    expect(upstream.budget).toEqual({ limit: 100, remaining: 76, windowSeconds: 21_600, freshnessFactor: 1 });
+    expect(told.limits).toEqual([upstream.budget]);
   });
 });
 

@@ -27,6 +27,10 @@ export class Keys {
     return `${this.#prefix}descriptor:${key}`;
   }
 
+  budget(key: string): string {
+    return `${this.#prefix}budget:${key}`;
+  }
+
   tag(key: string): string {
     return `${this.#prefix}tag:${key}`;
   }

@@ -1,0 +1,66 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pino } from 'pino';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { RedisBudgetLedger } from '../../src/cluster/redis/budget.js';
+import { connectRedis } from '../../src/cluster/redis/connection.js';
+import { Keys } from '../../src/cluster/redis/keys.js';
+import { RedisLink } from '../../src/cluster/redis/link.js';
+import { LocalBudgetLedger, type BudgetLedger } from '../../src/upstream/rate-budget.js';
+import { budgetLedgerContract } from '../contracts/budget-ledger.js';
+import { lacks } from '../parts/debian.js';
+import { until } from '../parts/process.js';
+import { type RedisServer, startRedis } from '../parts/redis.js';
+
+describe.skipIf(lacks('redis-server'))('budgets in Redis', () => {
+  let redis: RedisServer;
+  let links: RedisLink[];
+  beforeAll(async () => {
+    redis = await startRedis();
+    links = [newLink(redis.addr), newLink(redis.addr)];
+    await until(() => links.every(({ usable }) => usable), AbortSignal.timeout(20_000));
+  });
+  afterAll(async () => {
+    for (const link of links) link.close();
+    await redis[Symbol.asyncDispose]();
+  });
+  const ledgerOf = (replica: number): BudgetLedger => {
+    const link = links[replica];
+    if (link === undefined) throw new Error(`no replica ${replica}`);
+    return new RedisBudgetLedger(link, new Keys('test'), 'secret', new LocalBudgetLedger());
+  };
+
+  budgetLedgerContract('in Redis', () => ({ ledger: ledgerOf(0), pass: (ms) => sleep(ms) }));
+
+  it('are what all replicas count together; without a user name each counts for itself', async () => {
+    const [one, other] = [ledgerOf(0), ledgerOf(1)];
+    for (const username of ['somebody', undefined]) {
+      const account = { host: 'shared.test', username };
+      const { entry } = await one.enter(account, true);
+      if (entry === undefined) throw new Error('refused');
+      await one.leave(account, entry, { how: 'told', limit: 5, remaining: 0, pauseMs: 60_000 });
+      expect((await one.enter(account, false)).entry).toBeUndefined();
+      const elsewhere = await other.enter(account, true);
+      expect(elsewhere.entry === undefined).toBe(username !== undefined);
+    }
+  });
+
+  it('are counted here while Redis is away', async () => {
+    const ledger = ledgerOf(0);
+    const account = { host: 'away.test', username: 'somebody' };
+    await redis.kill();
+    const { entry } = await ledger.enter(account, true);
+    if (entry === undefined) throw new Error('refused');
+    const told = { how: 'told', limit: 5, remaining: 0, pauseMs: 60_000 } as const;
+    expect(await ledger.leave(account, entry, told)).toMatchObject({ remaining: 0, limit: 5 });
+    expect((await ledger.enter(account, true)).entry).toBeUndefined();
+  });
+});
+
+function newLink(addr: string): RedisLink {
+  const none = undefined;
+  const config = { addrs: [addr], mastername: none, username: none, password: none, sentinelusername: none };
+  const times = { dialtimeout: none, readtimeout: none, writetimeout: none, tls: none };
+  const client = connectRedis({ ...config, sentinelpassword: none, db: 0, ...times }, 'test');
+  const events = { failed: () => undefined, state: () => undefined };
+  return new RedisLink(client, 5_000, 'test', pino({ level: 'silent' }), events);
+}
