@@ -104,7 +104,7 @@ function blockOf(machine: Machine, plan: Plan, rows: readonly Row[]): string {
   const day = new Date().toISOString().slice(0, 10);
   return [
     tableOf(rows, `docker-registry ${machine.dockerRegistry}`),
-    `Medians of ${plan.rounds} turns each, by turns (lowest–highest), measured on ${day}. ${machineText(machine)}.`,
+    `Medians of ${plan.rounds} turns each (${plan.herdRounds} for the 24 clients), by turns (lowest–highest), measured on ${day}. ${machineText(machine)}.`,
   ].join('\n\n');
 }
 
