@@ -1,14 +1,20 @@
+import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import { describe, expect, it } from 'vitest';
 import { FakeUpstream } from '../fakes/fake-upstream.js';
 import { type Cistern, type Settings, startCistern } from '../parts/cistern.js';
-import { lacks } from '../parts/debian.js';
+import { commandOf, lacks } from '../parts/debian.js';
 import { temporaryFolder } from '../parts/folder.js';
 import { contentsOf, type Image, jsonContent, randomLayer } from '../parts/image.js';
 import { blobOf, sha256 } from '../parts/mirror.js';
 import { freePort } from '../parts/ports.js';
-import { until } from '../parts/process.js';
-import { type SentinelGroup, type SentinelOptions, startSentinelGroup } from '../parts/sentinel.js';
+import { runSuccessfully, until } from '../parts/process.js';
+import {
+  type KeyPair,
+  type SentinelGroup,
+  type SentinelOptions,
+  startSentinelGroup,
+} from '../parts/sentinel.js';
 
 interface Stage extends AsyncDisposable {
   readonly group: SentinelGroup;
@@ -160,6 +166,15 @@ async function expectLocksAndDescriptors({ upstream, replicas }: Stage, redis: R
     .toBe(`${blob.size} ${blob.digest} application/octet-stream`);
 }
 
+async function certify(folder: string): Promise<KeyPair> {
+  const pair = { certificate: join(folder, 'redis.crt'), key: join(folder, 'redis.key') };
+  const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1'];
+  const about = ['-subj', '/CN=redis', '-addext', 'subjectAltName=IP:127.0.0.1'];
+  const files = ['-keyout', pair.key, '-out', pair.certificate];
+  await runSuccessfully(commandOf('openssl'), ['req', '-x509', ...kind, ...files, ...about]);
+  return pair;
+}
+
 const outages = ({ logRecords }: Cistern) =>
   logRecords().filter(({ msg }) => msg === 'redis cannot be used, going on without it');
 
@@ -238,6 +253,24 @@ describe.skipIf(lacks('redis-server'))('Redis with Sentinels', () => {
     } finally {
       redis.disconnect();
       elsewhere.disconnect();
+    }
+  });
+
+  it.skipIf(lacks('openssl'))('may speak TLS alone, and so may its Sentinels', async () => {
+    await using folder = await temporaryFolder();
+    const tls = await certify(folder.path);
+    const encrypted = { tls: { enabled: true, clientcas: [tls.certificate] } };
+    await using stage = await startStage({ tls }, async ({ mastername, addrs, agreedMaster }) => [
+      { ...encrypted, sentinel: { mastername, addrs: addrs.join(',') } },
+      { ...encrypted, addr: `127.0.0.1:${await agreedMaster()}` },
+    ]);
+    const redis = stage.group.connect(await stage.group.agreedMaster());
+    try {
+      await untilConnected(redis, 2);
+      await expectLocksAndDescriptors(stage, redis);
+      for (const replica of stage.replicas) expect(outages(replica)).toEqual([]);
+    } finally {
+      redis.disconnect();
     }
   });
 });

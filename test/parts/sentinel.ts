@@ -1,16 +1,27 @@
+import { readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Redis } from 'ioredis';
+import { Redis, type RedisOptions as AllOptions } from 'ioredis';
 import { commandOf } from './debian.js';
 import { temporaryFolder } from './folder.js';
 import { freePort } from './ports.js';
 import { type RunningProcess, startProcess, until, untilReady } from './process.js';
+
+type RedisOptions = Omit<AllOptions, 'replyMapping'>;
 
 export interface SentinelOptions {
   /** A user of the Redis servers besides their default one, which then has a password that nobody is told. */
   readonly user?: Credentials;
   /** A user of the Sentinels, in the same way. */
   readonly sentinelUser?: Credentials;
+  /** Everybody speaks TLS alone. */
+  readonly tls?: KeyPair;
+}
+
+/** Paths of PEM files. The certificate is its own authority, and good for 127.0.0.1. */
+export interface KeyPair {
+  readonly certificate: string;
+  readonly key: string;
 }
 
 export interface Credentials {
@@ -40,7 +51,7 @@ export async function startSentinelGroup(options: SentinelOptions = {}): Promise
   await using cleanup = new AsyncDisposableStack();
   const folder = cleanup.use(await temporaryFolder());
   const start = (title: string, lines: readonly string[], port: number, args: readonly string[] = []) =>
-    startServer(join(folder.path, title), lines, port, args);
+    startServer(join(folder.path, title), [...portLines(port, options.tls), ...lines], port, args);
   const masterPort = await freePort();
   const replicaPort = await freePort();
   const servers = new Map<number, RunningProcess>();
@@ -49,8 +60,7 @@ export async function startSentinelGroup(options: SentinelOptions = {}): Promise
     const lines = [...serverLines(options.user), ...follows];
     servers.set(port, cleanup.use(await start(`redis-${port}`, lines, port)));
   }
-  const connect = (port: number, db = 0): Redis =>
-    new Redis({ host: '127.0.0.1', port, db, ...options.user, maxRetriesPerRequest: 1 });
+  const connect = (port: number, db = 0): Redis => newClient(port, options.tls, { db, ...options.user });
   await untilReplicating(connect, masterPort);
   const sentinels: number[] = [];
   for (let count = 0; count < 3; count += 1) {
@@ -92,13 +102,28 @@ async function startServer(
 ): Promise<RunningProcess> {
   await mkdir(folder);
   const file = join(folder, 'redis.conf'); // servers and Sentinels write to it
-  const own = [`port ${port}`, 'bind 127.0.0.1', `dir ${folder}`];
+  const own = ['bind 127.0.0.1', `dir ${folder}`];
   await writeFile(file, [...own, ...lines, ''].join('\n'), { mode: 0o600 });
   const running = await startProcess(commandOf('redis-server'), [file, ...args]);
   await untilReady(running, `redis on ${port}`, (signal) =>
     until(() => /Ready to accept connections|Sentinel ID is/.test(running.log()), signal),
   );
   return running;
+}
+
+function portLines(port: number, tls: KeyPair | undefined): string[] {
+  if (tls === undefined) return [`port ${port}`];
+  const files = [
+    `tls-cert-file ${tls.certificate}`,
+    `tls-key-file ${tls.key}`,
+    `tls-ca-cert-file ${tls.certificate}`,
+  ];
+  return ['port 0', `tls-port ${port}`, ...files, 'tls-auth-clients no', 'tls-replication yes'];
+}
+
+function newClient(port: number, tls: KeyPair | undefined, options: RedisOptions): Redis {
+  const encrypted = tls === undefined ? {} : { tls: { ca: readFileSync(tls.certificate) } };
+  return new Redis({ host: '127.0.0.1', port, maxRetriesPerRequest: 1, ...encrypted, ...options });
 }
 
 function serverLines(user: Credentials | undefined): string[] {
@@ -137,8 +162,8 @@ function sentinelLines(masterPort: number, { user, sentinelUser }: SentinelOptio
   return lines;
 }
 
-function sentinelClient(port: number, { sentinelUser }: SentinelOptions): Redis {
-  return new Redis({ host: '127.0.0.1', port, ...sentinelUser, maxRetriesPerRequest: 1 });
+function sentinelClient(port: number, { sentinelUser, tls }: SentinelOptions): Redis {
+  return newClient(port, tls, { ...sentinelUser });
 }
 
 async function untilReplicating(connect: (port: number) => Redis, masterPort: number): Promise<void> {
