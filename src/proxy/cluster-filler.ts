@@ -24,6 +24,8 @@ const openingMs = 6_000;
 const doubtfulMs = 500;
 const pollMs = 100;
 const announceMs = 2_000;
+/** Another spool that is so much longer is worth leaving the upstream for. */
+const worthwhile = 1024 * 1024;
 /** How long a follower waits for the leader to store what it has, before it does so itself. */
 const settleMs = 60_000;
 
@@ -37,6 +39,11 @@ export interface ClusterFillerOptions {
   readonly log: Logger;
   /** Told how the bytes came: for the metrics. */
   readonly role: (role: 'lead' | 'follow' | 'alone' | 'takeover') => void;
+}
+
+/** Another replica has read further than this one, which has begun to lead. */
+class Overtaken extends Error {
+  override readonly name = 'Overtaken';
 }
 
 /** Another replica leads now, or has led to the end. */
@@ -57,6 +64,9 @@ export class ClusterFiller implements Filler {
   #lease: Lease | undefined;
   #announcing: NodeJS.Timeout | undefined;
   #began = 0;
+  #isOvertaken = false;
+  /** Attempts that were found to be further, once each. */
+  readonly #further = new Set<string>();
 
   constructor(
     private readonly digest: Digest,
@@ -109,18 +119,26 @@ export class ClusterFiller implements Filler {
     if (await this.#fillFromStore(filling)) return true;
     await this.#topUp(filling, undefined);
     role(leadingRole(lease, filling));
-    try {
-      await fillFromUpstream(filling, {
-        ...lead,
-        mayGoOn: () => (lease.doubtful ? this.#confirm(lease) : undefined),
-      });
-      return true;
-    } catch (error) {
-      if (!(error instanceof LeaseLost)) throw error;
-      log.info({ digest: this.digest, offset: filling.length }, 'gave the transfer up to another replica');
-      this.#lease = undefined;
-      await lease.release(false);
-      return false;
+    const mayGoOn = (): Promise<void> | undefined => {
+      if (this.#isOvertaken) throw new Overtaken();
+      return lease.doubtful ? this.#confirm(lease) : undefined;
+    };
+    for (;;) {
+      try {
+        await fillFromUpstream(filling, { ...lead, mayGoOn });
+        return true;
+      } catch (error) {
+        if (error instanceof Overtaken) {
+          this.#isOvertaken = false;
+          await this.#topUp(filling, undefined);
+          continue;
+        }
+        if (!(error instanceof LeaseLost)) throw error;
+        log.info({ digest: this.digest, offset: filling.length }, 'gave the transfer up to another replica');
+        this.#lease = undefined;
+        await lease.release(false);
+        return false;
+      }
     }
   }
 
@@ -339,8 +357,22 @@ export class ClusterFiller implements Filler {
     const { coordinator, self } = this.options;
     const tell = (): void => {
       if (filling.length > 0) coordinator.announceSpool(this.#key, { ...self, length: filling.length });
+      if (this.#lease !== undefined && !isWhole(filling)) void this.#lookAhead(filling);
     };
     this.#announcing = setInterval(tell, announceMs).unref();
+  }
+
+  /** Who led until Redis lost its keys is further, and gives way to this one: its bytes are not fetched again. */
+  async #lookAhead(filling: Filling): Promise<void> {
+    const { coordinator, self } = this.options;
+    const spools = await coordinator.spools(this.#key);
+    const further = spools.find(
+      ({ attempt, length }) =>
+        attempt !== self.attempt && length > filling.length + worthwhile && !this.#further.has(attempt),
+    );
+    if (further === undefined) return;
+    this.#further.add(further.attempt);
+    this.#isOvertaken = true;
   }
 }
 

@@ -125,3 +125,31 @@ describe.skipIf(lacks('redis-server'))('Redis is lost', () => {
     expect(replicas.flatMap(warnings)).toEqual([]);
   });
 });
+
+describe.skipIf(lacks('redis-server'))('Redis lost its keys, and a newcomer leads', () => {
+  it('takes what the old leader has, and goes on from there', async () => {
+    await using cluster = await startReplicas({ count: 2, upstream: { bytesPerSecond: 1_500_000 } });
+    const { upstream, replica, replicas } = cluster;
+    const blob = blobOf(size, 'two leaders');
+    const path = `app/blobs/${blob.digest}`;
+    upstream.addBlob('app', blob);
+    const asked = () => upstream.asked({ path: `/v2/${path}` });
+    const first = receivesAll(replica(0).v2(path), blob.bytes);
+    await upstream.until(() => (asked()[0]?.bodyBytes ?? 0) > size / 3);
+    // Just after the old leader has extended its lease, so that the newcomer is there before the next time.
+    const redis = cluster.redis.client();
+    const [lease = ''] = await redis.keys('*:lease:blob:*');
+    let left = Infinity;
+    for (let next = await redis.pttl(lease); next <= left; next = await redis.pttl(lease)) left = next;
+    await redis.flushall();
+    const second = receivesAll(replica(1).v2(path), blob.bytes);
+    expect([await first, await second]).toEqual([true, true]);
+    await Promise.all(replicas.map(untilIdle));
+    expect((await roles(replicas)).alone).toBe(0);
+    // The newcomer's first try; the second one begins where the old leader had got.
+    const ranges = asked().map(({ headers }) => Number(/=(\d+)-/.exec(headers.range ?? '')?.[1] ?? 0));
+    expect(ranges).toEqual([0, 0, expect.any(Number)]);
+    expect(ranges[2]).toBeGreaterThan(size / 3);
+    expect(upstream.bytesSent({ path: `/v2/${path}` })).toBeLessThan(1.5 * size);
+  });
+});
