@@ -32,6 +32,8 @@ function patternOf({ key }: Row): RegExp {
     id: '[0-9a-z-]+',
     repository: '[a-z0-9._/-]+',
     tag: '[A-Za-z0-9._-]+',
+    host: '[a-z0-9.:-]+',
+    account: '[0-9a-f]{32}',
     digest: 'sha256:[0-9a-f]{64}',
   };
   return new RegExp(`^${key.replaceAll(/<(\w+)>/g, (_, name: string) => parts[name] ?? '(?!)')}$`);
@@ -59,7 +61,14 @@ async function look(redis: Redis, seen: Map<string, Seen>): Promise<void> {
 describe.skipIf(lacks('redis-server'))('docs/redis.md', () => {
   it('has a row for every key of a pull, with its type, its lifetime and about its size', async () => {
     const rows = await documented();
-    await using stage = await startReplicas({ count: 2, upstream: { bytesPerSecond: 2_000_000 } });
+    await using stage = await startReplicas({
+      count: 2,
+      upstream: {
+        bytesPerSecond: 2_000_000,
+        headers: { 'ratelimit-limit': '200;w=21600', 'ratelimit-remaining': '150;w=21600' },
+      },
+      proxy: { username: 'name', password: 'token' },
+    });
     const { upstream, redis, replicas } = stage;
     const image = busyboxImage();
     upstream.addImage('team/app', 'v1', image);
