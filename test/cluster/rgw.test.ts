@@ -159,6 +159,39 @@ describe.skipIf(lacks(...needed))('replicas over a bucket', () => {
     expect(await uploads()).toEqual([]);
   });
 
+  it('get an image of 12 layers for 100 clients with one GET each', async () => {
+    await using stage = await start(4, 5_000_000);
+    const { upstream, replicas } = stage;
+    const layers = Array.from({ length: 12 }, (_, index) => blobOf(1_000_000, `layer ${index}`));
+    const pulls = layers.map((layer) => {
+      upstream.addBlob('team/app', layer);
+      return clients(replicas, 25, `team/app/blobs/${layer.digest}`, layer);
+    });
+    expect(new Set((await Promise.all(pulls)).flat())).toEqual(new Set([true]));
+    const asked = upstream.asked({ method: 'GET', path: /\/blobs\// }).map(({ path }) => path);
+    expect(asked.toSorted()).toEqual(layers.map(({ digest }) => `/v2/team/app/blobs/${digest}`).toSorted());
+    await Promise.all(replicas.map((replica) => untilIdle(replica)));
+    expect((await blobKeys()).toSorted()).toEqual(layers.map(({ digest }) => blobPath(digest)).toSorted());
+    expect(await uploads()).toEqual([]);
+  });
+
+  it('lose Redis in the middle: clients notice nothing, and the bucket has one blob', async () => {
+    await using stage = await start(3, 10_000_000);
+    const { upstream, redis, replicas } = stage;
+    const blob = blobOf(24 * 2 ** 20, 'without Redis');
+    upstream.addBlob('team/app', blob);
+    const path = `team/app/blobs/${blob.digest}`;
+    const pulls = clients(replicas, 4, path, blob);
+    await upstream.until(() => upstream.bytesSent({ path: `/v2/${path}` }) > blob.size / 2);
+    await redis.kill();
+    expect(await pulls).toEqual(Array(12).fill(true));
+    expect(upstream.asked({ method: 'GET', path: `/v2/${path}` }).length).toBeLessThanOrEqual(3);
+    await Promise.all(replicas.map((replica) => untilIdle(replica)));
+    expect(await blobKeys()).toEqual([blobPath(blob.digest)]);
+    expect(await uploads()).toEqual([]);
+    expect(await clients(replicas, 1, path, blob)).toEqual([true, true, true]);
+  });
+
   it('lose the leader in the middle: the others end the blob, and its upload is swept', async () => {
     await using stage = await start(3, 10_000_000);
     const { upstream, replicas } = stage;
