@@ -27,7 +27,7 @@ describe.skipIf(lacks('redis-server'))('the leading replica is lost in the middl
   });
   afterEach(() => cluster[Symbol.asyncDispose]());
 
-  const asked = () => cluster.upstream.asked({ path: `/v2/${path}` });
+  const asked = () => cluster.upstream.asked({ method: 'GET', path: `/v2/${path}` });
   const bytesSent = (): number => cluster.upstream.bytesSent({ path: `/v2/${path}` });
   const readEach = (replicas: readonly Replica[], times = 4): Promise<boolean[]> =>
     Promise.all(

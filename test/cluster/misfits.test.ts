@@ -47,7 +47,8 @@ describe.skipIf(lacks('redis-server'))('replicas that cannot work together', () 
       await Promise.all([good, odd].map(untilIdle));
       return blob;
     };
-    const asked = ({ digest }: Content): number => upstream.asked({ path: `/v2/app/blobs/${digest}` }).length;
+    const asked = ({ digest }: Content): number =>
+      upstream.asked({ method: 'GET', path: `/v2/app/blobs/${digest}` }).length;
     return { root, good, odd, pull, asked };
   }
   const said = (replica: Replica): unknown[] => warnings(replica).map(({ msg }) => msg);
@@ -101,7 +102,7 @@ describe.skipIf(lacks('redis-server'))('replicas that cannot work together', () 
         expect(manifest).toMatchObject({ status: 200, sha256: sha256(image.manifest.bytes) });
         for (const blob of [image.config, ...image.layers, shared]) {
           expect(await receivesAll(replica.v2(`app/blobs/${blob.digest}`), blob.bytes)).toBe(true);
-          expect(upstream.asked({ path: `/v2/app/blobs/${blob.digest}` })).toHaveLength(1);
+          expect(upstream.asked({ method: 'GET', path: `/v2/app/blobs/${blob.digest}` })).toHaveLength(1);
         }
         await untilIdle(replica);
         expect(warnings(replica)).toEqual([]);

@@ -20,8 +20,8 @@ describe.skipIf(lacks('redis-server'))('one transfer for all replicas', () => {
       Array.from({ length: 24 }, (_, n) => receivesAll(replica(n % 3).v2(path), blob.bytes)),
     );
     expect(right).toEqual(Array.from({ length: 24 }, () => true));
-    expect(upstream.asked({ path: `/v2/${path}` })).toEqual([
-      expect.objectContaining({ method: 'GET', state: 'complete', bodyBytes: size }),
+    expect(upstream.asked({ method: 'GET', path: `/v2/${path}` })).toEqual([
+      expect.objectContaining({ state: 'complete', bodyBytes: size }),
     ]);
     await Promise.all(replicas.map(untilIdle));
     expect(await roles(replicas)).toEqual({ lead: 1, follow: 2, alone: 0, takeover: 0 });
@@ -50,8 +50,8 @@ describe.skipIf(lacks('redis-server'))('one transfer for all replicas', () => {
     const right = await Promise.all(Array.from({ length: 100 }, (_, n) => pull(n)));
     expect(right).toEqual(Array.from({ length: 100 }, () => true));
     for (const layer of layers) {
-      const asked = upstream.asked({ path: `/v2/image/blobs/${layer.digest}` });
-      expect(asked).toEqual([expect.objectContaining({ method: 'GET', bodyBytes: layer.size })]);
+      const asked = upstream.asked({ method: 'GET', path: `/v2/image/blobs/${layer.digest}` });
+      expect(asked).toEqual([expect.objectContaining({ bodyBytes: layer.size })]);
     }
     await Promise.all(replicas.map(untilIdle));
     expect(replicas.flatMap(warnings)).toEqual([]);
