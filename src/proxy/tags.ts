@@ -45,7 +45,7 @@ export class Tags {
   readonly #states = new LRUCache<string, TagState>({ max: 100_000 });
   /** Tags that were answered before their manifest was stored, by `repository@digest`: written when it is. */
   readonly #awaiting = new LRUCache<string, Set<Tag>>({ max: 10_000, ttl: awaitMs });
-  #looking: NodeJS.Timeout | undefined;
+  #looks = false;
   readonly #asking = new Flights<Resolved | undefined>();
   readonly #refusals = new Refusals();
 
@@ -211,12 +211,18 @@ export class Tags {
     const tags = this.#awaiting.get(key);
     if (tags === undefined) this.#awaiting.set(key, new Set([tag]));
     else tags.add(tag);
-    this.#looking ??= setTimeout(() => void this.#lookForAwaited(), lookMs).unref();
+    if (!this.#looks) this.#lookLater();
+  }
+
+  #lookLater(): void {
+    this.#looks = true;
+    setTimeout(() => void this.#lookForAwaited(), lookMs).unref();
   }
 
   /** Another replica may have stored what a tag waits for here. */
   async #lookForAwaited(): Promise<void> {
-    for (const key of [...this.#awaiting.keys()]) {
+    const keys = [...this.#awaiting.keys()]; // those that are written leave it
+    for (const key of keys) {
       const at = key.lastIndexOf('@');
       const repository = key.slice(0, at) as Repository;
       const digest = key.slice(at + 1) as Digest;
@@ -227,9 +233,8 @@ export class Tags {
         this.log.warn({ err, manifest: key }, 'tags could not be written');
       }
     }
-    this.#looking = undefined;
-    if (this.#awaiting.size > 0)
-      this.#looking = setTimeout(() => void this.#lookForAwaited(), lookMs).unref();
+    this.#looks = false;
+    if (this.#awaiting.size > 0) this.#lookLater();
   }
 
   /** Trouble: the cached digest goes on being served, and clients no longer wait for the upstream. */
