@@ -177,16 +177,17 @@ export class Tags {
     const moved = descriptor.digest !== cached;
     // What clients have now stays right until the new manifest is here too: HEAD may work where GET is refused.
     if (moved && cached !== undefined) await this.manifests.get(route, descriptor.digest, deadline.signal);
-    if (sharedBegan !== undefined && !(await this.cluster.tags.put(key, descriptor, sharedBegan))) {
+    const latest = sharedBegan === undefined || (await this.cluster.tags.put(key, descriptor, sharedBegan));
+    if (!latest) {
       const later = await this.#askReplicas(upstream, key);
       if (later !== undefined) return later;
     }
     const until = began + this.freshnessMs;
-    const state = { descriptor, confirmedAt: began, until, trouble: undefined, pointed: true };
+    const state = { descriptor, confirmedAt: began, until, trouble: undefined, pointed: latest };
     const pointed = this.#states.get(key)?.pointed ?? true;
     this.#states.set(key, state);
-    if (moved) await this.#point(route.stored, tag, descriptor.digest);
-    else if (!pointed) void this.#seeToTag(route.stored, tag, descriptor.digest);
+    if (moved && latest) await this.#point(route.stored, tag, descriptor.digest);
+    else if (latest && !pointed) void this.#seeToTag(route.stored, tag, descriptor.digest);
     return answer(state, moved ? 'miss' : 'revalidated');
   }
 
