@@ -46,6 +46,7 @@ const PRESIGNING = Symbol('Presigning');
           shelf: new Shelf(blobs, repositories, cluster),
           cluster,
           newSpoolFile: (digest) => spools.newFile(hexOf(digest).slice(0, 16)),
+          freeSpoolBytes: () => spools.freeBytes(),
           maxSpoolBytes: proxy.spool.maxsize,
           log,
           metrics,

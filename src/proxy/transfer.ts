@@ -57,11 +57,25 @@ export interface TransferReader {
 
 /** What a transfer tells the rest. */
 export interface TransferHooks {
-  /** Room in the spool for a blob of this size; throws StorageError `full`. Called once the size is known. */
-  reserve(size: number): void;
+  /** Room in the spool for so many bytes more; throws StorageError `full`. As early as the size is known. */
+  reserve(bytes: number): void;
   grown(bytes: number): void;
+  /** The spool has no room for the rest: may it be passed on without? Throws the error where it may not. */
+  pass(full: StorageError): void;
   /** From now on nobody can join. */
   ended(): void;
+}
+
+/** What a transfer whose spool is full holds in memory. */
+const passedBytes = 2 * 1024 * 1024;
+/** When others wait for bytes that there is no room for, a reader that holds them up is cut off after this. */
+const holdUpMs = 2_000;
+
+/** Where a reader is. */
+interface Place {
+  offset: number;
+  /** It was cut off. */
+  cut: StorageError | undefined;
 }
 
 const readBuffers = new BufferPool(64 * 1024, 64);
@@ -75,12 +89,17 @@ const readBuffers = new BufferPool(64 * 1024, 64);
  * 2. Readers get what is in the spool, but the last byte only after the whole was hashed: corrupt content is cut
  *    off, never ended.
  * 3. Verified content goes to the store; anything else is dropped.
+ * 4. When the spool has no more room, the rest goes from the upstream through a little memory to those who are
+ *    reading, verified all the same, but to no store; nobody new can join.
  */
 export class Transfer implements Filling {
   readonly finished: Promise<void>;
   readonly #sources: Source[] = [];
   readonly #refused = new Map<Repository, UpstreamError>();
   readonly #waiting = new Set<() => void>();
+  readonly #places = new Set<Place>();
+  /** Why the rest is passed on and not kept. */
+  #full: StorageError | undefined;
   readonly #abort = new AbortController();
   #phase: 'opening' | 'filling' | 'verified' | 'failed' = 'opening';
   #size: number | undefined;
@@ -157,7 +176,7 @@ export class Transfer implements Filling {
         const reason = `changed the blob's size from ${this.#size} to ${size} bytes`;
         throw new UpstreamError('invalid', source.upstream.host, reason);
       }
-      this.hooks.reserve(size);
+      this.hooks.reserve(size - this.spool.length);
       this.#size = size;
     }
     this.#confirmed.add(source.stored);
@@ -165,22 +184,77 @@ export class Transfer implements Filling {
   }
 
   async append(chunk: Uint8Array): Promise<void> {
-    await this.spool.append(chunk);
-    this.hooks.grown(chunk.byteLength);
+    this.#full ??= await this.#keep(chunk);
+    if (this.#full !== undefined) await this.#pass(chunk, this.#full);
     this.#wake();
   }
 
-  /** A reader for a repository. `undefined`: the transfer is over, the store has the blob or nobody. */
+  /** Returns why it cannot be kept, if it may be passed on instead. */
+  async #keep(chunk: Uint8Array): Promise<StorageError | undefined> {
+    try {
+      if (this.#size === undefined) this.hooks.reserve(chunk.byteLength);
+      await this.spool.append(chunk);
+      this.hooks.grown(chunk.byteLength);
+      return undefined;
+    } catch (error) {
+      const full = error instanceof StorageError && error.code === 'full' && this.#places.size > 0;
+      if (!full) throw error;
+      this.hooks.pass(error);
+      return error;
+    }
+  }
+
+  async #pass(chunk: Uint8Array, full: StorageError): Promise<void> {
+    const since = performance.now();
+    for (;;) {
+      if (this.#places.size === 0) throw full;
+      const slowest = Math.min(...[...this.#places].map(({ offset }) => offset));
+      this.spool.forget(slowest);
+      if (this.spool.held + chunk.byteLength <= passedBytes) break;
+      const othersWait = [...this.#places].some(({ offset }) => offset >= this.readable);
+      if (othersWait && performance.now() - since > holdUpMs) this.#cutOff(slowest, full);
+      else await this.#change(this.signal, holdUpMs);
+    }
+    this.spool.pass(chunk);
+  }
+
+  #cutOff(offset: number, full: StorageError): void {
+    for (const place of this.#places) {
+      if (place.offset > offset) continue;
+      place.cut = full;
+      this.#places.delete(place);
+    }
+    this.#wake();
+  }
+
+  /**
+   * A reader for a repository. `undefined`: the transfer is over, the store has the blob or nobody. Throws
+   * StorageError `full` when what was passed on is gone.
+   */
   join(stored: Repository): TransferReader | undefined {
+    if (this.#full !== undefined) throw this.#full;
     // Held from now on: a descriptor that closes before the first read could come back as another file.
     if (!this.spool.retain()) return undefined;
+    const place = this.#takePlace();
     return {
       transfer: this,
       opened: (signal) => this.#opened(stored, signal),
       reached: (offset, signal) => this.#reached(offset, signal),
-      read: (range, signal) => this.#read(stored, range, signal),
-      close: () => this.spool.release(),
+      read: (range, signal) => this.#read(stored, place, range, signal),
+      close: () => this.#leave(place),
     };
+  }
+
+  #takePlace(): Place {
+    const place = { offset: 0, cut: undefined };
+    this.#places.add(place);
+    return place;
+  }
+
+  #leave(place: Place): Promise<void> {
+    this.#places.delete(place);
+    if (this.#full !== undefined) this.#wake();
+    return this.spool.release();
   }
 
   async #opened(stored: Repository, signal: AbortSignal): Promise<void> {
@@ -199,6 +273,7 @@ export class Transfer implements Filling {
 
   async *#read(
     stored: Repository,
+    place: Place,
     range: ByteRange | undefined,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
@@ -207,6 +282,7 @@ export class Transfer implements Filling {
     try {
       for (let offset = range?.start ?? 0; offset < end;) {
         signal.throwIfAborted();
+        this.#move(place, offset);
         const until = Math.min(this.readable, end);
         if (offset < until) {
           const chunk = await this.spool.readAt(offset, until - offset, buffer);
@@ -223,6 +299,13 @@ export class Transfer implements Filling {
     }
   }
 
+  #move(place: Place, offset: number): void {
+    if (place.cut !== undefined) throw place.cut;
+    if (place.offset === offset) return; // or those who wait would wake each other for ever
+    place.offset = offset;
+    if (this.#full !== undefined) this.#wake();
+  }
+
   /** Gives up: readers get the reason. */
   abort(reason: Error): void {
     this.#abort.abort(reason);
@@ -230,7 +313,8 @@ export class Transfer implements Filling {
 
   /** This transfer as other replicas may read it; `undefined` when it is closed. */
   peerSpool(): PeerSpool | undefined {
-    if (!this.spool.retain()) return undefined;
+    if (this.#full !== undefined || !this.spool.retain()) return undefined;
+    const place = this.#takePlace();
     return {
       digest: this.digest,
       progress: () => ({
@@ -244,9 +328,12 @@ export class Transfer implements Filling {
         return this.#phase === 'failed' ? this.#failure() : undefined;
       },
       // A buffer of its own: it is on its way to the other replica for as long as that takes.
-      readAt: (offset, length) => this.spool.readAt(offset, length, Buffer.allocUnsafe(length)),
+      readAt: (offset, length) => {
+        this.#move(place, offset);
+        return this.spool.readAt(offset, length, Buffer.allocUnsafe(length));
+      },
       changed: (withinMs, signal) => this.#change(signal, withinMs),
-      release: () => this.spool.release(),
+      release: () => this.#leave(place),
     };
   }
 
@@ -254,9 +341,11 @@ export class Transfer implements Filling {
     let stored = false;
     try {
       await this.filler.fill(this);
-      const file = this.spool.verify(this.#size);
-      this.#size = file.size;
+      const full = this.#full;
+      const file = full === undefined ? this.spool.verify(this.#size) : this.spool.check(this.#size);
+      this.#size = this.spool.length;
       this.#become('verified');
+      if (file === undefined) throw full;
       await this.spool.sync();
       const repositories = this.#sources.map((source) => source.stored);
       await this.filler.store(

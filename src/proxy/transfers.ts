@@ -15,12 +15,16 @@ import { Transfer, transferResult, type Filler, type Source } from './transfer.j
 /** Other replicas may read a spool for so long after its blob is stored. */
 const lingerMs = 60_000;
 const mostLingering = 32;
+/** Transfers whose spool is full that go on for their readers alone. */
+const mostPassing = 16;
 
 export interface TransfersOptions {
   readonly shelf: Shelf;
   readonly cluster: Cluster;
   /** A path for a new spool file. */
   readonly newSpoolFile: (digest: Digest) => Promise<string>;
+  /** Bytes that their folder has room for. */
+  readonly freeSpoolBytes: () => Promise<number | undefined>;
   /** Bytes that running spools may take together. */
   readonly maxSpoolBytes: number;
   readonly log: Logger;
@@ -35,6 +39,9 @@ export class Transfers {
   readonly #lingering = new Map<string, { readonly spool: Spool; readonly timer: NodeJS.Timeout }>();
   readonly #neighbours: Neighbours;
   #reserved = 0;
+  /** Of that, what is not in the files yet. */
+  #unwritten = 0;
+  #passing = 0;
   #closing: Error | undefined;
 
   constructor(private readonly options: TransfersOptions) {
@@ -90,29 +97,45 @@ export class Transfers {
   }
 
   async #create(digest: Digest, source: Source): Promise<Transfer | undefined> {
-    const { newSpoolFile, maxSpoolBytes, metrics } = this.options;
+    const { newSpoolFile, freeSpoolBytes, maxSpoolBytes, metrics, log } = this.options;
     if (this.#closing !== undefined) throw this.#closing;
     // Another transfer may have ended between the look into the store and now.
     if (await this.#isStored(digest)) return undefined;
     if (this.#reserved >= maxSpoolBytes) throw spoolFull(maxSpoolBytes);
     const spool = await Spool.create(digest, await newSpoolFile(digest));
+    const free = (await freeSpoolBytes()) ?? Infinity;
     const started = performance.now();
     const attempt = randomBytes(16).toString('hex');
     let reserved = 0;
-    const filler = this.#filler(spool, attempt, () => reserved || undefined);
-    const transfer = new Transfer(digest, source, spool, filler, {
-      reserve: (size) => {
-        if (this.#reserved + size > maxSpoolBytes) throw spoolFull(maxSpoolBytes);
-        this.#reserved += size;
-        reserved = size;
+    let passing = 0;
+    const filler = this.#filler(spool, attempt, () => transfer.size);
+    const transfer: Transfer = new Transfer(digest, source, spool, filler, {
+      reserve: (bytes) => {
+        if (this.#reserved + bytes > maxSpoolBytes) throw spoolFull(maxSpoolBytes);
+        if (this.#unwritten + bytes > free) throw diskFull();
+        this.#reserved += bytes;
+        this.#unwritten += bytes;
+        reserved += bytes;
       },
-      grown: (bytes) => metrics.spoolBytes.inc(bytes),
+      grown: (bytes) => {
+        this.#unwritten -= bytes;
+        metrics.spoolBytes.inc(bytes);
+      },
+      pass: (err) => {
+        if (this.#passing >= mostPassing) throw err;
+        this.#passing += 1;
+        passing = 1;
+        log.warn({ digest, offset: spool.length, err }, 'no room for a blob, passing the rest on unstored');
+      },
       ended: () => {
         this.#running.delete(digest);
         this.#reserved -= reserved;
+        this.#unwritten -= reserved - spool.kept;
+        this.#passing -= passing;
         metrics.transfersRunning.dec();
-        metrics.spoolBytes.dec(spool.length);
-        this.#linger(attempt, spool);
+        metrics.spoolBytes.dec(spool.kept);
+        if (passing > 0) this.#attempts.delete(attempt);
+        else this.#linger(attempt, spool);
       },
     });
     this.#attempts.set(attempt, transfer);
@@ -141,7 +164,7 @@ export class Transfers {
     const lead: LeadOptions = {
       read: (bytes) => {
         metrics.proxyPulledBytes.inc({ type: 'blob' }, bytes);
-        upload?.grown(spool.length, size());
+        upload?.grown(spool.kept, size());
       },
       resumed: ({ upstream, repository }, offset, err) => {
         metrics.transferResumes.inc({ upstream: upstream.host });
@@ -202,6 +225,10 @@ export class Transfers {
     }
     metrics.transfers.inc({ upstream, result: transferResult(failure) });
   }
+}
+
+function diskFull(): StorageError {
+  return new StorageError('full', 'the file system of the spool has no room for this blob');
 }
 
 function spoolFull(limit: number): StorageError {

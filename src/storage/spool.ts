@@ -16,6 +16,7 @@ export class Spool {
   readonly #hash: Hash;
   readonly #tail: { readonly start: number; readonly bytes: Uint8Array }[] = [];
   #length = 0;
+  #kept = 0;
   #users = 1;
 
   private constructor(
@@ -39,6 +40,17 @@ export class Spool {
     return this.#length;
   }
 
+  /** Bytes in the file: all of them, unless some were only passed on. */
+  get kept(): number {
+    return this.#kept;
+  }
+
+  /** Bytes that memory holds for readers. */
+  get held(): number {
+    const [oldest] = this.#tail;
+    return oldest === undefined ? 0 : this.#length - oldest.start;
+  }
+
   /** The chunk must not change afterwards: readers may be given it as it is. */
   async append(chunk: Uint8Array): Promise<void> {
     try {
@@ -46,22 +58,43 @@ export class Spool {
     } catch (error) {
       throw storageError(error, 'writing to a spool');
     }
+    this.pass(chunk);
+    this.#kept = this.#length;
+    if (this.#tail.length > tailChunks) this.#tail.shift();
+  }
+
+  /** Hashes the chunk and holds it in memory, and not in the file, until it is forgotten. No `append` after this. */
+  pass(chunk: Uint8Array): void {
     this.#hash.update(chunk);
     this.#tail.push({ start: this.#length, bytes: chunk });
     this.#length += chunk.byteLength;
-    if (this.#tail.length > tailChunks) this.#tail.shift();
+  }
+
+  /** Drops from memory what no reader wants that has come to `offset`. */
+  forget(offset: number): void {
+    const done = this.#tail.findIndex(({ start, bytes }) => {
+      const end = start + bytes.byteLength;
+      return end > offset && end > this.#kept;
+    });
+    this.#tail.splice(0, done === -1 ? this.#tail.length : done);
   }
 
   /**
    * Ends the writing. Throws {@link DigestMismatch} when the bytes are not what the digest, or `size` where it is
-   * known, says. Call once.
+   * known, says; StorageError `full` when the file does not have all of them. Call once.
    */
   verify(size: number | undefined): VerifiedFile {
+    this.check(size);
+    if (this.#kept < this.#length) throw new StorageError('full', 'a spool does not have all of its bytes');
+    return { path: this.path, digest: this.digest, size: this.#length } as VerifiedFile;
+  }
+
+  /** The same for bytes wherever they are. */
+  check(size: number | undefined): void {
     const found = `${algorithmOf(this.digest)}:${this.#hash.digest('hex')}`;
     if (found !== this.digest || (size !== undefined && size !== this.#length)) {
       throw new DigestMismatch(this.digest, found, size, this.#length);
     }
-    return { path: this.path, digest: this.digest, size: this.#length } as VerifiedFile;
   }
 
   /** Makes the bytes survive a power cut. */
@@ -83,12 +116,13 @@ export class Spool {
       const from = offset - recent.start;
       return recent.bytes.subarray(from, from + length);
     }
+    if (offset >= this.#kept) throw new StorageError('full', 'these bytes were passed on, and are not kept');
     try {
       const { bytesRead } = await readFromFile(
         this.fd,
         buffer,
         0,
-        Math.min(length, buffer.byteLength),
+        Math.min(length, buffer.byteLength, this.#kept - offset),
         offset,
       );
       if (bytesRead === 0) throw new StorageError('io', 'a spool is shorter than what was written to it');

@@ -74,7 +74,13 @@ interface Stored {
   readonly size: number;
 }
 
-async function start(first: Source, hooks: { store?: () => Promise<void>; reserve?: () => void } = {}) {
+interface Hooks {
+  store?: () => Promise<void>;
+  reserve?: (bytes: number) => void;
+  pass?: () => void;
+}
+
+async function start(first: Source, hooks: Hooks = {}) {
   const spool = await Spool.create(digest, join(folder, `spool-${randomBytes(4).toString('hex')}`));
   const stored: Stored[] = [];
   const filler: Filler = {
@@ -86,8 +92,9 @@ async function start(first: Source, hooks: { store?: () => Promise<void>; reserv
     close: () => Promise.resolve(),
   };
   const transfer = new Transfer(digest, first, spool, filler, {
-    reserve: () => hooks.reserve?.(),
+    reserve: (size) => hooks.reserve?.(size),
     grown: () => undefined,
+    pass: () => hooks.pass?.(),
     ended: () => undefined,
   });
   return { transfer, stored };
@@ -252,6 +259,127 @@ describe('a transfer', () => {
     });
     await expect(joined(transfer, a).opened(never)).rejects.toMatchObject({ code: 'full' });
     await expect(transfer.finished).rejects.toMatchObject({ code: 'full' });
+  });
+
+  describe('whose spool becomes full', () => {
+    /** Room for so many bytes; the size is not known, so that it shows only as they come. */
+    const room = (most: number): { reserve: (size: number) => void } => {
+      let left = most;
+      return {
+        reserve: (size) => {
+          left -= size;
+          if (left < 0) throw new StorageError('full', 'no room');
+        },
+      };
+    };
+    const unknown =
+      (gate: Promise<void> = Promise.resolve()): Step =>
+      (offset) => ({
+        body: (async function* () {
+          await gate;
+          yield* bytes(offset, content.byteLength);
+        })(),
+      });
+    const big = 8;
+
+    it('passes the rest on to those who read, and stores nothing', async () => {
+      const gate = Promise.withResolvers<void>();
+      const a = source('a', unknown(gate.promise));
+      const { transfer, stored } = await start(a, room(300_000));
+      const readers = Array.from({ length: 5 }, () => collect(readAll(transfer, a)));
+      gate.resolve();
+      for (const read of await Promise.all(readers)) expect(read.equals(content)).toBe(true);
+      await expect(transfer.finished).rejects.toMatchObject({ code: 'full' });
+      expect(stored).toEqual([]);
+      expect(a.offsets).toEqual([0]);
+    });
+
+    it('still cuts corrupt content off before its end', async () => {
+      const gate = Promise.withResolvers<void>();
+      const corrupt: Step = () => ({
+        body: (async function* () {
+          await gate.promise;
+          yield* bytes(0, content.byteLength - 1);
+          yield Buffer.from([(content.at(-1) ?? 0) ^ 1]);
+        })(),
+      });
+      const a = source('a', corrupt);
+      const { transfer } = await start(a, room(300_000));
+      let read = 0;
+      const reading = (async () => {
+        for await (const chunk of readAll(transfer, a)) read += chunk.byteLength;
+      })();
+      gate.resolve();
+      await expect(reading).rejects.toBeInstanceOf(DigestMismatch);
+      expect(read).toBe(content.byteLength - 1);
+      await expect(transfer.finished).rejects.toBeInstanceOf(DigestMismatch);
+    });
+
+    it('takes nobody new, and fails when nobody reads', async () => {
+      const gate = Promise.withResolvers<void>();
+      const a = source('a', unknown(gate.promise));
+      const { transfer } = await start(a, room(300_000));
+      gate.resolve();
+      await expect(transfer.finished).rejects.toMatchObject({ code: 'full' });
+
+      const held = Promise.withResolvers<void>();
+      const b = source('b', () => ({
+        body: (async function* () {
+          await held.promise;
+          yield content.subarray(0, 500_000);
+          yield content.subarray(500_000, 900_000);
+          throw new UpstreamError('broken-body', 'b', 'ended early');
+        })(),
+      }));
+      const other = await start(b, room(600_000));
+      const reader = joined(other.transfer, b);
+      held.resolve();
+      await reader.reached(899_998, never);
+      expect(() => other.transfer.join(b.stored)).toThrow(StorageError);
+      await reader.close();
+      await expect(other.transfer.finished).rejects.toBeInstanceOf(Error);
+    });
+
+    it('holds little in memory: a reader waits for nobody, and who holds up the others is cut', async () => {
+      const large = randomBytes(big * 1024 * 1024);
+      const largeDigest = digestOf(large);
+      const gate = Promise.withResolvers<void>();
+      const spool = await Spool.create(largeDigest, join(folder, 'large'));
+      const a = source('a', () => ({
+        body: (async function* () {
+          await gate.promise;
+          for (let at = 0; at < large.byteLength; at += 65_536) yield large.subarray(at, at + 65_536);
+        })(),
+      }));
+      const filler: Filler = {
+        fill: (filling) => fillFromUpstream(filling, { read: () => undefined, resumed: () => undefined }),
+        store: () => Promise.resolve(),
+        close: () => Promise.resolve(),
+      };
+      let most = 0;
+      const transfer = new Transfer(largeDigest, a, spool, filler, {
+        reserve: room(1024 * 1024).reserve,
+        grown: () => undefined,
+        pass: () => undefined,
+        ended: () => undefined,
+      });
+      const slow = readAll(transfer, a);
+      const first = slow.next();
+      const quick = (async () => {
+        const parts: Buffer[] = [];
+        for await (const chunk of readAll(transfer, a)) {
+          parts.push(Buffer.from(chunk));
+          most = Math.max(most, spool.held);
+        }
+        return Buffer.concat(parts);
+      })();
+      gate.resolve();
+      await first;
+      expect((await quick).equals(large)).toBe(true);
+      expect(most).toBeLessThanOrEqual(2 * 1024 * 1024);
+      await expect(collect(slow)).rejects.toMatchObject({ code: 'full' });
+      await expect(transfer.finished).rejects.toMatchObject({ code: 'full' });
+    });
   });
 
   it('takes no reader once it is over, and keeps the file open for those who joined before', async () => {

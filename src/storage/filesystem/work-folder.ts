@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, readdir, readlink, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, readlink, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { isAbsent, storageError } from './files.js';
@@ -34,6 +34,16 @@ export class WorkFolder implements AsyncDisposable {
     this.#made ??= this.#make();
     await this.#made;
     return join(this.path, `${name}.${randomBytes(8).toString('hex')}`);
+  }
+
+  /** Bytes that the file system has room for; `undefined` where it does not say. */
+  async freeBytes(): Promise<number | undefined> {
+    try {
+      const { blocks, bavail, bsize } = await statfs(this.path);
+      return blocks === 0 ? undefined : bavail * bsize;
+    } catch (error) {
+      throw storageError(error, 'asking for the room of a folder');
+    }
   }
 
   /** Removes what processes that are gone left behind. Returns the number of their files. */
