@@ -66,6 +66,8 @@ export interface TransferHooks {
   ended(): void;
 }
 
+const wakeBytes = 64 * 1024;
+const wakeMs = 10;
 /** What a transfer whose spool is full holds in memory. */
 const passedBytes = 2 * 1024 * 1024;
 /** When others wait for bytes that there is no room for, a reader that holds them up is cut off after this. */
@@ -104,6 +106,9 @@ export class Transfer implements Filling {
   #phase: 'opening' | 'filling' | 'verified' | 'failed' = 'opening';
   #size: number | undefined;
   #error: unknown;
+  /** The spool's length when readers were last woken, and what wakes them for less than that is worth. */
+  #woken = 0;
+  #wakeTimer: NodeJS.Timeout | undefined;
   /** Repositories whose upstream gave or confirmed the blob. */
   readonly #confirmed = new Set<Repository>();
   /** No source gave the blob, and none that comes now is asked any more. */
@@ -186,7 +191,7 @@ export class Transfer implements Filling {
   async append(chunk: Uint8Array): Promise<void> {
     this.#full ??= await this.#keep(chunk);
     if (this.#full !== undefined) await this.#pass(chunk, this.#full);
-    this.#wake();
+    this.#wakeForMore();
   }
 
   /** Returns why it cannot be kept, if it may be passed on instead. */
@@ -387,7 +392,16 @@ export class Transfer implements Filling {
     this.#wake();
   }
 
+  /** Readers are not woken for every crumb: with many of them that costs more than the bytes. */
+  #wakeForMore(): void {
+    if (this.#woken === 0 || this.spool.length - this.#woken >= wakeBytes) this.#wake();
+    else this.#wakeTimer ??= setTimeout(() => this.#wake(), wakeMs);
+  }
+
   #wake(): void {
+    clearTimeout(this.#wakeTimer);
+    this.#wakeTimer = undefined;
+    this.#woken = this.spool.length;
     const waiting = [...this.#waiting];
     this.#waiting.clear();
     for (const wake of waiting) wake();

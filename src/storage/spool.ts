@@ -111,11 +111,8 @@ export class Spool {
    * they are in memory already.
    */
   async readAt(offset: number, length: number, buffer: Uint8Array): Promise<Uint8Array> {
-    const recent = this.#tail.findLast(({ start }) => start <= offset);
-    if (recent !== undefined) {
-      const from = offset - recent.start;
-      return recent.bytes.subarray(from, from + length);
-    }
+    const recent = this.#fromMemory(offset, Math.min(length, buffer.byteLength), buffer);
+    if (recent !== undefined) return recent;
     if (offset >= this.#kept) throw new StorageError('full', 'these bytes were passed on, and are not kept');
     try {
       const { bytesRead } = await readFromFile(
@@ -130,6 +127,24 @@ export class Spool {
     } catch (error) {
       throw storageError(error, 'reading a spool');
     }
+  }
+
+  /** One chunk as it is, or several gathered in the buffer: a reader that keeps up should not send crumbs. */
+  #fromMemory(offset: number, length: number, buffer: Uint8Array): Uint8Array | undefined {
+    const first = this.#tail.findLastIndex(({ start }) => start <= offset);
+    const recent = this.#tail[first];
+    if (recent === undefined) return undefined;
+    const from = offset - recent.start;
+    const head = recent.bytes.subarray(from, from + length);
+    if (head.byteLength === length || first === this.#tail.length - 1) return head;
+    buffer.set(head);
+    let filled = head.byteLength;
+    for (const { bytes } of this.#tail.slice(first + 1)) {
+      const part = bytes.subarray(0, length - filled);
+      buffer.set(part, filled);
+      filled += part.byteLength;
+    }
+    return buffer.subarray(0, filled);
   }
 
   /** Keeps the file open for one more user; `false` where the last one has closed it already. */
