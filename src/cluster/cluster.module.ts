@@ -18,7 +18,7 @@ import { commandBudget, connectRedis } from './redis/connection.js';
 import { RedisCoordinator } from './redis/coordinator.js';
 import { RedisDescriptorCache } from './redis/descriptor-cache.js';
 import { Keys } from './redis/keys.js';
-import { RedisLink } from './redis/link.js';
+import { Outage, RedisLink } from './redis/link.js';
 import { RedisTagCache } from './redis/tag-cache.js';
 
 export const CLUSTER = Symbol('Cluster');
@@ -55,12 +55,15 @@ export class RedisCluster implements Cluster {
   budgets: BudgetLedger = new LocalBudgetLedger();
   peers: Peers | undefined;
   readonly #links: RedisLink[] = [];
+  readonly #outage: Outage;
 
   constructor(
     private readonly config: Config,
     private readonly log: Logger,
     private readonly metrics: Metrics,
-  ) {}
+  ) {
+    this.#outage = new Outage(log);
+  }
 
   /** The identity comes from the storage, which may be away when the process starts. */
   join(identity: StorageIdentity): void {
@@ -87,10 +90,17 @@ export class RedisCluster implements Cluster {
 
   #link(redis: RedisConfig, connection: string, budgetMs: number): RedisLink {
     const { redisFailures, redisUsable } = this.metrics;
-    const link = new RedisLink(connectRedis(redis, connection), budgetMs, connection, this.log, {
-      failed: () => redisFailures.inc({ connection }),
-      state: (usable) => redisUsable.set({ connection }, usable),
-    });
+    const link = new RedisLink(
+      connectRedis(redis, connection),
+      budgetMs,
+      connection,
+      this.log,
+      {
+        failed: () => redisFailures.inc({ connection }),
+        state: (usable) => redisUsable.set({ connection }, usable),
+      },
+      this.#outage,
+    );
     this.#links.push(link);
     return link;
   }

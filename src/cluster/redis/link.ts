@@ -16,6 +16,24 @@ export interface LinkEvents {
   state(usable: 0 | 1): void;
 }
 
+/** Says once that Redis is away and once that it is back, however many connections there are to it. */
+export class Outage {
+  readonly #away = new Set<string>();
+
+  constructor(private readonly log: Logger) {}
+
+  begin(connection: string, reason: string): void {
+    if (this.#away.size === 0) {
+      this.log.warn({ redis: connection, reason }, 'redis cannot be used, going on without it');
+    }
+    this.#away.add(connection);
+  }
+
+  end(connection: string): void {
+    if (this.#away.delete(connection) && this.#away.size === 0) this.log.info('redis is used again');
+  }
+}
+
 /**
  * Calls to one Redis connection, each within a time budget. After a lost connection or a few time-outs in a row
  * nobody tries any more until a probe succeeds: an outage costs one log line, and no request any time.
@@ -33,6 +51,7 @@ export class RedisLink {
     private readonly name: string,
     private readonly log: Logger,
     private readonly events: LinkEvents,
+    private readonly outage = new Outage(log),
   ) {
     client.on('close', () => this.#fail('the connection was lost'));
     client.on('ready', () => this.#recover());
@@ -78,7 +97,7 @@ export class RedisLink {
     this.#usable = false;
     this.#silent = 0;
     this.events.state(0);
-    this.log.warn({ redis: this.name, reason }, 'redis cannot be used, going on without it');
+    this.outage.begin(this.name, reason);
     this.#probeLater();
   }
 
@@ -112,7 +131,7 @@ export class RedisLink {
     this.#usable = true;
     clearTimeout(this.#probing);
     this.events.state(1);
-    this.log.info({ redis: this.name }, 'redis is used again');
+    this.outage.end(this.name);
   }
 }
 
