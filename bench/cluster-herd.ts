@@ -1,6 +1,9 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { blobOf } from '../test/parts/mirror.js';
-import { receivesAll, startReplicas } from '../test/parts/replicas.js';
-import { CannotMeasure, requireParts, runBenchmark, say } from './command.js';
+import { startReplicas } from '../test/parts/replicas.js';
+import { requireParts, runBenchmark, say } from './command.js';
 import { describeMachine, machineText } from './machine.js';
 import { summarize } from './statistics.js';
 
@@ -58,34 +61,27 @@ async function pull(herd: Herd, round: number): Promise<Round> {
   const { upstream, replica } = cluster;
   const layers = Array.from({ length: herd.layers }, (_, n) => blobOf(herd.layerBytes, `herd ${round} ${n}`));
   for (const layer of layers) upstream.addBlob('herd', layer);
-  const path = (digest: string): string => `herd/blobs/${digest}`;
-
-  // Each client three layers at once, as containerd has it.
-  const pullAll = async (url: (path: string) => string): Promise<void> => {
-    const queue = [...layers];
-    const worker = async (): Promise<void> => {
-      for (let layer = queue.shift(); layer !== undefined; layer = queue.shift()) {
-        if (!(await receivesAll(url(path(layer.digest)), layer.bytes)))
-          throw new CannotMeasure('a client got wrong bytes');
-      }
-    };
-    await Promise.all([worker(), worker(), worker()]);
-  };
-  const direct = await secondsOf(() => pullAll((blob) => `${upstream.url}/v2/${blob}`));
+  const paths = layers.map(({ digest }) => `/v2/herd/blobs/${digest}`);
+  const direct = await pullInOwnProcess([upstream.url], paths, herd.layerBytes);
   const before = upstream.asked({ method: 'GET', path: /\/blobs\// }).length;
-  const seconds = await secondsOf(() =>
-    Promise.all(
-      Array.from({ length: herd.clients }, (_, n) => pullAll((blob) => replica(n % herd.replicas).v2(blob))),
-    ),
-  );
+  const bases = Array.from({ length: herd.clients }, (_, n) => replica(n % herd.replicas).url);
+  const seconds = await pullInOwnProcess(bases, paths, herd.layerBytes);
   const asked = upstream.asked({ method: 'GET', path: /\/blobs\// }).slice(before);
   const bytes = asked.reduce((sum, request) => sum + request.bodyBytes, 0);
   say(`${herd.clients} clients: ${seconds.toFixed(2)} s, one alone ${direct.toFixed(2)} s`);
   return { gets: asked.length, bytes: bytes / (herd.layers * herd.layerBytes), time: seconds / direct };
 }
 
-async function secondsOf(work: () => Promise<unknown>): Promise<number> {
-  const started = performance.now();
-  await work();
-  return (performance.now() - started) / 1000;
+/** Until each client has everything from its base, in seconds. */
+async function pullInOwnProcess(
+  bases: readonly string[],
+  paths: readonly string[],
+  size: number,
+): Promise<number> {
+  const script = fileURLToPath(new URL('pullers.ts', import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    script,
+    JSON.stringify({ bases, paths, size }),
+  ]);
+  return Number(stdout);
 }
