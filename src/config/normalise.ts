@@ -152,29 +152,19 @@ function normaliseRedis(redis: ParsedConfig['redis']): RedisConfig | undefined {
   const single = addr === undefined ? [] : [addr];
   const addrs = [redis.addrs, sentinels, single].find((each) => each.length > 0);
   if (addrs === undefined) return undefined;
-  const {
-    username,
-    password,
-    sentinelusername,
-    sentinelpassword,
-    db,
-    dialtimeout,
-    readtimeout,
-    writetimeout,
-  } = redis;
   const encrypted =
     tls !== undefined && (tls.enabled || tls.certificate !== undefined || tls.clientcas.length > 0);
   return {
     addrs,
     mastername: redis.mastername ?? sentinel?.mastername,
-    username,
-    password,
-    sentinelusername,
-    sentinelpassword,
-    db,
-    dialtimeout,
-    readtimeout,
-    writetimeout,
+    username: redis.username,
+    password: redis.password,
+    sentinelusername: redis.sentinelusername,
+    sentinelpassword: redis.sentinelpassword,
+    db: redis.db,
+    dialtimeout: redis.dialtimeout,
+    readtimeout: redis.readtimeout,
+    writetimeout: redis.writetimeout,
     tls: encrypted ? { certificate: tls.certificate, key: tls.key, clientcas: tls.clientcas } : undefined,
   };
 }
