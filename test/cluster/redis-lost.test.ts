@@ -57,7 +57,7 @@ describe.skipIf(lacks('redis-server'))('Redis is lost', () => {
     await idle();
     expect(asked(second).length).toBeLessThanOrEqual(3);
     for (const replica of replicas) {
-      expect(saying(replica, 'redis cannot be used, going on without it')).toHaveLength(1);
+      await expect.poll(() => saying(replica, 'redis cannot be used, going on without it')).toHaveLength(1);
       expect(warnings(replica)).toHaveLength(1);
     }
 
