@@ -16,9 +16,26 @@ const folders: Readonly<Record<string, readonly string[]>> = {
   // The ledger of upstreams' pull limits is a contract of theirs.
   cluster: ['oci', 'config', 'telemetry', 'upstream'],
   proxy: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream'],
+  usage: ['oci', 'config', 'telemetry', 'storage'],
   // The catalogue reads what is stored, and storage's errors become answers.
-  registry: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy'],
+  registry: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy', 'usage'],
+  scheduler: ['oci', 'config', 'telemetry', 'storage', 'cluster'],
+  content: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'usage', 'scheduler'],
+  prewarm: ['oci', 'config', 'telemetry', 'cluster', 'upstream', 'proxy', 'usage', 'scheduler'],
   health: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy'],
+  admin: [
+    'oci',
+    'config',
+    'telemetry',
+    'storage',
+    'cluster',
+    'upstream',
+    'proxy',
+    'usage',
+    'scheduler',
+    'content',
+    'prewarm',
+  ],
 };
 
 const framework =

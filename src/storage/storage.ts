@@ -61,6 +61,45 @@ export interface RecordStore {
   createRecord(key: string, bytes: Uint8Array): Promise<Buffer>;
   /** Moves a file that registry left at the store's root to this key. `false` where there is none. */
   adopt(fileAtRoot: string, key: string): Promise<boolean>;
+  /** Keys that begin with this path, which ends in a slash, sorted. Those being written may be missing. */
+  listRecords(below: string): Promise<string[]>;
+  /** Also where there is none. */
+  removeRecord(key: string): Promise<void>;
+}
+
+/**
+ * All that is stored, for jobs that look through it: in pages of at most a few thousand, so that memory is bounded.
+ * What appears or goes meanwhile may or may not be seen.
+ */
+export interface Inventory {
+  /** By algorithm and hexadecimal digits, those after `after`. */
+  listBlobs(after: Digest | undefined, signal: AbortSignal): AsyncIterable<readonly StoredBlob[]>;
+  /** Every repository's layers, manifests and tags. */
+  listLinks(signal: AbortSignal): AsyncIterable<readonly StoredLink[]>;
+  /** The time of the storage's own clock, in milliseconds since 1970: what `StoredBlob.modifiedMs` is compared with. */
+  now(): Promise<number>;
+}
+
+export interface StoredBlob {
+  readonly digest: Digest;
+  /** In bytes. */
+  readonly size: number;
+  /** By the storage's clock, in milliseconds since 1970. */
+  readonly modifiedMs: number;
+}
+
+export type StoredLink =
+  | { readonly kind: 'layer' | 'manifest'; readonly repository: Repository; readonly digest: Digest }
+  | { readonly kind: 'tag'; readonly repository: Repository; readonly tag: Tag; readonly digest: Digest };
+
+/** Takes content away (rule 8 says when). What is not there is no error. */
+export interface Deletes {
+  /** The content itself. Whoever has it open in this process or on a local disk reads on. */
+  deleteBlob(digest: Digest): Promise<void>;
+  unlinkLayer(repository: Repository, digest: Digest): Promise<void>;
+  unlinkManifest(repository: Repository, digest: Digest): Promise<void>;
+  /** The tag with its history. */
+  deleteTag(repository: Repository, tag: Tag): Promise<void>;
 }
 
 /**
