@@ -21,17 +21,22 @@ export interface Use {
   readonly at: number;
 }
 
-/** What all replicas have written of uses. */
+/**
+ * What all replicas have written of uses: a snapshot, and what each has noted since. What was noted is kept for an hour
+ * after it came into a snapshot, so that of two that write one at the same time neither forgets anything; a use may
+ * therefore be read again, and the latest counts.
+ */
 export interface UsageHistory {
-  /** What was known when {@link save} was last called, in pages; then what replicas have noted since. */
-  read(signal: AbortSignal): AsyncIterable<readonly Use[]>;
-  /**
-   * Replaces what is known by these uses. What replicas noted is kept for an hour more, so that of two that save at
-   * the same time neither forgets anything; uses may therefore be read again, and the latest counts.
-   */
-  save(uses: Iterable<Use>, signal: AbortSignal): Promise<void>;
-  /** Of this process alone, and not yet written: the second of a use that others cannot know of. */
-  unwritten(repository: Repository, digest: Digest): number | undefined;
+  /** In pages. */
+  snapshot(signal: AbortSignal): AsyncIterable<readonly Use[]>;
+  /** What replicas have noted, at least what no snapshot has yet; in pages. */
+  noted(signal: AbortSignal): AsyncIterable<readonly Use[]>;
+  /** Of this process alone, and not yet written; what is being read now is used now. */
+  unwritten(): Iterable<Use>;
+  /** Brings what was noted into the snapshot. */
+  compact(signal: AbortSignal): Promise<void>;
+  /** Replaces the snapshot: is given the uses of digests that begin with this hexadecimal digit. */
+  save(usesOf: (digit: string) => Iterable<Use>, signal: AbortSignal): Promise<void>;
   /** Bytes that replicas say they have added to the store since this time, in milliseconds since 1970. */
   storedSince(ms: number, signal: AbortSignal): Promise<number>;
 }
