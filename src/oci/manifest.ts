@@ -1,11 +1,42 @@
+import { parseDigest, type Digest } from './digest.js';
+
 /** What a manifest says of itself. */
 export interface ManifestFacts {
   readonly mediaType: string;
 }
 
+/** Where an image runs: OCI image-spec, "image index property descriptions". */
+export interface Platform {
+  readonly os: string;
+  readonly architecture: string;
+  readonly variant: string | undefined;
+}
+
+/** Content that a manifest names. */
+export interface Reference {
+  /** Under which end point clients ask for it. */
+  readonly kind: 'blob' | 'manifest';
+  readonly digest: Digest;
+  /** In bytes; `undefined` where the manifest does not say it, or nonsense. */
+  readonly size: number | undefined;
+  readonly platform: Platform | undefined;
+}
+
 export const ociIndex = 'application/vnd.oci.image.index.v1+json';
 export const ociManifest = 'application/vnd.oci.image.manifest.v1+json';
 const dockerSchema1 = 'application/vnd.docker.distribution.manifest.v1+json';
+
+const manifestTypes: ReadonlySet<string> = new Set([
+  ociIndex,
+  ociManifest,
+  'application/vnd.docker.distribution.manifest.list.v2+json',
+  'application/vnd.docker.distribution.manifest.v2+json',
+  dockerSchema1,
+  'application/vnd.docker.distribution.manifest.v1+prettyjws',
+]);
+
+/** No image names as many; what comes after these is left out. */
+export const mostReferences = 10_000;
 
 /**
  * Reads a manifest's media type from its bytes alone, so that it is the same after a restart and on every replica:
@@ -13,14 +44,8 @@ const dockerSchema1 = 'application/vnd.docker.distribution.manifest.v1+json';
  * are no manifest.
  */
 export function inspectManifest(bytes: Uint8Array): ManifestFacts | undefined {
-  let document: unknown;
-  try {
-    document = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
-  } catch {
-    return undefined;
-  }
-  if (typeof document !== 'object' || document === null || Array.isArray(document)) return undefined;
-  const manifest = document as Record<string, unknown>;
+  const manifest = parseObject(bytes);
+  if (manifest === undefined) return undefined;
   const declared = manifest['mediaType'];
   if (typeof declared === 'string' && isMediaType(declared)) return { mediaType: declared };
   if (manifest['schemaVersion'] === 1) return { mediaType: dockerSchema1 };
@@ -29,6 +54,71 @@ export function inspectManifest(bytes: Uint8Array): ManifestFacts | undefined {
     return { mediaType: ociManifest };
   }
   return undefined;
+}
+
+/**
+ * All content that a manifest names, once each, in the manifest's order: the subject, the manifests of an index, the
+ * config and the layers of an image, the blobs of an artifact, the layers of Docker's schema 1. What is malformed is
+ * left out, so bytes that are no manifest name nothing.
+ */
+export function references(bytes: Uint8Array): Reference[] {
+  const manifest = parseObject(bytes);
+  const found = new Map<Digest, Reference>();
+  if (manifest === undefined) return [];
+  const add = (kind: Reference['kind'], value: unknown): void => {
+    const reference = parseDescriptor(kind, value);
+    if (reference !== undefined && found.size < mostReferences && !found.has(reference.digest)) {
+      found.set(reference.digest, reference);
+    }
+  };
+  add('manifest', manifest['subject']);
+  for (const child of arrayOf(manifest['manifests'])) add(kindOfChild(child), child);
+  add('blob', manifest['config']);
+  for (const list of ['layers', 'blobs', 'fsLayers']) {
+    for (const layer of arrayOf(manifest[list])) add('blob', layer);
+  }
+  return [...found.values()];
+}
+
+/** BuildKit keeps layers in an index, where clients then look for them as blobs. */
+function kindOfChild(value: unknown): Reference['kind'] {
+  const type = isObject(value) ? value['mediaType'] : undefined;
+  return typeof type !== 'string' || manifestTypes.has(type) ? 'manifest' : 'blob';
+}
+
+function parseDescriptor(kind: Reference['kind'], value: unknown): Reference | undefined {
+  if (!isObject(value)) return undefined;
+  const text = value['digest'] ?? value['blobSum'];
+  const digest = typeof text === 'string' ? parseDigest(text) : undefined;
+  if (digest === undefined) return undefined;
+  const { size } = value;
+  const sound = typeof size === 'number' && Number.isSafeInteger(size) && size >= 0;
+  return { kind, digest, size: sound ? size : undefined, platform: parsePlatform(value['platform']) };
+}
+
+function parsePlatform(value: unknown): Platform | undefined {
+  if (!isObject(value)) return undefined;
+  const { os, architecture, variant } = value;
+  if (typeof os !== 'string' || typeof architecture !== 'string') return undefined;
+  return { os, architecture, variant: typeof variant === 'string' ? variant : undefined };
+}
+
+function parseObject(bytes: Uint8Array): Record<string, unknown> | undefined {
+  try {
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
+    const document: unknown = JSON.parse(text);
+    return isObject(document) ? document : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function arrayOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
 }
 
 // What is stored is later sent as a header: only what RFC 6838 allows in a type's name.
