@@ -13,6 +13,7 @@ import { WorkFolder } from '../../src/storage/filesystem/work-folder.js';
 import { establishIdentity, IdentityConflict } from '../../src/storage/identity.js';
 import { StorageError } from '../../src/storage/storage.js';
 import { blobStoreContract, verifiedFile } from '../contracts/blob-store.js';
+import { recordStoreContract } from '../contracts/record-store.js';
 import { repository, repositoryStoreContract, tag } from '../contracts/repository-store.js';
 
 const unobserved = (): void => undefined;
@@ -137,6 +138,13 @@ describe('repositories in a folder', () => {
 });
 
 describe('records', () => {
+  recordStoreContract(() =>
+    Promise.resolve({
+      store: new FilesystemRecordStore(root, workFolder()),
+      keys: async () => (await readdir(join(root, 'cistern'))).filter((name) => name !== 'spool'),
+    }),
+  );
+
   it('are created once, however many try at the same time', async () => {
     const stores = Array.from({ length: 8 }, () => new FilesystemRecordStore(root, workFolder()));
     const results = await Promise.all(

@@ -23,6 +23,7 @@ import { LinkedRepositories } from '../../src/storage/linked-repositories.js';
 import { Spool } from '../../src/storage/spool.js';
 import { StorageError } from '../../src/storage/storage.js';
 import { blobStoreContract, verifiedFile } from '../contracts/blob-store.js';
+import { recordStoreContract } from '../contracts/record-store.js';
 import { repository, repositoryStoreContract, tag } from '../contracts/repository-store.js';
 import { LinkProxy } from '../fakes/link-proxy.js';
 import { type CephRgw, startCephRgw } from '../parts/ceph-rgw.js';
@@ -193,6 +194,8 @@ describe.skipIf(lacks('ceph', 'ceph-mon', 'ceph-osd', 'radosgw'))('blobs and lin
   });
 
   describe('records', () => {
+    recordStoreContract(() => Promise.resolve({ store: new S3RecordStore(connect()), keys }));
+
     it('are replaced, and made once by however many', async () => {
       const store = new S3RecordStore(connect());
       expect(await store.readRecord('a/b.json')).toBeUndefined();

@@ -75,14 +75,61 @@ export async function syncFolder(path: string): Promise<void> {
 /** Moves a file to its place, which becomes visible whole; makes the folders on the way. */
 export async function moveIntoPlace(from: string, to: string): Promise<void> {
   const folder = dirname(to);
+  await inFolder(folder, () => fs.promises.rename(from, to));
   try {
-    await fs.promises.rename(from, to);
+    await syncFolder(folder);
+  } catch (error) {
+    if (!isAbsent(error)) throw error; // deleted again already, with its folder
+  }
+}
+
+/** Others may prune a folder between its making and its first file; so often in a row is no coincidence. */
+const mostTries = 32;
+
+/** Does something in a folder, which is made where it is not there, or is gone again. */
+export async function inFolder(folder: string, work: () => Promise<void>): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isAbsent(error) || tries === mostTries) throw error;
+    }
+    try {
+      await fs.promises.mkdir(folder, { recursive: true });
+    } catch (error) {
+      if (!isAbsent(error)) throw error; // a parent was pruned meanwhile
+    }
+  }
+}
+
+/** What is directly in a folder, sorted; nothing where it is absent. */
+export async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return (await fs.promises.readdir(folder)).sort();
+  } catch (error) {
+    if (isAbsent(error)) return [];
+    throw error;
+  }
+}
+
+/** Where a folder stays: it holds something, is a mount point, or a link to one elsewhere. */
+const inUse: ReadonlySet<string | undefined> = new Set(['ENOTEMPTY', 'EEXIST', 'EBUSY', 'ENOTDIR']);
+
+/** Removes a file, where it is there, and the folders above it that are empty then, up to `top`, which stays. */
+export async function removeAndPrune(path: string, top: string): Promise<void> {
+  try {
+    await fs.promises.unlink(path);
   } catch (error) {
     if (!isAbsent(error)) throw error;
-    await fs.promises.mkdir(folder, { recursive: true });
-    await fs.promises.rename(from, to);
   }
-  await syncFolder(folder);
+  for (let folder = dirname(path); folder.startsWith(`${top}/`); folder = dirname(folder)) {
+    try {
+      await fs.promises.rmdir(folder);
+    } catch (error) {
+      if (inUse.has(errnoOf(error))) return;
+      if (!isAbsent(error)) throw error;
+    }
+  }
 }
 
 const chunks = new BufferPool(256 * 1024, 64);

@@ -1,8 +1,9 @@
-import { access, link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import type { Dirent } from 'node:fs';
+import { access, link, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ownFolder } from '../layout.js';
 import type { RecordStore } from '../storage.js';
-import { errnoOf, isAbsent, moveIntoPlace, storageError } from './files.js';
+import { errnoOf, inFolder, isAbsent, moveIntoPlace, removeAndPrune, storageError } from './files.js';
 import type { WorkFolder } from './work-folder.js';
 
 /** Cistern's own small files, below `cistern/`. */
@@ -37,8 +38,7 @@ export class FilesystemRecordStore implements RecordStore {
     const beside = await this.work.newFile('record');
     try {
       await writeFile(beside, bytes, { flag: 'wx', flush: true, mode: 0o600 });
-      await mkdir(dirname(path), { recursive: true });
-      await link(beside, path); // fails where the name exists: the one that came first stays
+      await inFolder(dirname(path), () => link(beside, path)); // fails where it exists: the one that came first stays
     } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw storageError(error, `creating record ${key}`);
     } finally {
@@ -59,7 +59,42 @@ export class FilesystemRecordStore implements RecordStore {
     }
   }
 
+  async listRecords(below: string): Promise<string[]> {
+    try {
+      return (await this.#keysIn(below)).sort();
+    } catch (error) {
+      throw storageError(error, `listing records below ${below}`);
+    }
+  }
+
+  async removeRecord(key: string): Promise<void> {
+    try {
+      await removeAndPrune(this.#path(key), join(this.root, ownFolder));
+    } catch (error) {
+      throw storageError(error, `removing record ${key}`);
+    }
+  }
+
+  /** Not readdir's own recursion, which fails where a folder goes meanwhile. */
+  async #keysIn(folder: string): Promise<string[]> {
+    const keys: string[] = [];
+    for (const entry of await entriesIn(this.#path(folder))) {
+      if (entry.isDirectory()) keys.push(...(await this.#keysIn(`${folder}${entry.name}/`)));
+      else if (entry.isFile()) keys.push(`${folder}${entry.name}`);
+    }
+    return keys;
+  }
+
   #path(key: string): string {
     return join(this.root, ownFolder, key);
+  }
+}
+
+async function entriesIn(path: string): Promise<Dirent[]> {
+  try {
+    return await readdir(path, { withFileTypes: true });
+  } catch (error) {
+    if (isAbsent(error)) return [];
+    throw error;
   }
 }

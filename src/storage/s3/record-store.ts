@@ -30,6 +30,20 @@ export class S3RecordStore implements RecordStore {
     await this.bucket.remove(fileAtRoot);
     return true;
   }
+
+  async listRecords(below: string): Promise<string[]> {
+    const keys: string[] = [];
+    for (let next: string | undefined; ;) {
+      const page = await this.bucket.list(keyOf(below), false, next);
+      keys.push(...page.keys.map((key) => key.slice(keyOf('').length)));
+      next = page.next;
+      if (next === undefined) return keys;
+    }
+  }
+
+  removeRecord(key: string): Promise<void> {
+    return this.bucket.remove(keyOf(key));
+  }
 }
 
 function keyOf(key: string): string {
