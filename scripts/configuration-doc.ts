@@ -1,8 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import type * as keyModule from '../src/config/key.js';
 import type { Facts, Key, ValueFacts } from '../src/config/key.js';
-import type * as legacyModule from '../src/config/legacy.js';
-import type { Unbuilt } from '../src/config/legacy.js';
 import type * as schemaModule from '../src/config/schema.js';
 
 /** Writes docs/configuration.md from the schema. Run it after a build: `node scripts/configuration-doc.ts`. */
@@ -39,7 +37,7 @@ everything is rounded up to whole milliseconds. **Sizes** are \`500GB\` (10⁹),
 `;
 
 /** The whole page. */
-export function configurationPage(keys: readonly Key[], unbuilt: readonly Unbuilt[]): string {
+export function configurationPage(keys: readonly Key[]): string {
   const parts = [introduction];
   const sections = keys.filter(({ path, facts }) => !path.includes('.') && isTable(facts));
   const single = keys.filter(({ path, facts }) => !path.includes('.') && facts.form === 'value');
@@ -50,12 +48,6 @@ export function configurationPage(keys: readonly Key[], unbuilt: readonly Unbuil
     if (rows.length > 0) parts.push(table(rows));
   }
   parts.push(
-    '## Not acted upon in this version\n',
-    'Understood and checked, with a warning that says so.\n',
-    rows(
-      ['key', 'why'],
-      unbuilt.map(({ path, why }) => [`\`${path.join('.')}\``, why]),
-    ),
     '## Without effect\n',
     "Registry's keys that make no sense here: accepted with a warning.\n",
     rows(
@@ -128,11 +120,7 @@ async function write(): Promise<void> {
   const built = (name: string) => new URL(`../dist/config/${name}.js`, import.meta.url).href;
   const { keysOf } = (await import(built('key'))) as typeof keyModule;
   const { root } = (await import(built('schema'))) as typeof schemaModule;
-  const { unbuilt } = (await import(built('legacy'))) as typeof legacyModule;
-  writeFileSync(
-    new URL('../docs/configuration.md', import.meta.url),
-    configurationPage([...keysOf(root)], unbuilt),
-  );
+  writeFileSync(new URL('../docs/configuration.md', import.meta.url), configurationPage([...keysOf(root)]));
 }
 
 if (import.meta.main) await write();

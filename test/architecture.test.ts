@@ -49,6 +49,7 @@ const packages: readonly { readonly name: RegExp; readonly within: RegExp }[] = 
   { name: /^@aws-sdk\//, within: /^storage\/s3\// },
   { name: /^(?:ioredis|redlock)$/, within: /^cluster\/(?:redis\/|cluster\.module\.ts$)/ },
   { name: /^(?:zod|yaml)$/, within: /^config\// },
+  { name: /^croner$/, within: /^(?:config|scheduler)\// },
 ];
 
 interface Import {

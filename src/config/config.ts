@@ -13,6 +13,7 @@ export interface Config {
   readonly proxy: ProxyConfig;
   readonly redis: RedisConfig | undefined;
   readonly cluster: ClusterConfig;
+  readonly scheduler: SchedulerConfig;
 }
 
 type Frozen<T> = T extends (infer Item)[]
@@ -117,6 +118,11 @@ export interface ProxyConfig {
   readonly host: string;
   /** Whether the file says so, or it is the default. */
   readonly hostexplicit: boolean;
+  /** Since the last use; 0: for ever. Also of what is stored of upstreams that are configured no longer. */
+  readonly ttl: number;
+  readonly maxsize: number | undefined;
+  /** On a filesystem alone. */
+  readonly minfree: number | undefined;
   readonly freshness: number;
   /** Without a directory: in the store, where that is a folder. */
   readonly spool: { readonly directory: string | undefined; readonly maxsize: number };
@@ -137,6 +143,8 @@ export interface UpstreamConfig {
   readonly realms: readonly string[];
   /** A PEM file, absolute. */
   readonly ca?: string | undefined;
+  /** As `proxy.ttl`, which it is where nothing else is said. */
+  readonly ttl: number;
 }
 
 /** One of `password` and `passwordfile`. */
@@ -180,3 +188,8 @@ export interface ClusterConfig {
   readonly secretfile: string | undefined;
   readonly locktimeout: number;
 }
+
+export type SchedulerConfig = Frozen<ParsedConfig['scheduler']>;
+
+/** An image to fetch ahead. No platforms: all that it has. */
+export type PrewarmImage = SchedulerConfig['prewarm']['images'][number];

@@ -52,21 +52,24 @@ describe("registry's other keys", () => {
     expect(warning?.message).toMatch(/^has no effect: ./);
     expect(more).toEqual([]);
   });
+});
 
+describe('what deletes', () => {
   it.each([
-    ['scheduler', 'scheduler: {}'],
     ['proxy.ttl', 'proxy: {ttl: 24h}'],
     ['proxy.maxsize', 'proxy: {maxsize: 500GB}'],
     ['proxy.minfree', 'proxy: {minfree: 1GiB}'],
-  ])('and ours that are not acted upon yet: %s', (key, section) => {
-    expect(texts.load(minimal + section).warnings).toEqual([
-      { key, message: expect.stringMatching(/^has no effect in this version: ./) },
-    ]);
+    ['proxy.upstreams[0].ttl', 'proxy: {upstreams: [{host: a.io, url: http://a.io, ttl: 24h}]}'],
+  ])('is without effect where nothing may be deleted, and a warning says so: %s', (key, section) => {
+    const warning = { key, message: expect.stringContaining('storage.delete.enabled') };
+    expect(texts.load(minimal + section).warnings).toEqual([warning]);
+    expect(texts.warnedKeys(minimal + section, { REGISTRY_STORAGE_DELETE_ENABLED: 'true' })).toEqual([]);
   });
 
-  it('make no noise where the effect is the one asked for', () => {
+  it('makes no noise where it deletes nothing anyway', () => {
     expect(texts.warnedKeys(`${minimal}proxy: {ttl: 0}`)).toEqual([]);
     expect(texts.warnedKeys(`${minimal}proxy: {ttl: 0s}`)).toEqual([]);
+    expect(texts.warnedKeys(minimal)).toEqual([]);
   });
 });
 

@@ -1,7 +1,5 @@
-import type { ConfigNote } from './faults.js';
 import { ignored, refused } from './key.js';
-import { at, formatPath, isMap, type TreeMap } from './tree.js';
-import { duration } from './values.js';
+import { isMap, type TreeMap } from './tree.js';
 
 const readOnly = 'this is a mirror: nothing is written to it by clients';
 const unlocked = 'what guards access is honoured or refused, never ignored';
@@ -98,34 +96,4 @@ export function unfold(tree: TreeMap): void {
   if (!isMap(auth)) return;
   for (const type of Object.keys(auth)) if (type.toLowerCase() === 'none') delete auth[type];
   if (Object.keys(auth).length === 0) delete tree['auth'];
-}
-
-export interface Unbuilt {
-  readonly path: readonly string[];
-  /** A duration that stands for "never", which is what happens anyway. */
-  readonly unless?: number;
-  readonly why: string;
-}
-
-const kept = 'what is stored stays until it is deleted by hand';
-
-/** Keys that are understood and checked already, but not acted upon in this version. */
-export const unbuilt: readonly Unbuilt[] = [
-  { path: ['scheduler'], why: 'there are no scheduled jobs yet' },
-  { path: ['proxy', 'ttl'], unless: 0, why: kept },
-  { path: ['proxy', 'maxsize'], why: kept },
-  { path: ['proxy', 'minfree'], why: kept },
-];
-
-/** One note for each of them that is used. */
-export function noteUnbuilt(tree: TreeMap): ConfigNote[] {
-  const used = unbuilt.filter(({ path, unless }) => {
-    const given = at(tree, path);
-    if (unless !== undefined) return typeof given === 'string' && duration.read(given) !== unless;
-    return given !== undefined;
-  });
-  return used.map(({ path, why }) => ({
-    key: formatPath(path),
-    message: `has no effect in this version: ${why}`,
-  }));
 }

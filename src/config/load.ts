@@ -6,9 +6,8 @@ import { applyEnvironment, pathVariable } from './environment.js';
 import { ConfigError, type ConfigFault, type ConfigNote } from './faults.js';
 import { explainFileError, inspect } from './inspect.js';
 import { factsOf, type Facts } from './key.js';
-import { noteUnbuilt } from './legacy.js';
 import { normalise } from './normalise.js';
-import { checkRules } from './rules.js';
+import { checkRules, noteRules } from './rules.js';
 import { root, schema } from './schema.js';
 import { at, formatPath, isMap, parseYaml, prune, type Path, type Tree, type TreeMap } from './tree.js';
 
@@ -59,7 +58,7 @@ export function loadConfig({ path, env, cwd, places = usualPlaces }: LoadOptions
       found.map((fault) => ({ env: originOf(fault.key, origins), ...fault })),
     );
   }
-  const warnings = [...notes, ...findings.notes, ...noteUnbuilt(tree)];
+  const warnings = [...notes, ...findings.notes, ...noteRules(tree)];
   return { config: normalise(parsed.data, cwd, env['POD_IP'] || undefined), warnings, source };
 }
 

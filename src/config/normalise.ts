@@ -30,6 +30,7 @@ export function normalise(parsed: ParsedConfig, cwd: string, podip: string | und
     proxy: normaliseProxy(parsed.proxy),
     redis: normaliseRedis(parsed.redis),
     cluster: normaliseCluster(parsed.cluster, podip),
+    scheduler: parsed.scheduler,
   });
 }
 
@@ -95,7 +96,7 @@ function normaliseHttp(http: ParsedConfig['http'], cwd: string): HttpConfig {
 }
 
 function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
-  const { remoteurl, freshness, spool, realms, ca } = proxy;
+  const { remoteurl, ttl, maxsize, minfree, freshness, spool, realms, ca } = proxy;
   const name = proxy.host ?? dockerHub;
   return {
     default:
@@ -109,6 +110,7 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
             credentials: credentialsOf(proxy),
             realms,
             ca,
+            ttl,
           },
     upstreams: proxy.upstreams.map((upstream): UpstreamConfig => ({
       host: upstream.host,
@@ -118,9 +120,13 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
       credentials: credentialsOf(upstream),
       realms: upstream.realms,
       ca: upstream.ca,
+      ttl: upstream.ttl ?? ttl,
     })),
     host: name,
     hostexplicit: proxy.host !== undefined,
+    ttl,
+    maxsize,
+    minfree,
     freshness,
     spool,
   };

@@ -1,6 +1,6 @@
-import type { ConfigFault } from './faults.js';
+import type { ConfigFault, ConfigNote } from './faults.js';
 import { at, formatPath, isMap, type Path, type Tree } from './tree.js';
-import { address, dockerHub, host, plainHost, origin } from './values.js';
+import { address, dockerHub, flag, host, plainHost, origin, time } from './values.js';
 
 type Report = (path: Path, got: string, wanted: string) => void;
 
@@ -19,10 +19,32 @@ export function checkRules(tree: Tree): ConfigFault[] {
   );
   checkHosts(tree, report);
   checkHostNames(tree, report);
+  if (has(tree, ['storage', 's3']) && has(tree, ['proxy', 'minfree'])) {
+    report(['proxy', 'minfree'], 'this key with s3', 'it with a filesystem alone; maxsize limits a bucket');
+  }
   if (has(tree, ['cluster', 'secret']) && has(tree, ['cluster', 'secretfile'])) {
     report(['cluster', 'secretfile'], 'a secret beside it', 'only one of secret and secretfile');
   }
   return faults;
+}
+
+/** What is lawful, and without effect beside something else. */
+export function noteRules(tree: Tree): ConfigNote[] {
+  if (flag.read(textAt(tree, ['storage', 'delete', 'enabled']) ?? 'false') === true) return [];
+  const paths: Path[] = [
+    ['proxy', 'ttl'],
+    ['proxy', 'maxsize'],
+    ['proxy', 'minfree'],
+    ...upstreamsOf(tree).map((_, index) => ['proxy', 'upstreams', index, 'ttl']),
+  ];
+  const asked = paths.filter((path) => {
+    const given = textAt(tree, path);
+    return given !== undefined && !(path.at(-1) === 'ttl' && time.read(given) === 0);
+  });
+  return asked.map((path) => ({
+    key: formatPath(path),
+    message: 'has no effect: nothing is deleted while storage.delete.enabled is false',
+  }));
 }
 
 function has(tree: Tree, path: Path): boolean {

@@ -14,23 +14,28 @@ import {
   sectionOf,
 } from './key.js';
 import { legacy } from './legacy.js';
+import { schedule } from './schedule.js';
 import {
   address,
+  atLeast,
   count,
   duration,
   endpoint,
   file,
   flag,
   host,
+  image,
   plainHost,
   oneOf,
   orIfZero,
   origin,
   partSize,
   path,
+  platform,
   secret,
   size,
   text,
+  time,
   tlsVersion,
   url,
   urlPath,
@@ -95,7 +100,11 @@ const storage = section(
       layerinfo: optional(descriptorCache, 'The old spelling of `blobdescriptor`.'),
     }),
     delete: section('Deletion of content.', {
-      enabled: defaulted(flag, 'false', 'Allows it.'),
+      enabled: defaulted(
+        flag,
+        'false',
+        'Allows it: to `proxy.ttl`, `proxy.maxsize` and `proxy.minfree`, and to jobs that remove what nothing needs.',
+      ),
     }),
     redirect: section('Redirects of clients to the storage itself, where the driver can.', {
       disable: defaulted(flag, 'false', 'Sends every byte through this server instead.'),
@@ -201,6 +210,7 @@ const furtherCredentials = entries(
   { unknown: 'fault', ...ours },
 );
 const realms = list(plainHost, 'Further hosts whose token service may be given the credentials.', ours);
+const someBytes = atLeast(1, size, 'a size above 0, such as 500GB');
 const ca = optional(file, "Certificates in PEM to trust for it, besides the system's.", ours);
 
 const proxy = section(
@@ -212,7 +222,7 @@ const proxy = section(
     credentials: furtherCredentials,
     realms,
     ca,
-    ttl: defaulted(duration, '168h', 'How long content is kept after its last use; `0` for ever.'),
+    ttl: defaulted(time, '168h', 'How long content is kept after its last use; `0` for ever.'),
     host: optional(host, 'What the default upstream stands for; `docker.io` without it.', ours),
     freshness: defaulted(
       duration,
@@ -220,8 +230,12 @@ const proxy = section(
       'How long a tag is served without asking its upstream again.',
       ours,
     ),
-    maxsize: optional(size, 'The least recently used content goes when there is more than this.', ours),
-    minfree: optional(size, 'The same when less than this is free.', ours),
+    maxsize: optional(someBytes, 'The least recently used content goes when there is more than this.', ours),
+    minfree: optional(
+      someBytes,
+      'The same when less than this is free on the file system of the root directory.',
+      ours,
+    ),
     spool: section(
       'Where blobs are kept while they are fetched.',
       {
@@ -246,6 +260,7 @@ const proxy = section(
         credentials: furtherCredentials,
         realms,
         ca,
+        ttl: optional(time, 'How long its content is kept after its last use; `proxy.ttl` without it.', ours),
       },
       { unknown: 'fault', ...ours },
     ),
@@ -304,7 +319,66 @@ const cluster = section(
   { unknown: 'fault', ...ours },
 );
 
-const scheduler = optionalSection('Jobs. There are no keys yet.', {}, { unknown: 'fault', ...ours });
+const jobSection = { unknown: 'fault', ...ours } as const;
+const when = (usual: string) =>
+  defaulted(schedule, usual, 'When: a duration, a cron expression (local time), or `never`.', ours);
+
+const scheduler = section(
+  'Jobs, each done by one replica for all of them.',
+  {
+    enabled: defaulted(flag, 'true', 'Runs them; commands may do their work all the same.', ours),
+    grace: defaulted(
+      atLeast(1_000, duration, 'a duration from 1s to 596h, such as 15m'),
+      '15m',
+      'What was used, stored or hidden within this time is not deleted.',
+      ours,
+    ),
+    expire: section('Removes what was not used for `proxy.ttl`.', { schedule: when('10m') }, jobSection),
+    evict: section(
+      'Removes the least recently used when there is more than `proxy.maxsize`, or less free than `proxy.minfree`.',
+      { schedule: when('5m') },
+      jobSection,
+    ),
+    reindex: section(
+      'Looks through the storage, and tells Redis what is there.',
+      { schedule: when('24h') },
+      jobSection,
+    ),
+    sweep: section(
+      'Removes uploads that never ended, and links and content that lead nowhere.',
+      { schedule: when('24h') },
+      jobSection,
+    ),
+    scrub: section(
+      'Reads all content again, and removes what is not what its digest says.',
+      {
+        schedule: when('168h'),
+        rate: defaulted(someBytes, '20MB', 'How much of it in a second, at most.', ours),
+      },
+      jobSection,
+    ),
+    prewarm: section(
+      'Fetches images before anybody asks for them.',
+      {
+        schedule: when('24h'),
+        images: entries(
+          'Which.',
+          {
+            image: required(image, 'As in `docker pull`: `alpine:3`, `ghcr.io/owner/image:v1`.', ours),
+            platforms: list(
+              platform,
+              'For which of its platforms, such as `linux/amd64`; all without it.',
+              ours,
+            ),
+          },
+          jobSection,
+        ),
+      },
+      jobSection,
+    ),
+  },
+  jobSection,
+);
 
 /** Every key there is: its type, default, meaning, and whether it is registry's or ours. */
 export const schema = section('', {

@@ -71,21 +71,45 @@ const milliseconds: Record<string, number> = {
 const longestTimer = 2 ** 31 - 1;
 
 /** Milliseconds, rounded up to whole ones. Go's time.ParseDuration, and a bare number of nanoseconds, as registry has it. */
-export const duration: Value<number> = {
-  kind: 'duration',
-  wanted: 'a duration such as 10ms, 60s or 1h30m, at most 596h',
-  read: (given) => {
-    let total = 0;
-    if (/^\d+$/.test(given)) total = Number(given) / 1e6;
-    else if (durationForm.test(given)) {
-      for (const [, number, unit] of given.matchAll(/([\d.]+)([a-zµμ]+)/g)) {
-        total += Number(number) * (milliseconds[unit ?? ''] ?? Number.NaN);
-      }
-    } else return undefined;
-    const whole = Math.ceil(Number(total.toFixed(6)));
-    return whole <= longestTimer ? whole : undefined;
-  },
-};
+function readDuration(given: string): number | undefined {
+  let total = 0;
+  if (/^\d+$/.test(given)) total = Number(given) / 1e6;
+  else if (durationForm.test(given)) {
+    for (const [, number, unit] of given.matchAll(/([\d.]+)([a-zµμ]+)/g)) {
+      total += Number(number) * (milliseconds[unit ?? ''] ?? Number.NaN);
+    }
+  } else return undefined;
+  return Math.ceil(Number(total.toFixed(6)));
+}
+
+function durationUpTo(most: number, wanted: string): Value<number> {
+  return {
+    kind: 'duration',
+    wanted,
+    read: (given) => {
+      const ms = readDuration(given);
+      return ms !== undefined && ms <= most ? ms : undefined;
+    },
+  };
+}
+
+/** A duration that a timer of the platform may have to count. */
+export const duration = durationUpTo(longestTimer, 'a duration such as 10ms, 60s or 1h30m, at most 596h');
+
+/** A duration that is compared with the clock: registry's own limit, some 290 years. */
+export const time = durationUpTo(2 ** 63 / 1e6, 'a duration such as 60s, 1h30m or 720h');
+
+/** The same, with a least value, which `wanted` names. */
+export function atLeast(least: number, value: Value<number>, wanted: string): Value<number> {
+  return {
+    ...value,
+    wanted,
+    read: (given) => {
+      const number = value.read(given);
+      return number === undefined || number < least ? undefined : number;
+    },
+  };
+}
 
 /** A number for which registry takes zero as "the default". */
 export function orIfZero(value: Value<number>, fallback: number): Value<number> {
@@ -219,4 +243,18 @@ export const tlsVersion: Value<TlsVersion> = {
     const word = tlsWords.read(given);
     return word === undefined ? undefined : tlsVersions[word];
   },
+};
+
+/** A platform as image indexes have it (OCI image-spec, "Image Index"): `linux/amd64`, `linux/arm/v7`. */
+export const platform: Value<string> = {
+  kind: 'platform',
+  wanted: 'a platform such as linux/amd64 or linux/arm64/v8',
+  read: (given) => (/^[a-z0-9]+\/[a-z0-9_]+(?:\/[a-z0-9.]+)?$/.test(given) ? given : undefined),
+};
+
+/** An image as it is named on a command line; which upstream it leads to is known later. */
+export const image: Value<string> = {
+  kind: 'image',
+  wanted: 'an image such as alpine:3 or ghcr.io/owner/image:v1',
+  read: (given) => (/^[a-zA-Z0-9][\w.:/@-]*$/.test(given) && given.length <= 512 ? given : undefined),
 };

@@ -1,0 +1,33 @@
+import { Cron } from 'croner';
+import { time, type Value } from './values.js';
+
+/** When a job runs. */
+export type Schedule =
+  | { readonly kind: 'never' }
+  /** Whenever the wall clock is at a multiple of so many milliseconds since 1970. */
+  | { readonly kind: 'every'; readonly ms: number }
+  /** By the local time of the process (`TZ`). */
+  | { readonly kind: 'cron'; readonly pattern: string };
+
+/** Five fields, or six with seconds in front; `@daily` and the like. */
+export const cronOptions = { mode: '5-or-6-parts' } as const;
+
+export const schedule: Value<Schedule> = {
+  kind: 'schedule',
+  wanted: 'a duration such as 24h, a cron expression such as 0 3 * * *, or never',
+  read: (given) => {
+    if (given.toLowerCase() === 'never') return { kind: 'never' };
+    const ms = time.read(given);
+    if (ms !== undefined) return ms === 0 ? { kind: 'never' } : { kind: 'every', ms };
+    return comes(given) ? { kind: 'cron', pattern: given } : undefined;
+  },
+};
+
+/** Whether it is a cron expression, and one that comes: `0 0 30 2 *` never does. */
+function comes(pattern: string): boolean {
+  try {
+    return new Cron(pattern, cronOptions).nextRun() !== null;
+  } catch {
+    return false; // the library says by an error that it is none
+  }
+}
