@@ -1,3 +1,4 @@
+import { parseReference } from '../oci/reference.js';
 import { parseListen } from './listen.js';
 import { Secret } from './secret.js';
 
@@ -252,9 +253,9 @@ export const platform: Value<string> = {
   read: (given) => (/^[a-z0-9]+\/[a-z0-9_]+(?:\/[a-z0-9.]+)?$/.test(given) ? given : undefined),
 };
 
-/** An image as it is named on a command line; which upstream it leads to is known later. */
+/** The text of an image reference (oci/reference.ts); which upstream it leads to is known later. */
 export const image: Value<string> = {
   kind: 'image',
   wanted: 'an image such as alpine:3 or ghcr.io/owner/image:v1',
-  read: (given) => (/^[a-zA-Z0-9][\w.:/@-]*$/.test(given) && given.length <= 512 ? given : undefined),
+  read: (given) => (parseReference(given) === undefined ? undefined : given),
 };
