@@ -1,0 +1,201 @@
+import type { Coordinator } from '../cluster/cluster.js';
+import { hashFor, parseDigest, type Digest } from '../oci/digest.js';
+import type { Job, JobRun, JobSummary } from '../scheduler/job.js';
+import { StorageError, type BlobStore, type Deletes, type Inventory } from '../storage/storage.js';
+import type { Logger } from '../telemetry/log.js';
+import { Pace } from './pace.js';
+
+/** So many blobs in a row that cannot be read are no fault of theirs: the storage is in trouble. */
+const mostUnreadable = 10;
+const progressMs = 500;
+
+export interface ScrubberParts {
+  readonly inventory: Inventory;
+  readonly blobs: BlobStore;
+  readonly deletes: Deletes;
+  readonly coordinator: () => Coordinator;
+  /** How many blobs there are, as far as somebody has counted. */
+  readonly expectedBlobs: () => Promise<number | undefined>;
+  readonly log: Logger;
+  readonly observer: ScrubObserver;
+}
+
+export interface ScrubObserver {
+  read(bytes: number): void;
+  rotten(): void;
+}
+
+export interface Scrubbing {
+  /** In bytes a second. */
+  readonly rate: number;
+  /** In this order; without it all that is stored, by digest, on from the run's checkpoint. */
+  readonly digests?: readonly Digest[];
+  /** Told of content that could not be read, and so may be sound. */
+  readonly unreadable?: (digest: Digest, error: StorageError) => void;
+}
+
+interface Counts {
+  blobs: number;
+  bytes: number;
+  rotten: number;
+  unreadable: number;
+}
+
+/** What became of one blob. `gone`: deleted since it was listed. */
+type Verdict = 'sound' | 'rotten' | 'unreadable' | 'gone';
+
+/**
+ * Reads content again and drops what is no longer what its digest says, so that the next pull brings it anew. That is
+ * done whatever `storage.delete.enabled` says: it is no content.
+ */
+export class Scrubber {
+  constructor(private readonly parts: ScrubberParts) {}
+
+  /** Throws StorageError where the storage as a whole cannot be read, and what the run was aborted with. */
+  async scrub(run: JobRun, scrubbing: Scrubbing): Promise<JobSummary> {
+    const counts: Counts = { blobs: 0, bytes: 0, rotten: 0, unreadable: 0 };
+    const reading = new Reading(
+      run,
+      new Pace(scrubbing.rate),
+      await this.#total(scrubbing),
+      this.parts.observer,
+    );
+    let failing = 0;
+    for await (const digest of this.#digests(run, scrubbing.digests)) {
+      const verdict = await this.#check(run, digest, reading, counts, scrubbing);
+      failing = verdict === 'unreadable' ? failing + 1 : 0;
+      if (verdict !== 'gone') counts.blobs += 1;
+      if (failing === mostUnreadable) {
+        throw new StorageError('io', `${failing} blobs in a row could not be read, the last was ${digest}`);
+      }
+      reading.blobs += 1;
+      await run.step(digest);
+    }
+    return { ...counts };
+  }
+
+  async #total({ digests }: Scrubbing): Promise<number | undefined> {
+    return digests === undefined ? this.parts.expectedBlobs() : digests.length;
+  }
+
+  async *#digests(run: JobRun, chosen: readonly Digest[] | undefined): AsyncGenerator<Digest> {
+    if (chosen !== undefined) {
+      yield* chosen;
+      return;
+    }
+    const after = run.checkpoint === undefined ? undefined : parseDigest(run.checkpoint);
+    for await (const page of this.parts.inventory.listBlobs(after, run.signal)) {
+      for (const { digest } of page) yield digest;
+    }
+  }
+
+  async #check(
+    run: JobRun,
+    digest: Digest,
+    reading: Reading,
+    counts: Counts,
+    { unreadable }: Scrubbing,
+  ): Promise<Verdict> {
+    try {
+      const found = await this.#read(digest, reading);
+      if (found === undefined) return 'gone';
+      counts.bytes += found.bytes;
+      if (found.sound) return 'sound';
+      if (!(await this.#drop(run, digest, reading))) return 'gone';
+      counts.rotten += 1;
+      return 'rotten';
+    } catch (err) {
+      // It may be the disk, the network or a right: what is there is not known to be wrong.
+      if (!(err instanceof StorageError)) throw err;
+      counts.unreadable += 1;
+      this.parts.log.error({ digest, err }, 'a blob cannot be read');
+      unreadable?.(digest, err);
+      return 'unreadable';
+    }
+  }
+
+  /** `undefined`: it is not there. */
+  async #read(
+    digest: Digest,
+    reading: Reading,
+  ): Promise<{ readonly sound: boolean; readonly bytes: number } | undefined> {
+    const blob = await this.parts.blobs.open(digest);
+    if (blob === undefined) return undefined;
+    try {
+      const hash = hashFor(digest);
+      let bytes = 0;
+      for await (const chunk of blob.body) {
+        hash.update(chunk);
+        bytes += chunk.byteLength;
+        await reading.took(chunk.byteLength);
+      }
+      return { sound: digest.endsWith(`:${hash.digest('hex')}`), bytes };
+    } finally {
+      await blob.close();
+    }
+  }
+
+  /**
+   * Under its lease and read once more: what is wrong now, and nobody is bringing, goes. `false`: it was not, or
+   * somebody has brought it since.
+   */
+  async #drop(run: JobRun, digest: Digest, reading: Reading): Promise<boolean> {
+    const lease = await this.parts.coordinator().tryLead(`blob:${digest}`);
+    if (lease === undefined) return false;
+    try {
+      const again = await this.#read(digest, reading);
+      if (again === undefined || again.sound || !(await lease.confirm())) return false;
+      if (!run.dryRun) await this.parts.deletes.deleteBlob(digest);
+      this.parts.observer.rotten();
+      this.parts.log.error({ digest, bytes: again.bytes, removed: !run.dryRun }, 'a blob has rotted');
+      run.removed({
+        what: 'blob',
+        repository: undefined,
+        reference: digest,
+        bytes: again.bytes,
+        why: 'rotten',
+      });
+      return true;
+    } finally {
+      await lease.release(false);
+    }
+  }
+}
+
+/** How far one run is, and at its pace. */
+class Reading {
+  blobs = 0;
+  #told = -Infinity;
+
+  constructor(
+    private readonly run: JobRun,
+    private readonly pace: Pace,
+    private readonly total: number | undefined,
+    private readonly observer: ScrubObserver,
+  ) {}
+
+  async took(bytes: number): Promise<void> {
+    this.observer.read(bytes);
+    const now = performance.now();
+    if (now - this.#told >= progressMs) {
+      this.#told = now;
+      const total = this.total === undefined ? undefined : Math.max(this.total, this.blobs);
+      this.run.progress({ doing: 'checking blobs', done: this.blobs, total });
+    }
+    await this.pace.after(bytes, this.run.signal);
+  }
+}
+
+/** All that is stored, from time to time, at a rate that leaves the disks to others. */
+export class ScrubJob implements Job {
+  readonly name = 'scrub';
+
+  constructor(
+    private readonly scrubber: Scrubber,
+    private readonly rate: number,
+  ) {}
+
+  run(run: JobRun): Promise<JobSummary> {
+    return this.scrubber.scrub(run, { rate: this.rate });
+  }
+}
