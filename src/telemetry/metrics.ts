@@ -188,6 +188,54 @@ export class Metrics {
   );
   readonly spoolBytes = this.#gauge('cistern_spool_bytes', 'Bytes in the spools of running transfers.', []);
 
+  readonly jobRuns = this.#counter(
+    'cistern_job_runs_total',
+    'Runs of jobs that ended on this replica, by outcome: done, failed, stopped (another replica goes on).',
+    ['job', 'outcome'],
+  );
+  readonly jobRunning = this.#gauge('cistern_job_running', '1 while this replica runs a job, else 0.', [
+    'job',
+  ]);
+  readonly jobLastRun = this.#gauge(
+    'cistern_job_last_run_timestamp_seconds',
+    'When a job was last done, by whichever replica.',
+    ['job'],
+  );
+  readonly jobDuration = this.#gauge(
+    'cistern_job_duration_seconds',
+    'How long a job took when it was last done, by whichever replica.',
+    ['job'],
+  );
+  readonly jobNextRun = this.#gauge('cistern_job_next_run_timestamp_seconds', 'When a job is due next.', [
+    'job',
+  ]);
+  readonly removed = this.#counter(
+    'cistern_removed_total',
+    'What jobs and commands on this replica have removed, by what it was and why.',
+    ['what', 'why'],
+  );
+  readonly removedBytes = this.#counter(
+    'cistern_removed_bytes_total',
+    'Bytes that the storage got back by that.',
+    ['why'],
+  );
+  readonly storedBlobs = this.#gauge(
+    'cistern_stored_blobs',
+    'Blobs and manifests in the storage, when it was last looked through.',
+    [],
+  );
+  readonly storedBytes = this.#gauge('cistern_stored_bytes', 'The bytes of those.', []);
+  readonly scrubbedBytes = this.#counter(
+    'cistern_scrubbed_bytes_total',
+    'Bytes of stored content that were read again to verify them.',
+    [],
+  );
+  readonly rotten = this.#counter(
+    'cistern_rotten_total',
+    'Stored content that was found not to be what its digest says.',
+    [],
+  );
+
   constructor() {
     collectDefaultMetrics({ register: this.registry });
   }
