@@ -7,6 +7,8 @@ import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { LOG } from '../telemetry/telemetry.module.js';
 import { FilesystemBlobStore } from './filesystem/blob-store.js';
+import { FilesystemDeletes } from './filesystem/deletes.js';
+import { FilesystemInventory } from './filesystem/inventory.js';
 import { FilesystemRecordStore } from './filesystem/record-store.js';
 import { FilesystemLinks } from './filesystem/links.js';
 import { LinkedRepositories } from './linked-repositories.js';
@@ -14,13 +16,24 @@ import { WorkFolder } from './filesystem/work-folder.js';
 import { ownFolder } from './layout.js';
 import { S3BlobStore } from './s3/blob-store.js';
 import { Bucket } from './s3/bucket.js';
+import { S3Deletes } from './s3/deletes.js';
+import { S3Inventory } from './s3/inventory.js';
 import { S3RecordStore } from './s3/record-store.js';
 import { S3Links } from './s3/links.js';
-import type { BlobStore, ObserveAction, RecordStore, RepositoryStore } from './storage.js';
+import type {
+  BlobStore,
+  Deletes,
+  Inventory,
+  ObserveAction,
+  RecordStore,
+  RepositoryStore,
+} from './storage.js';
 
 export const BLOB_STORE = Symbol('BlobStore');
 export const REPOSITORY_STORE = Symbol('RepositoryStore');
 export const RECORD_STORE = Symbol('RecordStore');
+export const INVENTORY = Symbol('Inventory');
+export const DELETES = Symbol('Deletes');
 /** Throws where the storage cannot be used. */
 export const STORAGE_PROBE = Symbol('StorageProbe');
 /** Unfinished files: on the store's own file system, where it is one. */
@@ -36,6 +49,8 @@ interface Stores {
   readonly blobs: BlobStore;
   readonly repositories: RepositoryStore;
   readonly records: RecordStore;
+  readonly inventory: Inventory;
+  readonly deletes: Deletes;
   probe(): Promise<void>;
   close(): void;
 }
@@ -64,9 +79,20 @@ interface Stores {
     { provide: BLOB_STORE, useFactory: ({ blobs }: Stores) => blobs, inject: [STORES] },
     { provide: REPOSITORY_STORE, useFactory: ({ repositories }: Stores) => repositories, inject: [STORES] },
     { provide: RECORD_STORE, useFactory: ({ records }: Stores) => records, inject: [STORES] },
+    { provide: INVENTORY, useFactory: ({ inventory }: Stores) => inventory, inject: [STORES] },
+    { provide: DELETES, useFactory: ({ deletes }: Stores) => deletes, inject: [STORES] },
     { provide: STORAGE_PROBE, useFactory: ({ probe }: Stores) => probe, inject: [STORES] },
   ],
-  exports: [BLOB_STORE, REPOSITORY_STORE, RECORD_STORE, STORAGE_PROBE, WORK_FOLDER, SPOOL_FOLDER],
+  exports: [
+    BLOB_STORE,
+    REPOSITORY_STORE,
+    RECORD_STORE,
+    INVENTORY,
+    DELETES,
+    STORAGE_PROBE,
+    WORK_FOLDER,
+    SPOOL_FOLDER,
+  ],
 })
 export class StorageModule implements OnModuleDestroy {
   constructor(
@@ -88,20 +114,26 @@ function openStores({ storage }: Config, work: WorkFolder, metrics: Metrics, log
   }
   const observe = observeAs('s3aws', metrics); // registry's own name of its driver
   const bucket = new Bucket(storage.s3);
+  const links = new S3Links(bucket, observe);
   return {
     blobs: new S3BlobStore({ bucket, chunkSize: storage.s3.chunksize, log, observe }),
-    repositories: new LinkedRepositories(new S3Links(bucket, observe)),
+    repositories: new LinkedRepositories(links),
     records: new S3RecordStore(bucket),
+    inventory: new S3Inventory(bucket, links, observe),
+    deletes: new S3Deletes(bucket, observe),
     probe: () => bucket.probe(),
     close: () => bucket.close(),
   };
 }
 
 function openFolder(root: string, work: WorkFolder, observe: ObserveAction): Stores {
+  const links = new FilesystemLinks(root, work, observe);
   return {
     blobs: new FilesystemBlobStore(root, work, observe),
-    repositories: new LinkedRepositories(new FilesystemLinks(root, work, observe)),
+    repositories: new LinkedRepositories(links),
     records: new FilesystemRecordStore(root, work),
+    inventory: new FilesystemInventory(root, work, links, observe),
+    deletes: new FilesystemDeletes(root, observe),
     probe: () => probeFolder(root),
     close: () => undefined,
   };

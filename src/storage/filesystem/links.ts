@@ -1,11 +1,11 @@
-import { readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Digest } from '../../oci/digest.js';
 import { parseTag, type Repository, type Tag } from '../../oci/name.js';
 import * as layout from '../layout.js';
 import type { Links } from '../linked-repositories.js';
 import type { ObserveAction } from '../storage.js';
-import { isAbsent, moveIntoPlace, storageError } from './files.js';
+import { isAbsent, moveIntoPlace, namesIn, storageError } from './files.js';
 import type { WorkFolder } from './work-folder.js';
 
 /** Link files in a folder. */
@@ -66,9 +66,8 @@ export class FilesystemLinks implements Links {
   async #list(path: string): Promise<string[]> {
     const started = performance.now();
     try {
-      return (await readdir(join(this.root, path))).sort();
+      return await namesIn(join(this.root, path));
     } catch (error) {
-      if (isAbsent(error)) return [];
       throw storageError(error, `listing ${path}`);
     } finally {
       this.observe('List', started);

@@ -31,8 +31,7 @@ export class WorkFolder implements AsyncDisposable {
 
   /** A path for a new file that nobody else uses. Throws StorageError. */
   async newFile(name: string): Promise<string> {
-    this.#made ??= this.#make();
-    await this.#made;
+    await this.#ready();
     return join(this.path, `${name}.${randomBytes(8).toString('hex')}`);
   }
 
@@ -46,10 +45,19 @@ export class WorkFolder implements AsyncDisposable {
     }
   }
 
+  /** The time by the file server's clock, in milliseconds since 1970: files' times are compared with it. */
+  async now(): Promise<number> {
+    try {
+      await this.#ready();
+      return (await stat(await this.#touched())).mtimeMs;
+    } catch (error) {
+      throw storageError(error, 'asking for the time of a folder');
+    }
+  }
+
   /** Removes what processes that are gone left behind. Returns the number of their files. */
   async sweep(): Promise<number> {
-    await this.newFile('sweep');
-    const now = (await stat(await this.#touched())).mtimeMs;
+    const now = await this.now();
     let removed = 0;
     for (const name of await readdir(this.parent)) {
       const path = join(this.parent, name);
@@ -63,6 +71,11 @@ export class WorkFolder implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
     await rm(this.path, { recursive: true, force: true });
+  }
+
+  #ready(): Promise<void> {
+    this.#made ??= this.#make();
+    return this.#made;
   }
 
   async #make(): Promise<void> {

@@ -19,7 +19,7 @@ import {
 import type { Bucket } from './bucket.js';
 import { storageError } from './errors.js';
 import { MultipartUpload, sendWhole } from './multipart.js';
-import { PresignedUrls } from './presigned-urls.js';
+import { lifetimeSeconds, PresignedUrls } from './presigned-urls.js';
 
 export interface S3BlobStoreOptions {
   readonly bucket: Bucket;
@@ -31,6 +31,7 @@ export interface S3BlobStoreOptions {
 
 /** Blobs as objects, where registry's s3 driver has them. */
 export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
+  readonly lifetimeMs = lifetimeSeconds * 1000;
   readonly #bucket: Bucket;
   readonly #urls: PresignedUrls;
 

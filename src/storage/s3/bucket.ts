@@ -7,6 +7,7 @@ import { RangeUnsatisfiable, type ByteRange, type RequestedRange } from '../../o
 import { StorageError, type OpenBlob } from '../storage.js';
 import { readingClient, writingClient } from './client.js';
 import { isAbsent, statusOf, storageError } from './errors.js';
+import { listObjects, serverTime, type StoredObject } from './listing.js';
 
 /** While a body is read, which a slow client may pause: only silence that is waited in counts. */
 const bodyIdleMs = 15_000;
@@ -188,6 +189,20 @@ export class Bucket {
     } catch (error) {
       throw storageError(error, `listing ${prefix}`);
     }
+  }
+
+  /** See {@link listObjects}. */
+  objects(
+    prefix: string,
+    after: string | undefined,
+    signal: AbortSignal,
+  ): AsyncIterable<readonly StoredObject[]> {
+    return listObjects(this.#writing, { bucket: this.#bucket, root: this.#prefix }, prefix, after, signal);
+  }
+
+  /** See {@link serverTime}. */
+  serverTime(): Promise<number> {
+    return serverTime(this.#writing, this.#bucket);
   }
 
   async beginUpload(key: string): Promise<string> {

@@ -5,7 +5,7 @@ import type { Presigned } from '../storage.js';
 import type { Bucket } from './bucket.js';
 
 /** As long as registry's are. */
-const lifetimeSeconds = 20 * 60;
+export const lifetimeSeconds = 20 * 60;
 /** Handed out only while a client still has this long to begin with it. */
 const marginMs = 5 * 60_000;
 const most = 50_000;

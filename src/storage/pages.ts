@@ -1,0 +1,42 @@
+/** The same items in pages of this length, of which only the last may be shorter. */
+export async function* inPages<T>(
+  parts: AsyncIterable<readonly T[]>,
+  length: number,
+): AsyncGenerator<readonly T[]> {
+  let page: T[] = [];
+  for await (const part of parts) {
+    for (const item of part) {
+      page.push(item);
+      if (page.length < length) continue;
+      yield page;
+      page = [];
+    }
+  }
+  if (page.length > 0) yield page;
+}
+
+/** What `work` gives for each item, in the items' order, at most so many at once. After an error no more are begun. */
+export async function mapAtOnce<T, R>(
+  items: readonly T[],
+  atOnce: number,
+  signal: AbortSignal,
+  work: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = [];
+  const left = items.entries();
+  let failed = false;
+  const worker = async (): Promise<void> => {
+    for (const [index, item] of left) {
+      if (failed) return;
+      signal.throwIfAborted();
+      try {
+        results[index] = await work(item);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker));
+  return results;
+}
