@@ -1,0 +1,97 @@
+import { setImmediate as breathe } from 'node:timers/promises';
+import { algorithmOf, digestOf } from '../oci/digest.js';
+import { inspectManifest, references } from '../oci/manifest.js';
+import type { Repository } from '../oci/name.js';
+import type { JobRun } from '../scheduler/job.js';
+import type { BlobStore, Inventory } from '../storage/storage.js';
+import type { UsageHistory } from '../usage/usage.js';
+import type { ContentIndex, IndexedBlob } from './content-index.js';
+
+/** As long as the distribution-spec wants manifests to be taken. */
+const longestManifest = 4 * 1024 * 1024;
+/** Manifests that are read at the same time. */
+const atOnce = 8;
+
+export interface Sources {
+  readonly inventory: Inventory;
+  readonly blobs: BlobStore;
+  readonly usage: UsageHistory;
+  /** How long content of a repository is kept after its last use, in milliseconds; 0 for ever. */
+  readonly ttlOf: (repository: Repository) => number;
+}
+
+export type Watch = Pick<JobRun, 'progress' | 'signal'>;
+
+/**
+ * Fills the index anew from the storage. Blobs come before links, as they do when they are stored: what is seen
+ * without a link had none for a while. Throws StorageError, and what the signal was aborted with.
+ */
+export async function lookThrough(
+  index: ContentIndex,
+  { inventory, blobs, usage, ttlOf }: Sources,
+  now: number,
+  watch: Watch,
+): Promise<void> {
+  const { signal } = watch;
+  index.clear();
+  for await (const page of inventory.listBlobs(undefined, signal)) {
+    index.addBlobs(page);
+    watch.progress({ doing: 'listing blobs', done: index.blobs, total: undefined });
+  }
+  let links = 0;
+  for await (const page of inventory.listLinks(signal)) {
+    index.addLinks(page, ttlOf);
+    links += page.length;
+    watch.progress({ doing: 'listing links', done: links, total: undefined });
+  }
+  await readManifests(index, blobs, watch);
+  for await (const page of usage.snapshot(signal)) index.addUses(page);
+  for await (const page of usage.noted(signal)) index.addUses(page);
+  index.addUses([...usage.unwritten()]);
+  await inPortions(index.settle(now), signal);
+}
+
+/** Takes the steps of long work one by one, and lets others work in between. */
+export async function inPortions(work: Generator<void>, signal: AbortSignal): Promise<void> {
+  for (const _ of work) {
+    signal.throwIfAborted();
+    await breathe();
+  }
+}
+
+type Unread = Pick<IndexedBlob, 'digest' | 'contentId'>;
+
+async function readManifests(
+  index: ContentIndex,
+  blobs: BlobStore,
+  { progress, signal }: Watch,
+): Promise<void> {
+  let read = 0;
+  const readAll = async (manifests: readonly Unread[]): Promise<void> => {
+    for (let from = 0; from < manifests.length; from += atOnce) {
+      signal.throwIfAborted();
+      const found = await Promise.all(
+        manifests.slice(from, from + atOnce).map((each) => readManifest(index, blobs, each)),
+      );
+      read += found.length;
+      progress({ doing: 'reading manifests', done: read, total: undefined });
+      for (const further of found) await readAll(further);
+    }
+  };
+  for (let page = index.unreadManifests(undefined, longestManifest); page.length > 0;) {
+    await readAll(page);
+    page = index.unreadManifests(page.at(-1), longestManifest);
+  }
+}
+
+/** Returns what it refers to and is to be read as well. What is rotten refers to nothing, until it is repaired. */
+async function readManifest(
+  index: ContentIndex,
+  blobs: BlobStore,
+  { digest, contentId }: Unread,
+): Promise<IndexedBlob[]> {
+  const bytes = await blobs.read(digest, longestManifest);
+  if (bytes === undefined || digestOf(bytes, algorithmOf(digest)) !== digest) return [];
+  const type = inspectManifest(bytes)?.mediaType;
+  return type === undefined ? [] : index.addReferences(contentId, type, references(bytes), longestManifest);
+}

@@ -1,0 +1,168 @@
+import { parseDigest, type Digest } from '../oci/digest.js';
+import type { Repository, Tag } from '../oci/name.js';
+import type { JobRun, JobSummary, Removal, RemovalReason } from '../scheduler/job.js';
+import type { ContentIndex, IndexedBlob, IndexedLink, IndexedTag, Wanted } from './content-index.js';
+import type { StoredContentOptions } from './stored-content.js';
+
+/** What other replicas have noted is read again this often; they write it down about as often. */
+const notedEveryMs = 30_000;
+const atOnce = 8;
+
+type Parts = Pick<
+  StoredContentOptions,
+  'deletes' | 'repositories' | 'cluster' | 'usage' | 'transferring' | 'now'
+>;
+
+/** What one run takes away, and the looks it takes before each step. In a dry run only the index changes. */
+export class Removals {
+  readonly #counts = new Map<string, number>();
+  /** Bytes of what nothing needs any more since a link was removed. */
+  freedBytes = 0;
+  #notedAt = -Infinity;
+
+  constructor(
+    private readonly index: ContentIndex,
+    private readonly parts: Parts,
+    private readonly run: JobRun,
+  ) {}
+
+  get counts(): JobSummary {
+    return Object.fromEntries(this.#counts);
+  }
+
+  /** As {@link ContentIndex.candidates}, with all that is known of uses now; none when nothing may be deleted. */
+  async candidates(which: Wanted, from: number, usedBefore: number, now: number): Promise<IndexedLink[]> {
+    await this.run.step();
+    await this.#renew();
+    return (await this.run.mayDelete()) ? this.index.candidates(which, from, usedBefore, now) : [];
+  }
+
+  /** Returns the bytes that nothing needs any more. */
+  async unlink(link: IndexedLink, why: RemovalReason): Promise<number> {
+    if (!(await this.run.mayDelete())) return 0;
+    const { kind, repository, digest } = link;
+    const { deletes, cluster } = this.parts;
+    if (kind === 'manifest') {
+      for (const tag of this.index.tagsOf(link)) await this.removeTag(tag, why);
+    }
+    if (!this.run.dryRun) {
+      await (kind === 'manifest'
+        ? deletes.unlinkManifest(repository, digest)
+        : deletes.unlinkLayer(repository, digest));
+      cluster.descriptors.drop(`${repository}@${digest}`);
+    }
+    this.#tell({ what: kind, repository, reference: digest, bytes: 0, why });
+    const freed = this.index.removeLink(link);
+    this.freedBytes += freed;
+    return freed;
+  }
+
+  async removeTag(tag: IndexedTag, why: RemovalReason): Promise<void> {
+    const { repositories, deletes, cluster } = this.parts;
+    const { repository, digest } = tag;
+    // It may point elsewhere by now.
+    if ((await repositories.readTag(repository, tag.tag)) === digest && (await this.run.mayDelete())) {
+      if (!this.run.dryRun) {
+        await deletes.deleteTag(repository, tag.tag);
+        cluster.tags.drop(`${repository}:${tag.tag}`);
+      }
+      this.#tell({ what: 'tag', repository, reference: tag.tag, bytes: 0, why });
+    }
+    this.index.removeTag(tag);
+  }
+
+  /** A tag, or a manifest with all its tags, or all of a repository; then whatever only that referred to. */
+  async purge(repository: Repository, reference: Tag | Digest | undefined): Promise<void> {
+    await this.#renew();
+    const digest = reference === undefined ? undefined : parseDigest(reference);
+    const tags = this.index.tagsIn(repository);
+    if (reference !== undefined && digest === undefined) {
+      const tag = tags.find((each) => each.tag === reference);
+      if (tag === undefined) return;
+      await this.removeTag(tag, 'purged');
+      const others = tags.some((each) => each !== tag && each.digest === tag.digest);
+      if (!others) await this.#purgeAll(this.index.find('manifest', repository, tag.digest));
+      return;
+    }
+    if (digest !== undefined) {
+      await this.#purgeAll(this.index.find('manifest', repository, digest));
+      return;
+    }
+    for (const tag of tags) await this.removeTag(tag, 'purged');
+    for (let page = this.index.linksIn(repository); page.length > 0; page = this.index.linksIn(repository)) {
+      await this.run.step();
+      if (!(await this.run.mayDelete())) return;
+      for (const link of page) await this.unlink(link, 'purged');
+    }
+  }
+
+  /** What was hidden, and written to the storage, no later than this. */
+  async deleteHidden(hiddenBefore: number, modifiedBefore: number): Promise<void> {
+    for (;;) {
+      await this.run.step();
+      await this.#renew();
+      const batch = this.index.deletable(hiddenBefore, modifiedBefore);
+      if (batch.length === 0) return;
+      for (let from = 0; from < batch.length; from += atOnce) {
+        if (!(await this.run.mayDelete())) return;
+        await Promise.all(batch.slice(from, from + atOnce).map((blob) => this.#delete(blob, hiddenBefore)));
+        this.run.signal.throwIfAborted();
+      }
+    }
+  }
+
+  async #delete(blob: IndexedBlob, hiddenBefore: number): Promise<void> {
+    const { digest, size } = blob;
+    const { cluster, deletes, transferring } = this.parts;
+    if (!this.run.dryRun) {
+      const lease = transferring(digest) ? undefined : await cluster.coordinator.tryLead(`blob:${digest}`);
+      if (lease === undefined) {
+        // Somebody is fetching it, or deleting it.
+        this.index.hideAgain(blob, this.#seconds());
+        return;
+      }
+      try {
+        this.#renewOwn();
+        if ((this.index.hiddenAt(blob) ?? Infinity) > hiddenBefore) return;
+        await deletes.deleteBlob(digest);
+      } finally {
+        await lease.release(false);
+      }
+    }
+    this.index.removeBlob(blob);
+    this.#count('bytes', size);
+    this.#tell({ what: 'blob', repository: undefined, reference: digest, bytes: size, why: 'unreferenced' });
+  }
+
+  async #purgeAll(link: IndexedLink | undefined): Promise<void> {
+    if (link === undefined || link.parents > 0) return;
+    await this.unlink(link, 'purged');
+    for (const child of this.index.orphanedBy(link)) await this.#purgeAll(child);
+  }
+
+  async #renew(): Promise<void> {
+    this.#renewOwn();
+    if (this.run.dryRun || performance.now() - this.#notedAt < notedEveryMs) return;
+    this.#notedAt = performance.now();
+    for await (const page of this.parts.usage.noted(this.run.signal)) {
+      for (const use of page) this.index.renew(use);
+    }
+  }
+
+  #renewOwn(): void {
+    for (const use of this.parts.usage.unwritten()) this.index.renew(use);
+  }
+
+  #tell(removal: Removal): void {
+    this.#count(`${removal.what}s`, 1);
+    this.run.removed(removal);
+  }
+
+  #count(name: string, by: number): void {
+    this.#counts.set(name, (this.#counts.get(name) ?? 0) + by);
+  }
+
+  #seconds(): number {
+    return Math.floor(this.parts.now() / 1000);
+  }
+}
