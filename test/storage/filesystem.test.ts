@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, readdir, rm, utimes, writeFile } from 'node:fs/promises';
@@ -6,13 +7,17 @@ import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { digestOf } from '../../src/oci/digest.js';
 import { FilesystemBlobStore } from '../../src/storage/filesystem/blob-store.js';
+import { FilesystemDeletes } from '../../src/storage/filesystem/deletes.js';
+import { FilesystemInventory } from '../../src/storage/filesystem/inventory.js';
 import { FilesystemRecordStore } from '../../src/storage/filesystem/record-store.js';
 import { FilesystemLinks } from '../../src/storage/filesystem/links.js';
 import { LinkedRepositories } from '../../src/storage/linked-repositories.js';
 import { WorkFolder } from '../../src/storage/filesystem/work-folder.js';
 import { establishIdentity, IdentityConflict } from '../../src/storage/identity.js';
+import { blobPath } from '../../src/storage/layout.js';
 import { StorageError } from '../../src/storage/storage.js';
 import { blobStoreContract, verifiedFile } from '../contracts/blob-store.js';
+import { deletesContract, inventoryContract, type StorageUnderTest } from '../contracts/inventory.js';
 import { recordStoreContract } from '../contracts/record-store.js';
 import { repository, repositoryStoreContract, tag } from '../contracts/repository-store.js';
 
@@ -134,6 +139,62 @@ describe('repositories in a folder', () => {
     await writeFile(join(folder, 'link'), 'sha256:12');
     expect(await store.readTag(repository('a'), tag('v1'))).toBeUndefined();
     expect(await store.listTags(repository('a'))).toEqual([]);
+  });
+});
+
+function storage(): StorageUnderTest {
+  const work = workFolder();
+  const links = new FilesystemLinks(root, work, unobserved);
+  const top = 'docker/registry/v2';
+  return {
+    blobs: new FilesystemBlobStore(root, work, unobserved),
+    repositories: new LinkedRepositories(links),
+    inventory: new FilesystemInventory(root, work, links, unobserved),
+    deletes: new FilesystemDeletes(root, unobserved),
+    plant: async (path, bytes) => {
+      await mkdir(dirname(join(root, path)), { recursive: true });
+      await writeFile(join(root, path), bytes);
+    },
+    remains: async () => {
+      if (!existsSync(join(root, top))) return [];
+      const entries = await readdir(join(root, top), { recursive: true });
+      const inner = entries.filter((entry) => !entries.some((other) => other.startsWith(`${entry}/`)));
+      return inner
+        .filter((entry) => entry !== 'blobs' && entry !== 'repositories')
+        .map((entry) => `${top}/${entry}`)
+        .sort();
+    },
+  };
+}
+
+describe('the inventory of a folder', () => {
+  inventoryContract(() => Promise.resolve(storage()));
+});
+
+describe('deleting in a folder', () => {
+  deletesContract(() => Promise.resolve(storage()));
+
+  it('takes nothing from whoever is reading', async () => {
+    const { blobs, deletes } = storage();
+    const bytes = randomBytes(1_000_000);
+    await blobs.put(digestOf(bytes), bytes);
+    const blob = await blobs.open(digestOf(bytes));
+    const read: Buffer[] = [];
+    for await (const chunk of blob?.body ?? []) {
+      if (read.length === 0) await deletes.deleteBlob(digestOf(bytes));
+      read.push(Buffer.from(chunk));
+    }
+    await blob?.close();
+    expect(await visibleBlobs()).toEqual([]);
+    expect(Buffer.concat(read).equals(bytes)).toBe(true);
+  });
+
+  it('has trouble, not absence, where a blob’s place is a folder', async () => {
+    const { deletes, plant } = storage();
+    const digest = digestOf(Buffer.from('folder'));
+    await plant(`${blobPath(digest)}/inside`, 'x');
+    await expect(deletes.deleteBlob(digest)).rejects.toBeInstanceOf(StorageError);
+    expect(await readFile(join(root, blobPath(digest), 'inside'), 'utf8')).toBe('x');
   });
 });
 

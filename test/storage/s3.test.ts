@@ -9,20 +9,23 @@ import {
   CreateMultipartUploadCommand,
 } from '@aws-sdk/client-s3';
 import { pino } from 'pino';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { S3Config } from '../../src/config/config.js';
 import { Secret } from '../../src/config/secret.js';
 import { digestOf, type Digest } from '../../src/oci/digest.js';
-import { blobPath } from '../../src/storage/layout.js';
+import { blobPath, tagCurrentPath } from '../../src/storage/layout.js';
 import { establishIdentity } from '../../src/storage/identity.js';
 import { S3BlobStore } from '../../src/storage/s3/blob-store.js';
 import { Bucket } from '../../src/storage/s3/bucket.js';
+import { S3Deletes } from '../../src/storage/s3/deletes.js';
+import { S3Inventory } from '../../src/storage/s3/inventory.js';
 import { S3RecordStore } from '../../src/storage/s3/record-store.js';
 import { S3Links } from '../../src/storage/s3/links.js';
 import { LinkedRepositories } from '../../src/storage/linked-repositories.js';
 import { Spool } from '../../src/storage/spool.js';
 import { StorageError } from '../../src/storage/storage.js';
 import { blobStoreContract, verifiedFile } from '../contracts/blob-store.js';
+import { deletesContract, inventoryContract, type StorageUnderTest } from '../contracts/inventory.js';
 import { recordStoreContract } from '../contracts/record-store.js';
 import { repository, repositoryStoreContract, tag } from '../contracts/repository-store.js';
 import { LinkProxy } from '../fakes/link-proxy.js';
@@ -193,6 +196,69 @@ describe.skipIf(lacks('ceph', 'ceph-mon', 'ceph-osd', 'radosgw'))('blobs and lin
     });
   });
 
+  function storage(): StorageUnderTest {
+    const connection = connect();
+    const links = new S3Links(connection, unobserved);
+    return {
+      blobs: new S3BlobStore({ bucket: connection, chunkSize: chunk, log, observe: unobserved }),
+      repositories: new LinkedRepositories(links),
+      inventory: new S3Inventory(connection, links, unobserved),
+      deletes: new S3Deletes(connection, unobserved),
+      plant: async (path, bytes) => {
+        const Key = `some/root/${path}`;
+        await rgw.client.send(new PutObjectCommand({ Bucket: bucket, Key, Body: bytes }));
+      },
+      remains: async () => (await keys()).map((key) => key.slice('some/root/'.length)),
+    };
+  }
+
+  describe('the inventory', () => {
+    inventoryContract(() => Promise.resolve(storage()));
+
+    it('reads only those tags that have pointed elsewhere', async () => {
+      const { repositories } = storage();
+      const digests = ['1', '2'].map((text) => digestOf(Buffer.from(text)));
+      const [first, second] = digests;
+      if (first === undefined || second === undefined) throw new Error('unreachable');
+      for (const name of ['a', 'b', 'c', 'd']) await repositories.writeTag(repository('r'), tag(name), first);
+      await repositories.writeTag(repository('r'), tag('c'), second);
+      await using counter = await S3Counter.start(rgw.regionendpoint);
+      const connection = connect({ endpoint: counter.url });
+      const inventory = new S3Inventory(connection, new S3Links(connection, unobserved), unobserved);
+      for await (const page of inventory.listLinks(new AbortController().signal)) {
+        expect(page).toHaveLength(4);
+      }
+      const objects = counter.requests.filter(({ query }) => query.get('list-type') === null);
+      expect(objects.map(({ method, path }) => `${method} ${path}`)).toEqual([
+        `GET /${bucket}/some/root/${tagCurrentPath(repository('r'), tag('c'))}`,
+      ]);
+    });
+
+    it('is trouble where the bucket is', async () => {
+      const connection = connect({ bucket: 'nowhere' });
+      const inventory = new S3Inventory(connection, new S3Links(connection, unobserved), unobserved);
+      const { signal } = new AbortController();
+      const listing = inventory.listBlobs(undefined, signal)[Symbol.asyncIterator]();
+      await expect(listing.next()).rejects.toBeInstanceOf(StorageError);
+      await expect(inventory.now()).rejects.toBeInstanceOf(StorageError);
+    });
+
+    it("tells the server's time, which may be another than this machine's", async () => {
+      const { inventory } = storage();
+      const elsewhere = 3 * 60_000;
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - elsewhere });
+      try {
+        expect(await inventory.now()).toBeGreaterThan(Date.now() + elsewhere - 60_000);
+      } finally {
+        vi.useRealTimers();
+      }
+    });
+  });
+
+  describe('deleting', () => {
+    deletesContract(() => Promise.resolve(storage()));
+  });
+
   describe('records', () => {
     recordStoreContract(() => Promise.resolve({ store: new S3RecordStore(connect()), keys }));
 
@@ -226,6 +292,8 @@ describe.skipIf(lacks('ceph', 'ceph-mon', 'ceph-osd', 'radosgw'))('blobs and lin
       await store.put(digestOf(bytes), bytes);
       const made = await store.presign(digestOf(bytes));
       expect(made?.size).toBe(bytes.byteLength);
+      const expires = new URL(made?.url ?? '').searchParams.get('X-Amz-Expires');
+      expect(Number(expires) * 1000).toBe(store.lifetimeMs);
       const response = await fetch(made?.url ?? '');
       expect(Buffer.from(await response.arrayBuffer()).equals(bytes)).toBe(true);
       const part = await fetch(made?.url ?? '', { headers: { range: 'bytes=10-19' } });
