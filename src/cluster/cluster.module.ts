@@ -19,6 +19,7 @@ import { RedisCoordinator } from './redis/coordinator.js';
 import { RedisDescriptorCache } from './redis/descriptor-cache.js';
 import { Keys } from './redis/keys.js';
 import { Outage, RedisLink } from './redis/link.js';
+import { RedisMemory } from './redis/memory.js';
 import { RedisTagCache } from './redis/tag-cache.js';
 
 export const CLUSTER = Symbol('Cluster');
@@ -54,6 +55,7 @@ export class RedisCluster implements Cluster {
   tags: TagCache = new NoTagCache();
   budgets: BudgetLedger = new LocalBudgetLedger();
   peers: Peers | undefined;
+  #memory: RedisMemory | undefined;
   readonly #links: RedisLink[] = [];
   readonly #outage: Outage;
 
@@ -75,6 +77,7 @@ export class RedisCluster implements Cluster {
     const locks = this.#link(redis, 'locks', cluster.locktimeout);
     this.coordinator = new RedisCoordinator(locks, keys, this.log);
     this.tags = new RedisTagCache(data, keys);
+    this.#memory = new RedisMemory(data, keys);
     if (storage.cache.blobdescriptor === 'redis') {
       this.descriptors = new TieredDescriptorCache(new RedisDescriptorCache(data, keys));
     }
@@ -82,6 +85,10 @@ export class RedisCluster implements Cluster {
     this.budgets = new RedisBudgetLedger(data, keys, secret, this.budgets);
     const seal = new Seal(secret);
     this.peers = { seal, url: () => advertised(cluster, locks.client) };
+  }
+
+  async memoryMs(): Promise<number | undefined> {
+    return this.config.redis === undefined ? Number.POSITIVE_INFINITY : this.#memory?.ageMs();
   }
 
   close(): void {

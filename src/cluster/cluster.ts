@@ -82,6 +82,11 @@ export interface Cluster {
   readonly budgets: BudgetLedger;
   /** `undefined`: there are no others. */
   readonly peers: Peers | undefined;
+  /**
+   * For how many milliseconds Redis has kept what it was told, at least. `undefined`: it cannot be asked, so nobody
+   * knows who does what; infinite where there is none, and this process knows all.
+   */
+  memoryMs(): Promise<number | undefined>;
 }
 
 export interface Peers {

@@ -34,4 +34,8 @@ export class Keys {
   tag(key: string): string {
     return `${this.#prefix}tag:${key}`;
   }
+
+  since(): string {
+    return `${this.#prefix}since`;
+  }
 }
