@@ -90,6 +90,26 @@ export class Tags {
     return this.#stale(upstream, state, state.trouble);
   }
 
+  /**
+   * Asks the upstream now, however fresh the tag is, and what it says counts for everybody. Throws as `resolve`, also
+   * when the upstream cannot be asked and something is cached.
+   */
+  async refresh(route: Route, tag: Tag, signal: AbortSignal): Promise<Resolved | undefined> {
+    const key = `${route.stored}:${tag}`;
+    const { upstream } = route;
+    if (upstream === undefined) return this.#offline(route, tag, signal);
+    const asking = this.#asking.join(`now ${key}`, async () => {
+      const cached = await this.repositories.readTag(route.stored, tag);
+      try {
+        return await this.#revalidate(upstream, route, tag, key, cached);
+      } catch (error) {
+        this.#forgetRefused(key, error);
+        throw error;
+      }
+    });
+    return waitFor(asking, signal);
+  }
+
   /** While little is left of the upstream's pull limit, what it said holds longer. */
   #lengthen(upstream: Upstream, key: string, state: TagState | undefined): TagState | undefined {
     if (state?.confirmedAt === undefined || state.trouble !== undefined) return undefined;
@@ -137,14 +157,17 @@ export class Tags {
         this.#revalidate(upstream, route, tag, key, cached),
       );
     } catch (error) {
-      if (error instanceof UpstreamError && error.kind === 'answer') {
-        this.#states.delete(key);
-        this.cluster.tags.drop(key);
-        this.#refusals.remember(key, error);
-      }
+      this.#forgetRefused(key, error);
       if (!isTrouble(error) || cached === undefined) throw error;
       return this.#fallBack(upstream, route, key, cached, error);
     }
+  }
+
+  #forgetRefused(key: string, error: unknown): void {
+    if (!(error instanceof UpstreamError) || error.kind !== 'answer') return;
+    this.#states.delete(key);
+    this.cluster.tags.drop(key);
+    this.#refusals.remember(key, error);
   }
 
   /** What another replica was told within the freshness time. That one sees to the store's tag. */
