@@ -186,6 +186,24 @@ describe('the list of upstreams', () => {
   });
 });
 
+describe('the name of an image', () => {
+  const directory = new UpstreamDirectory([hub, ghcr, local]);
+
+  it.each([
+    ['library/alpine', 'library/alpine'],
+    ['ghcr.io/o/i', 'ghcr.io/o/i'],
+    ['registry.local__5000/x', 'registry.local:5000/x'],
+    ['gone.example__5000/x', 'gone.example__5000/x'],
+    ['ghcr.io', 'ghcr.io'],
+  ])('%s is shown as %s', (stored, shown) => {
+    expect(directory.imageName(stored as Repository)).toBe(shown);
+  });
+
+  it.each(['library/alpine', 'ghcr.io/o/i', 'registry.local__5000/x'])('of %s leads back there', (stored) => {
+    expect(directory.route({ name: directory.imageName(stored as Repository) }).stored).toBe(stored);
+  });
+});
+
 describe('library/', () => {
   it.each([
     ['docker.io', 'https://registry-1.docker.io', true, false, 'always'],

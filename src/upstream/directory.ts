@@ -126,6 +126,13 @@ export class UpstreamDirectory {
     return this.#routeIn(this.#default, name, false);
   }
 
+  /** A stored name as users write it: with its host in front, unless that is the default's. */
+  imageName(stored: Repository): string {
+    const slash = stored.indexOf('/');
+    const place = slash === -1 ? undefined : this.#byPrefix.get(stored.slice(0, slash));
+    return place === undefined ? stored : `${place.host}${stored.slice(slash)}`;
+  }
+
   #routeIn(place: Place, text: string, explicit: boolean): Route {
     const bare = place.library === 'always' || (explicit && place.library === 'explicit');
     const name = parseRepository(bare && !text.includes('/') ? `library/${text}` : text);
