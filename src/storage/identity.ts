@@ -32,7 +32,17 @@ export async function establishIdentity(records: RecordStore, host: string): Pro
   const bytes =
     (await records.readRecord(key)) ??
     (await records.createRecord(key, Buffer.from(`${JSON.stringify(proposal, undefined, 2)}\n`)));
-  const identity = JSON.parse(bytes.toString('utf8')) as Identity;
+  const identity = parse(bytes);
   if (identity.host !== host) throw new IdentityConflict(identity.host, host);
   return identity;
+}
+
+/** `undefined`: no mirror has run on this store yet. Throws StorageError, and SyntaxError as above. */
+export async function readIdentity(records: RecordStore): Promise<Identity | undefined> {
+  const bytes = await records.readRecord(key);
+  return bytes && parse(bytes);
+}
+
+function parse(bytes: Buffer): Identity {
+  return JSON.parse(bytes.toString('utf8')) as Identity;
 }
