@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseDigest } from './digest.js';
 import { parseRepository, parseTag } from './name.js';
-import { parseImageName, parseReference } from './reference.js';
+import { parseReference } from './reference.js';
 
 const hex = 'a'.repeat(64);
 const digest = `sha256:${hex}`;
@@ -103,17 +103,5 @@ describe('parseReference', () => {
       }),
       { numRuns: 20_000 },
     );
-  });
-});
-
-describe('parseImageName', () => {
-  it('adds no tag', () => {
-    expect(parseImageName('ghcr.io/o/i')).toEqual({
-      host: 'ghcr.io',
-      name: 'o/i',
-      tag: undefined,
-      digest: undefined,
-    });
-    expect(parseImageName('nginx:1')).toMatchObject({ tag: '1' });
   });
 });

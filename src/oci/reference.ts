@@ -13,19 +13,12 @@ export interface ImageReference {
   readonly digest: Digest | undefined;
 }
 
+const latest = 'latest' as Tag;
 const hostGrammar =
   /^(?:(?:[a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9])(?:\.(?:[a-z0-9]|[a-z0-9][a-z0-9-]*[a-z0-9]))*|\[[0-9a-f:]+\])(?::\d{1,5})?$/;
 
 /** `undefined` where the text is no reference by docker's rules (distribution/reference, "Grammar"). */
 export function parseReference(text: string): ImageReference | undefined {
-  const named = parseImageName(text);
-  if (named === undefined) return undefined;
-  const { host, name, tag, digest } = named;
-  return { host, name, tag: tag ?? (digest === undefined ? ('latest' as Tag) : undefined), digest };
-}
-
-/** As {@link parseReference}, but without a tag and a digest it is the whole repository that is meant. */
-export function parseImageName(text: string): ImageReference | undefined {
   const at = text.indexOf('@');
   const digest = at === -1 ? undefined : parseDigest(text.slice(at + 1));
   if (at !== -1 && digest === undefined) return undefined;
@@ -40,7 +33,8 @@ export function parseImageName(text: string): ImageReference | undefined {
   const host = hosted ? path.slice(0, slash).toLowerCase() : undefined;
   if (host !== undefined && !hostGrammar.test(host)) return undefined;
   const name = parseRepository(hosted ? path.slice(slash + 1) : path);
-  return name === undefined ? undefined : { host, name, tag, digest };
+  if (name === undefined) return undefined;
+  return { host, name, tag: tag ?? (digest === undefined ? latest : undefined), digest };
 }
 
 /** As docker tells a host from the first part of a name (distribution/reference, splitDockerDomain). */
