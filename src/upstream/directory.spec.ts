@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { parseRepository } from '../oci/name.js';
+import { parseRepository, type Repository } from '../oci/name.js';
 import {
   libraryRule,
   RouteError,
