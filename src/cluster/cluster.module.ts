@@ -10,7 +10,7 @@ import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { LocalBudgetLedger, type BudgetLedger } from '../upstream/rate-budget.js';
 import type { Cluster, Coordinator, DescriptorCache, Peers, TagCache } from './cluster.js';
-import { LocalDescriptorCache, NoTagCache, TieredDescriptorCache } from './local/caches.js';
+import { LocalDescriptorCache, memoryLifetime, NoTagCache, TieredDescriptorCache } from './local/caches.js';
 import { LocalCoordinator } from './local/coordinator.js';
 import { Seal } from './peers/seal.js';
 import { RedisBudgetLedger } from './redis/budget.js';
@@ -51,7 +51,7 @@ interface StorageIdentity {
 /** This process alone, until it knows whose storage it stands on; from then on with the others, if Redis is configured. */
 export class RedisCluster implements Cluster {
   coordinator: Coordinator = new LocalCoordinator();
-  descriptors: DescriptorCache = new LocalDescriptorCache();
+  descriptors: DescriptorCache;
   tags: TagCache = new NoTagCache();
   budgets: BudgetLedger = new LocalBudgetLedger();
   peers: Peers | undefined;
@@ -65,11 +65,12 @@ export class RedisCluster implements Cluster {
     private readonly metrics: Metrics,
   ) {
     this.#outage = new Outage(log);
+    this.descriptors = new LocalDescriptorCache(memoryLifetime(config.scheduler.grace));
   }
 
   /** The identity comes from the storage, which may be away when the process starts. */
   join(identity: StorageIdentity): void {
-    const { redis, cluster, storage } = this.config;
+    const { redis, cluster, scheduler, storage } = this.config;
     if (redis === undefined || this.peers !== undefined) return;
     const keys = new Keys(identity.id);
     // Two connections: a lock that waits for a slow answer must not stand behind the caches, nor they behind it.
@@ -79,7 +80,8 @@ export class RedisCluster implements Cluster {
     this.tags = new RedisTagCache(data, keys);
     this.#memory = new RedisMemory(data, keys);
     if (storage.cache.blobdescriptor === 'redis') {
-      this.descriptors = new TieredDescriptorCache(new RedisDescriptorCache(data, keys));
+      const lifetimeMs = memoryLifetime(scheduler.grace);
+      this.descriptors = new TieredDescriptorCache(new RedisDescriptorCache(data, keys), lifetimeMs);
     }
     const secret = secretOf(cluster) ?? identity.secret;
     this.budgets = new RedisBudgetLedger(data, keys, secret, this.budgets);

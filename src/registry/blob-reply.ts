@@ -3,6 +3,7 @@ import { parseRange, type RequestedRange } from '../oci/range.js';
 import type { Blobs } from '../proxy/blobs.js';
 import type { BlobAnswer, Outcome } from '../proxy/proxy.js';
 import type { Route } from '../upstream/directory.js';
+import type { UsageRecorder } from '../usage/usage.js';
 import { RegistryError, unknownContent } from './errors.js';
 import type { Exchange } from './exchange.js';
 import { matches } from './manifest-reply.js';
@@ -10,7 +11,10 @@ import { cacheHeaders, sendHead, sendStream, type Headers } from './reply.js';
 
 /** GET and HEAD of blobs, with ranges. Bytes go out as they are stored, without any content encoding. */
 export class BlobReply {
-  constructor(private readonly blobs: Blobs) {}
+  constructor(
+    private readonly blobs: Blobs,
+    private readonly usage: UsageRecorder,
+  ) {}
 
   async send(exchange: Exchange, route: Route, reference: string): Promise<void> {
     const digest = parseDigest(reference);
@@ -19,14 +23,17 @@ export class BlobReply {
     if (exchange.isHead || conditional) return this.#sendHead(exchange, route, digest, conditional);
     const elsewhere = await this.blobs.locate(route, digest, exchange.signal);
     if (elsewhere !== undefined) {
+      this.usage.touch(route.stored, digest);
       this.#sendRedirect(exchange, route, digest, elsewhere.url, elsewhere.outcome);
       return;
     }
     const answer = await this.blobs.open(route, digest, wantedRange(exchange, digest), exchange.signal);
     if (answer === undefined) throw unknownContent('blob', `unknown blob ${digest}`);
+    const release = this.usage.hold(route.stored, digest);
     try {
       await this.#sendBody(exchange, route, digest, answer);
     } finally {
+      release();
       await answer.close();
     }
   }
@@ -34,6 +41,7 @@ export class BlobReply {
   async #sendHead(exchange: Exchange, route: Route, digest: Digest, conditional: boolean): Promise<void> {
     const found = await this.blobs.head(route, digest, exchange.signal);
     if (found === undefined) throw unknownContent('blob', `unknown blob ${digest}`);
+    this.usage.touch(route.stored, digest);
     const headers = this.#headers(exchange, route, digest, found.outcome);
     if (conditional) {
       sendHead(exchange, 304, headers);

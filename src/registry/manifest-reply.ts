@@ -4,6 +4,7 @@ import type { Manifests } from '../proxy/manifests.js';
 import type { Manifest, Resolved } from '../proxy/proxy.js';
 import type { Tags } from '../proxy/tags.js';
 import type { Route } from '../upstream/directory.js';
+import type { UsageRecorder } from '../usage/usage.js';
 import { RegistryError, unknownContent } from './errors.js';
 import type { Exchange } from './exchange.js';
 import { cacheHeaders, sendBytes, sendHead, type Headers } from './reply.js';
@@ -13,6 +14,7 @@ export class ManifestReply {
   constructor(
     private readonly manifests: Manifests,
     private readonly tags: Tags,
+    private readonly usage: UsageRecorder,
   ) {}
 
   /** Answers from memory, without a promise; `false` where that cannot be done. */
@@ -67,6 +69,7 @@ export class ManifestReply {
   #send(exchange: Exchange, route: Route, resolved: Resolved, manifest: Manifest | undefined): void {
     const { digest, size, mediaType } = manifest ?? resolved.descriptor;
     exchange.outcome = resolved.outcome;
+    this.usage.touch(route.stored, digest);
     const headers: Headers = {
       'Docker-Content-Digest': digest,
       Etag: `"${digest}"`,

@@ -13,6 +13,8 @@ import { Metrics } from '../telemetry/metrics.js';
 import { LOG } from '../telemetry/telemetry.module.js';
 import { UpstreamDirectory } from '../upstream/directory.js';
 import { UpstreamModule } from '../upstream/upstream.module.js';
+import { USAGE_RECORDER, UsageModule } from '../usage/usage.module.js';
+import type { UsageRecorder } from '../usage/usage.js';
 import { Access } from './access.js';
 import { BlobReply } from './blob-reply.js';
 import { Htpasswd } from './htpasswd.js';
@@ -21,7 +23,7 @@ import { ManifestReply } from './manifest-reply.js';
 import { RegistryHandler } from './registry-handler.js';
 
 @Module({
-  imports: [ProxyModule, UpstreamModule],
+  imports: [ProxyModule, UpstreamModule, UsageModule],
   providers: [
     {
       provide: RegistryHandler,
@@ -33,19 +35,31 @@ import { RegistryHandler } from './registry-handler.js';
         blobs: Blobs,
         listings: Listings,
         repositories: RepositoryStore,
+        usage: UsageRecorder,
         log: Logger,
         metrics: Metrics,
       ) =>
         new RegistryHandler({
           directory,
-          manifests: new ManifestReply(manifests, tags),
-          blobs: new BlobReply(blobs),
+          manifests: new ManifestReply(manifests, tags, usage),
+          blobs: new BlobReply(blobs, usage),
           listings: new ListingReply(listings, repositories),
           access: new Access(metrics, log, !accesslog.disabled),
           htpasswd: auth && new Htpasswd(auth.htpasswd.path, auth.htpasswd.realm),
           prefix: http.prefix.replace(/\/$/, ''),
         }),
-      inject: [CONFIG, UpstreamDirectory, Manifests, Tags, Blobs, Listings, REPOSITORY_STORE, LOG, Metrics],
+      inject: [
+        CONFIG,
+        UpstreamDirectory,
+        Manifests,
+        Tags,
+        Blobs,
+        Listings,
+        REPOSITORY_STORE,
+        USAGE_RECORDER,
+        LOG,
+        Metrics,
+      ],
     },
   ],
   exports: [RegistryHandler],

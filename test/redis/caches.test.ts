@@ -11,7 +11,7 @@ import { type RedisServer, startRedis } from '../parts/redis.js';
 import { type Linked, linked } from './linked.js';
 
 describe('descriptors in this process', () => {
-  descriptorCacheContract(() => Promise.resolve(new LocalDescriptorCache()));
+  descriptorCacheContract(() => Promise.resolve(new LocalDescriptorCache(60_000)));
 });
 
 describe.skipIf(lacks('redis-server'))('what replicas remember together', () => {
@@ -38,7 +38,9 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
   });
   describe('descriptors in Redis behind memory', () => {
     descriptorCacheContract(() =>
-      Promise.resolve(new TieredDescriptorCache(new RedisDescriptorCache(one.link, new Keys('tiers')))),
+      Promise.resolve(
+        new TieredDescriptorCache(new RedisDescriptorCache(one.link, new Keys('tiers')), 60_000),
+      ),
     );
   });
 

@@ -3,10 +3,32 @@ import type { Descriptor } from '../../oci/descriptor.js';
 import type { DescriptorCache, SharedTag, TagCache } from '../cluster.js';
 
 const most = 100_000;
+const longestMs = 5 * 60_000;
+
+/**
+ * For so many milliseconds this process may go by what it saw in the storage, and then has to look again: what is
+ * hidden there is soon hidden here too. Within the grace, after which what is hidden may be deleted.
+ */
+export function memoryLifetime(graceMs: number): number {
+  return Math.min(graceMs, longestMs);
+}
+
+/** Options of a cache whose entries live so long after they were made. A coarse clock: each look-up reads it. */
+export function livingFor(lifetimeMs: number): {
+  readonly ttl: number;
+  readonly ttlResolution: number;
+  readonly perf: Performance;
+} {
+  return { ttl: lifetimeMs, ttlResolution: 1_000, perf: performance };
+}
 
 /** Descriptors in this process: all there is without Redis, and what stands before it. */
 export class LocalDescriptorCache implements DescriptorCache {
-  readonly #descriptors = new LRUCache<string, Descriptor>({ max: most });
+  readonly #descriptors: LRUCache<string, Descriptor>;
+
+  constructor(lifetimeMs: number) {
+    this.#descriptors = new LRUCache({ max: most, ...livingFor(lifetimeMs) });
+  }
 
   /** The same as `get`, for those who cannot wait. */
   peek(key: string): Descriptor | undefined {
@@ -28,9 +50,14 @@ export class LocalDescriptorCache implements DescriptorCache {
 
 /** This process's memory before the cache that all replicas share. */
 export class TieredDescriptorCache implements DescriptorCache {
-  readonly #near = new LocalDescriptorCache();
+  readonly #near: LocalDescriptorCache;
 
-  constructor(private readonly far: DescriptorCache) {}
+  constructor(
+    private readonly far: DescriptorCache,
+    lifetimeMs: number,
+  ) {
+    this.#near = new LocalDescriptorCache(lifetimeMs);
+  }
 
   get(key: string): Promise<Descriptor | undefined> {
     const near = this.#near.peek(key);
