@@ -17,7 +17,7 @@ export function memoryLifetime(graceMs: number): number {
 export function livingFor(lifetimeMs: number): {
   readonly ttl: number;
   readonly ttlResolution: number;
-  readonly perf: Performance;
+  readonly perf: { now(): number };
 } {
   return { ttl: lifetimeMs, ttlResolution: 1_000, perf: performance };
 }
