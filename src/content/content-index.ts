@@ -197,20 +197,25 @@ export class ContentIndex implements Disposable {
     });
   }
 
-  /** The same once the index is settled: what the used manifests refer to counts as used, too. */
-  renew({ repository, digest, at }: Use): void {
+  /**
+   * The same once the index is settled: what the used manifests refer to counts as used, too. `false`: nothing is
+   * known of it in that repository.
+   */
+  renew({ repository, digest, at }: Use): boolean {
+    let known = false;
     const ids = this.#get(
       'SELECT r.id AS r, c.id AS c FROM repository r, content c WHERE r.name = ? AND c.digest = ?',
       repository,
       digest,
     );
     if (ids !== undefined) {
-      this.#run(
+      const links = this.#changes(
         `UPDATE link SET used = max(used, ?) WHERE kind IN (${layer}, ${manifest}) AND repository = ? AND content = ?`,
         at,
         Number(ids['r']),
         Number(ids['c']),
       );
+      known = links > 0;
       this.#raise(Number(ids['r']), Number(ids['c']), at);
     }
     this.#run(
@@ -218,6 +223,33 @@ export class ContentIndex implements Disposable {
       at,
       digest,
     );
+    return known;
+  }
+
+  /** A link that came after the index was settled, with what it refers to, if it is a manifest. */
+  learn(
+    link: StoredLink & { readonly kind: 'layer' | 'manifest' },
+    at: number,
+    children: readonly Reference[],
+  ): void {
+    this.addLinks([link], () => 0);
+    const repository = this.#repositoryId(link.repository, () => 0);
+    const content = this.#contentId(link.digest);
+    for (const { digest } of children) {
+      const child = this.#contentId(digest);
+      this.#run('INSERT OR IGNORE INTO reference VALUES (?, ?)', content, child);
+    }
+    this.#run(
+      `UPDATE link SET used = ?1, effective = ?1, parents = (SELECT count(*) FROM reference f
+       JOIN link p ON p.kind = ${manifest} AND p.repository = ?2 AND p.content = f.parent WHERE f.child = ?3)
+       WHERE kind = ?4 AND repository = ?2 AND content = ?3`,
+      at,
+      repository,
+      content,
+      link.kind === 'layer' ? layer : manifest,
+    );
+    if (link.kind === 'layer') return;
+    for (const child of this.#children(content)) this.#adopt(repository, child, at);
   }
 
   /** Works out `effective` and `kept`. Unknown use counts as now. Yields between small portions of the work. */
@@ -247,13 +279,7 @@ export class ContentIndex implements Disposable {
             content,
           );
           for (const child of this.#children(content)) {
-            this.#run(
-              `UPDATE link SET parents = parents + 1 WHERE kind IN (${layer}, ${manifest}) AND repository = ?
-               AND content = ?`,
-              repository,
-              child,
-            );
-            this.#raise(repository, child, Number(effective?.['effective']));
+            this.#adopt(repository, child, Number(effective?.['effective']));
           }
         }
       });
@@ -541,6 +567,16 @@ export class ContentIndex implements Disposable {
     );
     if (raised === 0) return;
     for (const child of this.#children(content)) this.#raise(repository, child, at);
+  }
+
+  /** It has one parent more. */
+  #adopt(repository: number, child: number, at: number): void {
+    this.#run(
+      `UPDATE link SET parents = parents + 1 WHERE kind IN (${layer}, ${manifest}) AND repository = ? AND content = ?`,
+      repository,
+      child,
+    );
+    this.#raise(repository, child, at);
   }
 
   #children(content: number): number[] {

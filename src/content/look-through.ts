@@ -3,8 +3,8 @@ import { algorithmOf, digestOf } from '../oci/digest.js';
 import { inspectManifest, references } from '../oci/manifest.js';
 import type { Repository } from '../oci/name.js';
 import type { JobRun } from '../scheduler/job.js';
-import type { BlobStore, Inventory } from '../storage/storage.js';
-import type { UsageHistory } from '../usage/usage.js';
+import type { BlobStore, Inventory, RepositoryStore } from '../storage/storage.js';
+import type { Use, UsageHistory } from '../usage/usage.js';
 import type { ContentIndex, IndexedBlob } from './content-index.js';
 
 /** As long as the distribution-spec wants manifests to be taken. */
@@ -60,6 +60,21 @@ export async function inPortions(work: Generator<void>, signal: AbortSignal): Pr
 }
 
 type Unread = Pick<IndexedBlob, 'digest' | 'contentId'>;
+
+/** A use of what came to be stored after the index was filled: what it refers to is in use as well. */
+export async function learnLate(
+  index: ContentIndex,
+  { repository, digest, at }: Use,
+  blobs: BlobStore,
+  repositories: RepositoryStore,
+): Promise<void> {
+  if (await repositories.hasManifest(repository, digest)) {
+    const bytes = await blobs.read(digest, longestManifest);
+    index.learn({ kind: 'manifest', repository, digest }, at, bytes === undefined ? [] : references(bytes));
+  } else if (await repositories.hasLayer(repository, digest)) {
+    index.learn({ kind: 'layer', repository, digest }, at, []);
+  }
+}
 
 async function readManifests(
   index: ContentIndex,

@@ -1,7 +1,9 @@
 import { parseDigest, type Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, Removal, RemovalReason } from '../scheduler/job.js';
+import type { Use } from '../usage/usage.js';
 import type { ContentIndex, IndexedBlob, IndexedLink, IndexedTag, Wanted } from './content-index.js';
+import { learnLate } from './look-through.js';
 import type { StoredContentOptions } from './stored-content.js';
 
 /** What other replicas have noted is read again this often; they write it down about as often. */
@@ -10,21 +12,34 @@ const atOnce = 8;
 
 type Parts = Pick<
   StoredContentOptions,
-  'deletes' | 'repositories' | 'cluster' | 'usage' | 'transferring' | 'now'
+  'deletes' | 'blobs' | 'repositories' | 'cluster' | 'usage' | 'transferring' | 'now'
 >;
 
 /** What one run takes away, and the looks it takes before each step. In a dry run only the index changes. */
-export class Removals {
+export class Removals implements Disposable {
   readonly #counts = new Map<string, number>();
   /** Bytes of what nothing needs any more since a link was removed. */
   freedBytes = 0;
   #notedAt = -Infinity;
+  /** In this process, not yet in the index. */
+  readonly #uses = new Map<string, Use>();
+  readonly #watching: Disposable;
 
   constructor(
     private readonly index: ContentIndex,
     private readonly parts: Parts,
     private readonly run: JobRun,
-  ) {}
+  ) {
+    const note = (use: Use): void => void this.#uses.set(`${use.repository}@${use.digest}`, use);
+    this.#watching = parts.usage.watch((repository, digest) => {
+      note({ repository, digest, at: this.#seconds() });
+    });
+    for (const use of parts.usage.unwritten()) note(use);
+  }
+
+  [Symbol.dispose](): void {
+    this.#watching[Symbol.dispose]();
+  }
 
   get counts(): JobSummary {
     return Object.fromEntries(this.#counts);
@@ -37,19 +52,24 @@ export class Removals {
     return (await this.run.mayDelete()) ? this.index.candidates(which, from, usedBefore, now) : [];
   }
 
-  /** Returns the bytes that nothing needs any more. */
+  /** Returns the bytes that nothing needs any more; 0 when the link stays, because it is used meanwhile. */
   async unlink(link: IndexedLink, why: RemovalReason): Promise<number> {
-    if (!(await this.run.mayDelete())) return 0;
+    await this.#learn();
+    if (!(await this.run.mayDelete()) || this.#usedSince(link)) return 0;
     const { kind, repository, digest } = link;
-    const { deletes, cluster } = this.parts;
-    if (kind === 'manifest') {
-      for (const tag of this.index.tagsOf(link)) await this.removeTag(tag, why);
-    }
+    const tags = kind === 'manifest' ? this.index.tagsOf(link) : [];
+    for (const tag of tags) await this.removeTag(tag, why);
     if (!this.run.dryRun) {
+      const { deletes, cluster } = this.parts;
       await (kind === 'manifest'
         ? deletes.unlinkManifest(repository, digest)
         : deletes.unlinkLayer(repository, digest));
       cluster.descriptors.drop(`${repository}@${digest}`);
+      await this.#learn();
+      if (this.#usedSince(link)) {
+        await this.#putBack(link, tags);
+        return 0;
+      }
     }
     this.#tell({ what: kind, repository, reference: digest, bytes: 0, why });
     const freed = this.index.removeLink(link);
@@ -122,7 +142,8 @@ export class Removals {
         return;
       }
       try {
-        this.#renewOwn();
+        await this.#learn();
+        // Nothing may come between this look and the removal.
         if ((this.index.hiddenAt(blob) ?? Infinity) > hiddenBefore) return;
         await deletes.deleteBlob(digest);
       } finally {
@@ -140,17 +161,47 @@ export class Removals {
     for (const child of this.index.orphanedBy(link)) await this.#purgeAll(child);
   }
 
-  async #renew(): Promise<void> {
-    this.#renewOwn();
-    if (this.run.dryRun || performance.now() - this.#notedAt < notedEveryMs) return;
-    this.#notedAt = performance.now();
-    for await (const page of this.parts.usage.noted(this.run.signal)) {
-      for (const use of page) this.index.renew(use);
+  /** Somebody was given it while it was being unlinked: it stays, with its tags. */
+  async #putBack({ kind, repository, digest }: IndexedLink, tags: readonly IndexedTag[]): Promise<void> {
+    const { repositories } = this.parts;
+    if (kind === 'layer') {
+      await repositories.linkLayer(repository, digest);
+      return;
+    }
+    await repositories.linkManifest(repository, digest);
+    for (const { tag } of tags) {
+      if ((await repositories.readTag(repository, tag)) === undefined) {
+        await repositories.writeTag(repository, tag, digest);
+      }
     }
   }
 
-  #renewOwn(): void {
-    for (const use of this.parts.usage.unwritten()) this.index.renew(use);
+  #usedSince({ kind, repository, digest, effective }: IndexedLink): boolean {
+    return (this.index.find(kind, repository, digest)?.effective ?? effective) > effective;
+  }
+
+  /** All uses that are known of by now. */
+  async #renew(): Promise<void> {
+    await this.#learn();
+    if (this.run.dryRun || performance.now() - this.#notedAt < notedEveryMs) return;
+    this.#notedAt = performance.now();
+    for await (const page of this.parts.usage.noted(this.run.signal)) {
+      for (const use of page) await this.#renewOne(use);
+    }
+  }
+
+  /** Uses in this process since the last time. */
+  async #learn(): Promise<void> {
+    while (this.#uses.size > 0) {
+      const uses = [...this.#uses.values()];
+      this.#uses.clear();
+      for (const use of uses) await this.#renewOne(use);
+    }
+  }
+
+  async #renewOne(use: Use): Promise<void> {
+    const { blobs, repositories } = this.parts;
+    if (!this.index.renew(use)) await learnLate(this.index, use, blobs, repositories);
   }
 
   #tell(removal: Removal): void {

@@ -164,7 +164,7 @@ export class StoredContent implements ContentKeeper {
   ): Promise<JobSummary> {
     const { records, usage, inventory, waitMs } = this.options;
     const index = await this.#look(run);
-    const removals = new Removals(index, this.options, run);
+    using removals = new Removals(index, this.options, run);
     await unlink(removals, index);
     const now = this.#seconds();
     await inPortions(index.settleHidden(now), run.signal);

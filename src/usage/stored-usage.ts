@@ -16,6 +16,8 @@ import {
   useKey,
 } from './records.js';
 import type { UsageLog } from './usage-log.js';
+import type { Digest } from '../oci/digest.js';
+import type { Repository } from '../oci/name.js';
 import type { Use, UsageHistory } from './usage.js';
 
 const pageSize = 5_000;
@@ -32,7 +34,7 @@ export class StoredUsage implements UsageHistory {
 
   constructor(
     private readonly records: RecordStore,
-    private readonly own: Pick<UsageLog, 'unwritten' | 'unwrittenBytes'>,
+    private readonly own: Pick<UsageLog, 'unwritten' | 'unwrittenBytes' | 'watch'>,
     private readonly log: Logger,
   ) {}
 
@@ -57,6 +59,10 @@ export class StoredUsage implements UsageHistory {
 
   unwritten(): Iterable<Use> {
     return this.own.unwritten();
+  }
+
+  watch(told: (repository: Repository, digest: Digest) => void): Disposable {
+    return this.own.watch(told);
   }
 
   async compact(signal: AbortSignal): Promise<void> {

@@ -21,6 +21,8 @@ export class UsageLog implements UsageRecorder {
   #writing: ReadonlyMap<string, number> = new Map();
   /** How often something is being read now. */
   readonly #held = new Map<string, number>();
+  /** Told of each use while a job takes content away. */
+  readonly #watchers = new Set<(key: string) => void>();
   #storedBytes = 0;
   #forgotten = 0;
   #failing = false;
@@ -68,6 +70,16 @@ export class UsageLog implements UsageRecorder {
     for (const key of this.#held.keys()) yield useOf(key, secondsNow());
   }
 
+  /** Tells of each use at the moment when it is noted, until the result is disposed of. */
+  watch(told: (repository: Repository, digest: Digest) => void): Disposable {
+    const watcher = (key: string): void => {
+      const { repository, digest } = useOf(key, 0);
+      told(repository, digest);
+    };
+    this.#watchers.add(watcher);
+    return { [Symbol.dispose]: () => void this.#watchers.delete(watcher) };
+  }
+
   /** Writes what is left. Never throws: what the storage does not take is said in the log. */
   async close(): Promise<void> {
     clearTimeout(this.#timer);
@@ -79,6 +91,7 @@ export class UsageLog implements UsageRecorder {
 
   #note(key: string, at: number): void {
     this.#waiting.set(key, at);
+    for (const watcher of this.#watchers) watcher(key);
     if (this.#timer === undefined) this.#schedule();
     if (this.#waiting.size > mostWaiting) this.#forgetOldest();
   }

@@ -33,6 +33,8 @@ export interface UsageHistory {
   noted(signal: AbortSignal): AsyncIterable<readonly Use[]>;
   /** Of this process alone, and not yet written; what is being read now is used now. */
   unwritten(): Iterable<Use>;
+  /** Tells of each use in this process at the moment when it is noted, until the result is disposed of. */
+  watch(told: (repository: Repository, digest: Digest) => void): Disposable;
   /** Brings what was noted into the snapshot. */
   compact(signal: AbortSignal): Promise<void>;
   /** Replaces the snapshot: is given the uses of digests that begin with this hexadecimal digit. */

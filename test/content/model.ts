@@ -1,0 +1,307 @@
+import { LocalCoordinator } from '../../src/cluster/local/coordinator.js';
+import { StoredContent, type StoredContentOptions } from '../../src/content/stored-content.js';
+import { digestOf, hexOf, type Digest } from '../../src/oci/digest.js';
+import { references } from '../../src/oci/manifest.js';
+import { parseRepository, parseTag, type Repository, type Tag } from '../../src/oci/name.js';
+import type { JobRun, Removal } from '../../src/scheduler/job.js';
+import type {
+  BlobStore,
+  Deletes,
+  Inventory,
+  RecordStore,
+  RepositoryStore,
+  StoredBlob,
+  StoredLink,
+} from '../../src/storage/storage.js';
+import type { Use, UsageHistory } from '../../src/usage/usage.js';
+
+/** Seconds. */
+export const grace = 900;
+export const wait = 1200;
+
+export function repositoryOf(name: string): Repository {
+  const repository = parseRepository(name);
+  if (repository === undefined) throw new Error(`no repository: ${name}`);
+  return repository;
+}
+
+export function tagOf(name: string): Tag {
+  const tag = parseTag(name);
+  if (tag === undefined) throw new Error(`no tag: ${name}`);
+  return tag;
+}
+
+/** A mirror without a network: content that can be pulled, what is stored of it, who used it, and a clock. */
+export class Model {
+  /** Seconds since 1970. */
+  now = 1_700_000_000;
+  readonly known = new Map<Digest, Buffer>();
+  readonly blobs = new Map<Digest, { readonly bytes: Buffer; readonly at: number }>();
+  readonly layers = new Set<string>();
+  readonly manifests = new Set<string>();
+  readonly tags = new Map<string, Digest>();
+  readonly records = new Map<string, Buffer>();
+  readonly removed: Removal[] = [];
+  readonly #unwritten = new Map<string, number>();
+  /** Of other replicas, which this one cannot know of before they are written. */
+  readonly #elsewhere = new Map<string, number>();
+  readonly #watchers = new Set<(repository: Repository, digest: Digest) => void>();
+  readonly #noted = new Map<string, number>();
+  #snapshot = new Map<string, number>();
+  mayDelete = true;
+  /** Whether it is another replica that clients talk to. */
+  elsewhere = false;
+  /** Called before each step and each removal: for what happens meanwhile, or to end the run there. */
+  meanwhile: () => void = () => undefined;
+
+  content(options: Partial<StoredContentOptions> = {}): StoredContent {
+    return new StoredContent({
+      inventory: this.#inventory(),
+      deletes: this.#deletes(),
+      blobs: this.#blobStore(),
+      repositories: this.#repositories(),
+      records: this.#recordStore(),
+      usage: this.#history(),
+      cluster: {
+        coordinator: new LocalCoordinator(),
+        descriptors: { get: () => Promise.resolve(undefined), put: () => undefined, drop: () => undefined },
+        tags: {
+          get: () => Promise.resolve(undefined),
+          now: () => Promise.resolve(undefined),
+          put: () => Promise.resolve(true),
+          drop: () => undefined,
+        },
+      },
+      newFile: () => Promise.resolve(':memory:'),
+      ttlOf: () => 7 * 24 * 3_600_000,
+      ttls: '168h',
+      shortestTtlMs: 7 * 24 * 3_600_000,
+      graceMs: grace * 1000,
+      waitMs: wait * 1000,
+      maxBytes: undefined,
+      minFreeBytes: undefined,
+      freeBytes: () => Promise.resolve(undefined),
+      sweepLeftovers: () => Promise.resolve({}),
+      transferring: () => false,
+      share: undefined,
+      observe: () => undefined,
+      now: () => this.now * 1000,
+      ...options,
+    });
+  }
+
+  run(options: Partial<JobRun> = {}): JobRun {
+    return {
+      checkpoint: undefined,
+      dryRun: false,
+      signal: new AbortController().signal,
+      step: () => {
+        this.meanwhile();
+        return Promise.resolve();
+      },
+      mayDelete: () => Promise.resolve(this.mayDelete),
+      progress: () => undefined,
+      removed: (removal) => void this.removed.push(removal),
+      ...options,
+    };
+  }
+
+  /** Something that an upstream has. */
+  offer(content: string | object): Digest {
+    const bytes = Buffer.from(typeof content === 'string' ? content : JSON.stringify(content));
+    const digest = digestOf(bytes);
+    this.known.set(digest, bytes);
+    return digest;
+  }
+
+  /** What the mirror does for a client, in the order of rule 2. */
+  pullManifest(repository: Repository, digest: Digest, tag?: Tag): void {
+    this.#store(digest);
+    this.manifests.add(`${repository}@${digest}`);
+    if (tag !== undefined) this.tags.set(`${repository}:${tag}`, digest);
+    this.touch(repository, digest);
+  }
+
+  pullBlob(repository: Repository, digest: Digest): void {
+    this.#store(digest);
+    this.layers.add(`${repository}@${digest}`);
+    this.touch(repository, digest);
+  }
+
+  touch(repository: Repository, digest: Digest): void {
+    if (this.elsewhere) {
+      this.#elsewhere.set(`${repository}@${digest}`, this.now);
+      return;
+    }
+    this.#unwritten.set(`${repository}@${digest}`, this.now);
+    for (const told of this.#watchers) told(repository, digest);
+  }
+
+  /** As every half minute. */
+  flush(): void {
+    for (const uses of [this.#unwritten, this.#elsewhere]) {
+      for (const [key, at] of uses) this.#noted.set(key, Math.max(at, this.#noted.get(key) ?? 0));
+      uses.clear();
+    }
+  }
+
+  /** As when Redis and the usage records are lost. */
+  forgetUses(): void {
+    this.#noted.clear();
+    this.#snapshot.clear();
+    this.#unwritten.clear();
+  }
+
+  get bytes(): number {
+    return [...this.blobs.values()].reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
+  }
+
+  childrenOf(manifest: Digest): Digest[] {
+    return references(this.known.get(manifest) ?? Buffer.alloc(0)).map(({ digest }) => digest);
+  }
+
+  /** Content that nothing leads to. */
+  unreferenced(): Digest[] {
+    const kept = new Set<string>();
+    const keep = (digest: Digest): void => {
+      if (kept.has(digest)) return;
+      kept.add(digest);
+      if (this.blobs.has(digest)) for (const child of this.childrenOf(digest)) keep(child);
+    };
+    for (const key of this.manifests) keep(split(key).digest);
+    for (const key of this.layers) kept.add(split(key).digest);
+    return [...this.blobs.keys()].filter((digest) => !kept.has(digest));
+  }
+
+  #store(digest: Digest): void {
+    const bytes = this.known.get(digest);
+    if (bytes === undefined) throw new Error(`nobody has ${digest}`);
+    if (!this.blobs.has(digest)) this.blobs.set(digest, { bytes, at: this.now });
+  }
+
+  #inventory(): Inventory {
+    const { blobs, layers, manifests, tags } = this;
+    return {
+      async *listBlobs(after): AsyncGenerator<StoredBlob[]> {
+        const sorted = [...blobs].toSorted(([a], [b]) => (hexOf(a) < hexOf(b) ? -1 : 1));
+        for (const [digest, { bytes, at }] of sorted) {
+          if (after === undefined || digest > after) {
+            yield [{ digest, size: bytes.byteLength, modifiedMs: at * 1000 }];
+          }
+        }
+      },
+      async *listLinks(): AsyncGenerator<StoredLink[]> {
+        for (const key of [...manifests]) yield [{ kind: 'manifest', ...split(key) }];
+        for (const key of [...layers]) yield [{ kind: 'layer', ...split(key) }];
+        for (const [key, digest] of [...tags]) yield [{ kind: 'tag', ...splitTag(key), digest }];
+      },
+      now: () => Promise.resolve(this.now * 1000),
+    };
+  }
+
+  #deletes(): Deletes {
+    const remove = (from: Set<string> | Map<string, unknown>, key: string): Promise<void> => {
+      this.meanwhile();
+      from.delete(key);
+      return Promise.resolve();
+    };
+    return {
+      // A client of this process that comes between the last look and this looks again after it has linked.
+      deleteBlob: (digest) => {
+        this.blobs.delete(digest);
+        this.meanwhile();
+        return Promise.resolve();
+      },
+      unlinkLayer: (repository, digest) => remove(this.layers, `${repository}@${digest}`),
+      unlinkManifest: (repository, digest) => remove(this.manifests, `${repository}@${digest}`),
+      deleteTag: (repository, tag) => remove(this.tags, `${repository}:${tag}`),
+    };
+  }
+
+  #blobStore(): BlobStore {
+    const unused = (): never => {
+      throw new Error('not in this model');
+    };
+    return {
+      stat: (digest) => Promise.resolve(this.blobs.get(digest)?.bytes.byteLength),
+      read: (digest) => Promise.resolve(this.blobs.get(digest)?.bytes),
+      open: unused,
+      take: unused,
+      put: unused,
+    };
+  }
+
+  #repositories(): RepositoryStore {
+    const unused = (): never => {
+      throw new Error('not in this model');
+    };
+    return {
+      hasLayer: (repository, digest) => Promise.resolve(this.layers.has(`${repository}@${digest}`)),
+      hasManifest: (repository, digest) => Promise.resolve(this.manifests.has(`${repository}@${digest}`)),
+      readTag: (repository, tag) => Promise.resolve(this.tags.get(`${repository}:${tag}`)),
+      linkLayer: (repository, digest) => Promise.resolve(void this.layers.add(`${repository}@${digest}`)),
+      linkManifest: (repository, digest) =>
+        Promise.resolve(void this.manifests.add(`${repository}@${digest}`)),
+      writeTag: (repository, tag, digest) =>
+        Promise.resolve(void this.tags.set(`${repository}:${tag}`, digest)),
+      listTags: unused,
+      listRepositories: unused,
+    };
+  }
+
+  #recordStore(): RecordStore {
+    const { records } = this;
+    return {
+      readRecord: (key) => Promise.resolve(records.get(key)),
+      writeRecord: (key, bytes) => Promise.resolve(void records.set(key, Buffer.from(bytes))),
+      createRecord: (key, bytes) => {
+        if (!records.has(key)) records.set(key, Buffer.from(bytes));
+        return Promise.resolve(records.get(key) ?? Buffer.alloc(0));
+      },
+      adopt: () => Promise.resolve(false),
+      listRecords: (below) =>
+        Promise.resolve([...records.keys()].filter((key) => key.startsWith(below)).toSorted()),
+      removeRecord: (key) => Promise.resolve(void records.delete(key)),
+    };
+  }
+
+  #history(): UsageHistory {
+    const uses = (from: ReadonlyMap<string, number>): Use[] =>
+      [...from].map(([key, at]) => ({ ...split(key), at }));
+    return {
+      snapshot: () => pageOf(uses(this.#snapshot)),
+      noted: () => pageOf(uses(this.#noted)),
+      unwritten: () => uses(this.#unwritten),
+      watch: (told) => {
+        this.#watchers.add(told);
+        return { [Symbol.dispose]: () => void this.#watchers.delete(told) };
+      },
+      compact: () => {
+        for (const [key, at] of this.#noted) {
+          this.#snapshot.set(key, Math.max(at, this.#snapshot.get(key) ?? 0));
+        }
+        return Promise.resolve();
+      },
+      save: (usesOf) => {
+        const all = [...'0123456789abcdef'].flatMap((digit) => [...usesOf(digit)]);
+        this.#snapshot = new Map(all.map(({ repository, digest, at }) => [`${repository}@${digest}`, at]));
+        return Promise.resolve();
+      },
+      storedSince: () => Promise.resolve(0),
+    };
+  }
+}
+
+async function* pageOf(uses: readonly Use[]): AsyncGenerator<readonly Use[]> {
+  yield uses;
+}
+
+export function split(key: string): { repository: Repository; digest: Digest } {
+  const at = key.indexOf('@');
+  return { repository: repositoryOf(key.slice(0, at)), digest: key.slice(at + 1) as Digest };
+}
+
+function splitTag(key: string): { repository: Repository; tag: Tag } {
+  const at = key.lastIndexOf(':');
+  return { repository: repositoryOf(key.slice(0, at)), tag: tagOf(key.slice(at + 1)) };
+}
