@@ -104,7 +104,10 @@ export function inventoryContract(make: () => Promise<StorageUnderTest>): void {
     }
     const pages = await pagesOf(inventory.listBlobs(undefined, never));
     expect(pages.map(({ length }) => length)).toEqual([1_000, 10]);
-    expect(digestsOf(pages.flat())).toEqual([...digests].sort());
+    const sorted = [...digests].sort();
+    expect(digestsOf(pages.flat())).toEqual(sorted);
+    const rest = await all(inventory.listBlobs(sorted[499], never));
+    expect(digestsOf(rest)).toEqual(sorted.slice(500));
   });
 
   it('lists the layers, manifests and tags of all repositories', async () => {
@@ -147,21 +150,25 @@ export function inventoryContract(make: () => Promise<StorageUnderTest>): void {
     );
   });
 
-  it('knows a tag whose history does not fit on a page', async () => {
+  it('knows a tag whose history goes on with another page', async () => {
     const { inventory, repositories, plant } = await make();
-    const history = Array.from({ length: 1_010 }, (_, index) =>
-      layout.tagIndexPath(a, v1, digestOf(Buffer.from(`${index}`))),
-    );
-    for (let from = 0; from < history.length; from += 64) {
-      await Promise.all(history.slice(from, from + 64).map((path) => plant(path, 'x')));
+    const layers = Array.from({ length: 998 }, (_, index) => digestOf(Buffer.from(`${index}`)));
+    for (let from = 0; from < layers.length; from += 64) {
+      const paths = layers.slice(from, from + 64).map((digest) => layout.layerLinkPath(a, digest));
+      await Promise.all(paths.map((path) => plant(path, 'x')));
     }
-    await repositories.writeTag(a, v1, one.digest);
-    expect(shown(await all(inventory.listLinks(never)))).toEqual([`a:v1 -> ${one.digest}`]);
+    // Sorted, the place where it points to now and the first of its history end a page of a thousand.
+    const [first, last] = one.digest < three.digest ? [one, three] : [three, one];
+    await repositories.writeTag(a, v1, first.digest);
+    await repositories.writeTag(a, v1, last.digest);
+    const links = await all(inventory.listLinks(never));
+    expect(links).toHaveLength(999);
+    expect(shown(links).filter((link) => link.startsWith('a:'))).toEqual([`a:v1 -> ${last.digest}`]);
   });
 
   it('passes by what is not named as registry names it', async () => {
-    const { inventory, repositories, plant } = await make();
-    const { digest } = two;
+    const { blobs: store, inventory, repositories, plant } = await make();
+    const { digest, bytes } = two;
     const hex = digest.slice(digest.indexOf(':') + 1);
     const blobs = layout.blobsFolder;
     const base = `${layout.repositoriesFolder}/a`;
@@ -189,7 +196,9 @@ export function inventoryContract(make: () => Promise<StorageUnderTest>): void {
     await plant(`${base}/_manifests/tags/damaged/current/link`, 'sha256:12');
     expect(await all(inventory.listBlobs(undefined, never))).toEqual([]);
     expect(await all(inventory.listLinks(never))).toEqual([]);
+    await store.put(digest, bytes);
     await repositories.linkLayer(a, digest);
+    expect(digestsOf(await all(inventory.listBlobs(undefined, never)))).toEqual([digest]);
     expect(shown(await all(inventory.listLinks(never)))).toEqual([`layer a@${digest}`]);
   });
 

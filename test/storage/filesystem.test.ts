@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { digestOf } from '../../src/oci/digest.js';
 import { FilesystemBlobStore } from '../../src/storage/filesystem/blob-store.js';
 import { FilesystemDeletes } from '../../src/storage/filesystem/deletes.js';
+import { moveIntoPlace, removeAndPrune } from '../../src/storage/filesystem/files.js';
 import { FilesystemInventory } from '../../src/storage/filesystem/inventory.js';
 import { FilesystemRecordStore } from '../../src/storage/filesystem/record-store.js';
 import { FilesystemLinks } from '../../src/storage/filesystem/links.js';
@@ -187,6 +188,23 @@ describe('deleting in a folder', () => {
     await blob?.close();
     expect(await visibleBlobs()).toEqual([]);
     expect(Buffer.concat(read).equals(bytes)).toBe(true);
+  });
+
+  it('prunes no folder from under a file that is moved there', async () => {
+    const to = join(root, 'a/b/c/file');
+    const from = Array.from({ length: 60 }, (_, index) => join(root, `from-${index}`));
+    await Promise.all(from.map((path) => writeFile(path, path)));
+    const over = new AbortController();
+    const removers = Array.from({ length: 3 }, async () => {
+      while (!over.signal.aborted) await removeAndPrune(to, root);
+    });
+    try {
+      for (const path of from) await moveIntoPlace(path, to);
+    } finally {
+      over.abort();
+      await Promise.all(removers);
+    }
+    expect(await readdir(root)).toEqual([]);
   });
 
   it('has trouble, not absence, where a blob’s place is a folder', async () => {
