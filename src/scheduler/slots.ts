@@ -9,7 +9,9 @@ export function latestSlot(schedule: Schedule, nowMs: number): number | undefine
     case 'every':
       return nowMs - (nowMs % schedule.ms);
     case 'cron':
-      return cron(schedule.pattern).previousRuns(1, new Date(nowMs + 1))[0]?.getTime();
+      return cron(schedule.pattern)
+        .previousRuns(1, new Date(nowMs + 1))[0]
+        ?.getTime();
   }
 }
 
