@@ -150,22 +150,6 @@ export function inventoryContract(make: () => Promise<StorageUnderTest>): void {
     );
   });
 
-  it('knows a tag whose history goes on with another page', async () => {
-    const { inventory, repositories, plant } = await make();
-    const layers = Array.from({ length: 998 }, (_, index) => digestOf(Buffer.from(`${index}`)));
-    for (let from = 0; from < layers.length; from += 64) {
-      const paths = layers.slice(from, from + 64).map((digest) => layout.layerLinkPath(a, digest));
-      await Promise.all(paths.map((path) => plant(path, 'x')));
-    }
-    // Sorted, the place where it points to now and the first of its history end a page of a thousand.
-    const [first, last] = one.digest < three.digest ? [one, three] : [three, one];
-    await repositories.writeTag(a, v1, first.digest);
-    await repositories.writeTag(a, v1, last.digest);
-    const links = await all(inventory.listLinks(never));
-    expect(links).toHaveLength(999);
-    expect(shown(links).filter((link) => link.startsWith('a:'))).toEqual([`a:v1 -> ${last.digest}`]);
-  });
-
   it('passes by what is not named as registry names it', async () => {
     const { blobs: store, inventory, repositories, plant } = await make();
     const { digest, bytes } = two;

@@ -25,8 +25,8 @@ interface ListedTag {
 /** Lists keys, a thousand in a request. What is not named as registry names it is passed by. */
 export class S3Inventory implements Inventory {
   constructor(
-    private readonly bucket: Bucket,
-    private readonly links: S3Links,
+    private readonly bucket: Pick<Bucket, 'objects' | 'serverTime'>,
+    private readonly links: Pick<S3Links, 'read'>,
     private readonly observe: ObserveAction,
   ) {}
 
