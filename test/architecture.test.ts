@@ -15,7 +15,8 @@ const folders: Readonly<Record<string, readonly string[]>> = {
   upstream: ['oci', 'config', 'telemetry'],
   // The ledger of upstreams' pull limits is a contract of theirs.
   cluster: ['oci', 'config', 'telemetry', 'upstream'],
-  proxy: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream'],
+  // What goes into the store is counted for those who take it out.
+  proxy: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'usage'],
   usage: ['oci', 'config', 'telemetry', 'storage'],
   // The catalogue reads what is stored, and storage's errors become answers.
   registry: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy', 'usage'],

@@ -1,6 +1,6 @@
 import type { Cluster } from '../cluster/cluster.js';
 import type { Digest } from '../oci/digest.js';
-import { resolveRange, type ByteRange, type RequestedRange } from '../oci/range.js';
+import { RangeUnsatisfiable, resolveRange, type ByteRange, type RequestedRange } from '../oci/range.js';
 import {
   StorageError,
   type BlobStore,
@@ -13,6 +13,7 @@ import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
 import { isTrouble, UpstreamError, type Upstream } from '../upstream/upstream.js';
+import type { ExpectedSizes } from './expected-sizes.js';
 import type { BlobAnswer, Outcome } from './proxy.js';
 import { Refusals } from './remembered.js';
 import type { Source, TransferReader } from './transfer.js';
@@ -25,6 +26,14 @@ const confirmMs = 5_000;
 /** A range that the transfer reaches within this is waited for. */
 const nearMs = 2_000;
 const farRangesAtOnce = 4;
+
+/** What the store has of a blob. */
+interface Look {
+  /** It is whole, as far as its size tells. */
+  readonly stored: OpenBlob | undefined;
+  /** Bytes of what is not the content. */
+  readonly damaged: number | undefined;
+}
 
 /** Blobs: here, or joined to the transfer that brings them. */
 export class Blobs {
@@ -41,6 +50,7 @@ export class Blobs {
     private readonly cluster: Cluster,
     /** `undefined`: clients are not to be sent to the storage. */
     private readonly presigning: Presigns | undefined,
+    private readonly sizes: ExpectedSizes,
   ) {}
 
   /**
@@ -52,10 +62,12 @@ export class Blobs {
     digest: Digest,
     signal: AbortSignal,
   ): Promise<{ readonly url: string; readonly outcome: Outcome } | undefined> {
+    const key = `${route.stored}@${digest}`;
     const found = await this.#presign(digest);
-    if (found === undefined) return undefined;
-    const outcome = await this.#permit(route, digest, `${route.stored}@${digest}`, found.size, signal);
-    return outcome && { url: found.url, outcome };
+    if (found === undefined || (await this.#isDamaged(digest, key, found.size))) return undefined;
+    const outcome = await this.#permit(route, digest, key, found.size, signal);
+    if (outcome === undefined || !(await this.#remains(digest, key, outcome))) return undefined;
+    return { url: found.url, outcome };
   }
 
   /**
@@ -69,12 +81,12 @@ export class Blobs {
     signal: AbortSignal,
   ): Promise<BlobAnswer | undefined> {
     const key = `${route.stored}@${digest}`;
-    const stored = await this.#openInStore(route, digest, range);
+    const { stored, damaged } = await this.#look(route, digest, key, range);
     if (stored !== undefined) return this.#openStored(route, digest, key, stored, signal);
     this.cluster.descriptors.drop(key);
     if (route.upstream === undefined) return undefined;
     const source = { upstream: route.upstream, repository: route.name, stored: route.stored };
-    return this.#openCold(route, digest, key, source, range, signal);
+    return this.#openCold(route, digest, key, source, damaged, range, signal);
   }
 
   async #openCold(
@@ -82,18 +94,21 @@ export class Blobs {
     digest: Digest,
     key: string,
     source: Source,
+    damaged: number | undefined,
     range: RequestedRange | undefined,
     signal: AbortSignal,
   ): Promise<BlobAnswer | undefined> {
+    let notContent = damaged;
     using deadline = new Deadline(firstByteMs, source.upstream.host, 'GET of a blob');
     const inTime = AbortSignal.any([signal, deadline.signal]);
     for (;;) {
-      const reader = await this.#join(route, digest, key, source, inTime);
+      const reader = await this.#join(route, digest, key, source, notContent, inTime);
       // Awaited here: the deadline ends with this function.
       if (reader !== undefined) return await this.#openRunning(reader, source, key, range, inTime, signal);
       // Its transfer has just ended: the store has it now, or a new one is due.
-      const stored = await this.#openInStore(route, digest, range);
-      if (stored !== undefined) return this.#openStored(route, digest, key, stored, signal);
+      const look = await this.#look(route, digest, key, range);
+      if (look.stored !== undefined) return this.#openStored(route, digest, key, look.stored, signal);
+      notContent = look.damaged;
     }
   }
 
@@ -131,7 +146,10 @@ export class Blobs {
   ): Promise<BlobAnswer | undefined> {
     try {
       const outcome = await this.#permit(route, digest, key, stored.size, signal);
-      if (outcome !== undefined) return { ...stored, outcome };
+      if (outcome !== undefined) {
+        await this.#remains(digest, key, outcome); // what is open can be read even if it does not
+        return { ...stored, outcome };
+      }
     } catch (error) {
       await stored.close();
       throw error;
@@ -151,9 +169,21 @@ export class Blobs {
     if (known !== undefined) return { size: known, outcome: 'hit' };
     const size = await this.blobs.stat(digest);
     if (size !== undefined) {
+      if (await this.#isDamaged(digest, key, size)) return this.#headElsewhere(route, digest, key, signal);
       const outcome = await this.#permit(route, digest, key, size, signal);
-      return outcome === undefined ? undefined : { size, outcome };
+      if (outcome === undefined) return undefined;
+      await this.#remains(digest, key, outcome);
+      return { size, outcome };
     }
+    return this.#headElsewhere(route, digest, key, signal);
+  }
+
+  async #headElsewhere(
+    route: Route,
+    digest: Digest,
+    key: string,
+    signal: AbortSignal,
+  ): Promise<{ size: number | undefined; outcome: Outcome } | undefined> {
     const running = await this.transfers.get(digest);
     if (running?.size !== undefined && running.gives(route.stored)) {
       return { size: running.size, outcome: 'miss' };
@@ -188,8 +218,49 @@ export class Blobs {
     return outcome;
   }
 
+  /** Content that cannot be right is as good as absent: it is fetched again. */
+  async #look(route: Route, digest: Digest, key: string, range: RequestedRange | undefined): Promise<Look> {
+    let stored: OpenBlob | undefined;
+    try {
+      stored = await this.#openInStore(route, digest, range);
+    } catch (error) {
+      // The range may be in what is missing.
+      if (!(error instanceof RangeUnsatisfiable) || !(await this.#isDamaged(digest, key, error.size)))
+        throw error;
+      return { stored: undefined, damaged: error.size };
+    }
+    if (stored === undefined || !(await this.#isDamaged(digest, key, stored.size))) {
+      return { stored, damaged: undefined };
+    }
+    await stored.close();
+    return { stored: undefined, damaged: stored.size };
+  }
+
+  /** Whether a manifest, or whoever stored the blob, said another size. */
+  async #isDamaged(digest: Digest, key: string, size: number): Promise<boolean> {
+    const expected = this.sizes.get(key) ?? (await this.cluster.descriptors.get(key))?.size;
+    if (expected === undefined || expected === size) return false;
+    this.sizes.tell('blob', digest, size, expected);
+    return true;
+  }
+
+  /** Content that was linked just now may have been deleted at that moment (rule 8): it is not remembered then. */
+  async #remains(digest: Digest, key: string, outcome: Outcome): Promise<boolean> {
+    if (outcome !== 'revalidated') return true;
+    try {
+      if ((await this.blobs.stat(digest)) !== undefined) return true;
+    } catch (err) {
+      if (!(err instanceof StorageError)) throw err;
+      return true; // reading it will tell
+    }
+    this.cluster.descriptors.drop(key);
+    return false;
+  }
+
   async #lookUp(key: string): Promise<number | undefined> {
-    const size = (await this.cluster.descriptors.get(key))?.size;
+    const known = (await this.cluster.descriptors.get(key))?.size;
+    const expected = this.sizes.get(key);
+    const size = expected === undefined || expected === known ? known : undefined;
     this.metrics.storageCache.inc({ type: 'Request' });
     this.metrics.storageCacheRequests.inc();
     if (size === undefined) {
@@ -228,10 +299,11 @@ export class Blobs {
     digest: Digest,
     key: string,
     source: Source,
+    damaged: number | undefined,
     signal: AbortSignal,
   ): Promise<TransferReader | undefined> {
     this.#refusals.throwIfHeld(key);
-    const transfer = await (this.transfers.get(digest) ?? this.transfers.start(digest, source));
+    const transfer = await (this.transfers.get(digest) ?? this.transfers.start(digest, source, damaged));
     if (transfer === undefined) return undefined;
     if (!transfer.hasSource(route.stored)) {
       await this.#confirm(source.upstream, route, digest, key, signal);

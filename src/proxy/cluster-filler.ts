@@ -36,6 +36,8 @@ export interface ClusterFillerOptions {
   readonly self: PeerRecord;
   readonly shelf: Shelf;
   readonly lead: LeadOptions;
+  /** Bytes of what the store has under the digest and is not the content. */
+  readonly damaged: number | undefined;
   readonly log: Logger;
   /** Told how the bytes came: for the metrics. */
   readonly role: (role: 'lead' | 'follow' | 'alone' | 'takeover') => void;
@@ -333,11 +335,12 @@ export class ClusterFiller implements Filler {
   }
 
   async #readStore(filling: Filling): Promise<boolean> {
-    const { blobs } = this.options.shelf;
+    const { damaged, shelf } = this.options;
+    const { blobs } = shelf;
     const source = filling.nextSource();
     if (source === undefined) return false;
     const size = await blobs.stat(this.digest);
-    if (size === undefined) return false;
+    if (size === undefined || size === damaged) return false;
     if (filling.length === 0 && filling.size === undefined && !(await this.#isConfirmed(source, filling)))
       return false;
     filling.open(filling.nextSource() ?? source, size);

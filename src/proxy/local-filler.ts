@@ -1,41 +1,56 @@
 import type { Cluster } from '../cluster/cluster.js';
 import type { Repository } from '../oci/name.js';
 import type { BlobStore, EarlyUpload, RepositoryStore, VerifiedFile } from '../storage/storage.js';
+import type { UsageRecorder } from '../usage/usage.js';
+import type { ExpectedSizes } from './expected-sizes.js';
 import { fillFromUpstream, type LeadOptions } from './lead.js';
 import type { Filler, Filling } from './transfer.js';
 
+export interface ShelfOptions {
+  readonly blobs: BlobStore;
+  readonly repositories: RepositoryStore;
+  readonly cluster: Pick<Cluster, 'descriptors'>;
+  readonly sizes: Pick<ExpectedSizes, 'verified'>;
+  readonly usage: Pick<UsageRecorder, 'stored'>;
+  readonly upload?: EarlyUpload;
+}
+
 /** Content goes into the store before anything points to it (rule 2). */
 export class Shelf {
-  constructor(
-    readonly blobs: BlobStore,
-    private readonly repositories: RepositoryStore,
-    private readonly cluster: Pick<Cluster, 'descriptors'>,
-    private readonly upload?: EarlyUpload,
-  ) {}
+  constructor(private readonly options: ShelfOptions) {}
+
+  get blobs(): BlobStore {
+    return this.options.blobs;
+  }
 
   /** The same for one transfer, whose content is on its way into the store already. */
   withUpload(upload: EarlyUpload): Shelf {
-    return new Shelf(this.blobs, this.repositories, this.cluster, upload);
+    return new Shelf({ ...this.options, upload });
   }
 
   async take(file: VerifiedFile, repositories: readonly Repository[]): Promise<void> {
-    await (this.upload?.complete(file) ?? this.blobs.take(file));
+    const { blobs, upload, usage } = this.options;
+    await (upload?.complete(file) ?? blobs.take(file));
+    usage.stored(file.size);
     await this.link(file, repositories);
   }
 
   async link({ digest, size }: VerifiedFile, repositories: readonly Repository[]): Promise<void> {
+    const { cluster, repositories: store, sizes } = this.options;
     const descriptor = { digest, size, mediaType: 'application/octet-stream' };
     await Promise.all(
       repositories.map(async (repository) => {
-        await this.repositories.linkLayer(repository, digest);
-        this.cluster.descriptors.put(`${repository}@${digest}`, descriptor);
+        await store.linkLayer(repository, digest);
+        const key = `${repository}@${digest}`;
+        sizes.verified(key, size);
+        cluster.descriptors.put(key, descriptor);
       }),
     );
   }
 
   /** Removes what the store was given of content that it did not take. */
   async clear(): Promise<void> {
-    await this.upload?.abort();
+    await this.options.upload?.abort();
   }
 }
 

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Cluster } from '../cluster/cluster.js';
+import { livingFor } from '../cluster/local/caches.js';
 import { once } from '../cluster/once.js';
 import { algorithmOf, digestOf, type Digest } from '../oci/digest.js';
 import { inspectManifest } from '../oci/manifest.js';
@@ -9,6 +10,8 @@ import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
 import { longestManifest, UpstreamError, type Upstream } from '../upstream/upstream.js';
+import type { UsageRecorder } from '../usage/usage.js';
+import type { ExpectedSizes } from './expected-sizes.js';
 import type { Manifest, ManifestAnswer, Outcome, Resolved } from './proxy.js';
 import { Refusals } from './remembered.js';
 import { Deadline, Flights, waitFor } from './waiting.js';
@@ -27,10 +30,7 @@ interface Loaded {
 
 /** Manifests by digest. They never change, so an upstream is asked for one at most once. */
 export class Manifests {
-  readonly #memory = new LRUCache<string, Manifest>({
-    maxSize: memoryBytes,
-    sizeCalculation: (manifest) => manifest.size + entryOverhead,
-  });
+  readonly #memory: LRUCache<string, Manifest>;
   readonly #loading = new Flights<Loaded | undefined>();
   readonly #resolving = new Flights<Resolved>();
   readonly #refusals = new Refusals();
@@ -42,7 +42,17 @@ export class Manifests {
     private readonly log: Logger,
     private readonly metrics: Metrics,
     private readonly cluster: Cluster,
-  ) {}
+    private readonly sizes: ExpectedSizes,
+    private readonly usage: Pick<UsageRecorder, 'stored'>,
+    /** A manifest is remembered for so many milliseconds, then read again. */
+    lifetimeMs: number,
+  ) {
+    this.#memory = new LRUCache({
+      maxSize: memoryBytes,
+      sizeCalculation: (manifest) => manifest.size + entryOverhead,
+      ...livingFor(lifetimeMs),
+    });
+  }
 
   /** Has somebody told, before anybody is answered, when a manifest became available under a repository. */
   whenStored(tell: StoredListener): void {
@@ -106,16 +116,24 @@ export class Manifests {
     const known = await this.cluster.descriptors.get(key);
     if (known === undefined && !(await this.repositories.hasManifest(repository, digest))) return undefined;
     const bytes = await this.blobs.read(digest, longestManifest);
-    const manifest = bytes && describe(digest, bytes);
+    const manifest = bytes && this.#describeStored(digest, bytes);
     if (manifest === undefined) {
       if (known !== undefined) this.cluster.descriptors.drop(key);
       return undefined;
     }
     this.#memory.set(key, manifest);
+    this.sizes.note(repository, manifest.bytes);
     if (known === undefined) {
       this.cluster.descriptors.put(key, { digest, size: manifest.size, mediaType: manifest.mediaType });
     }
     return manifest;
+  }
+
+  /** Damaged content is as good as absent: it is fetched again. */
+  #describeStored(digest: Digest, bytes: Buffer): Manifest | undefined {
+    if (digestOf(bytes, algorithmOf(digest)) === digest) return describe(digest, bytes);
+    this.sizes.tell('manifest', digest, bytes.byteLength);
+    return undefined;
   }
 
   /** Content that another repository brought is served here once this repository's upstream confirms it (rule 7). */
@@ -142,6 +160,7 @@ export class Manifests {
     this.metrics.proxyPulledBytes.inc({ type: 'manifest' }, bytes.byteLength);
     const manifest = this.#verify(upstream, digest, bytes);
     this.#memory.set(key, manifest);
+    this.sizes.note(route.stored, bytes);
     const facts = { upstream: upstream.host, repository: route.name, digest, bytes: manifest.size };
     try {
       await this.blobs.put(digest, bytes);
@@ -149,6 +168,7 @@ export class Manifests {
       this.cluster.descriptors.put(key, { digest, size: manifest.size, mediaType: manifest.mediaType });
       await this.#stored(route.stored, digest);
       this.metrics.storageUploadBytes.inc(manifest.size);
+      this.usage.stored(manifest.size);
       this.log.info({ ...facts, mediaType: manifest.mediaType }, 'manifest stored');
     } catch (err) {
       // It is verified and here: a client can have it although the store cannot.

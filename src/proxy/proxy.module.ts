@@ -1,6 +1,7 @@
 import { Inject, Module, type OnModuleDestroy } from '@nestjs/common';
 import type { Cluster } from '../cluster/cluster.js';
 import { CLUSTER, ClusterModule } from '../cluster/cluster.module.js';
+import { memoryLifetime } from '../cluster/local/caches.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/config.js';
 import { hexOf } from '../oci/digest.js';
@@ -16,7 +17,10 @@ import { presigns, type BlobStore, type RepositoryStore } from '../storage/stora
 import { LOG } from '../telemetry/telemetry.module.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
+import { USAGE_RECORDER, UsageModule } from '../usage/usage.module.js';
+import type { UsageRecorder } from '../usage/usage.js';
 import { Blobs } from './blobs.js';
+import { ExpectedSizes } from './expected-sizes.js';
 import { Listings } from './listings.js';
 import { Shelf } from './local-filler.js';
 import { Manifests } from './manifests.js';
@@ -25,12 +29,24 @@ import { Transfers } from './transfers.js';
 
 /** `proxy.freshness` in milliseconds. */
 const FRESHNESS = Symbol('Freshness');
+/** For how many milliseconds memory stands for the storage. */
+const LIFETIME = Symbol('Lifetime');
 /** The blob store, where clients may be sent to it. */
 const PRESIGNING = Symbol('Presigning');
 
 @Module({
-  imports: [StorageModule, ClusterModule],
+  imports: [StorageModule, ClusterModule, UsageModule],
   providers: [
+    {
+      provide: ExpectedSizes,
+      useFactory: (log: Logger, metrics: Metrics) => new ExpectedSizes(log, metrics),
+      inject: [LOG, Metrics],
+    },
+    {
+      provide: LIFETIME,
+      useFactory: ({ scheduler }: Config) => memoryLifetime(scheduler.grace),
+      inject: [CONFIG],
+    },
     {
       provide: Transfers,
       useFactory: (
@@ -39,11 +55,13 @@ const PRESIGNING = Symbol('Presigning');
         repositories: RepositoryStore,
         spools: WorkFolder,
         cluster: Cluster,
+        sizes: ExpectedSizes,
+        usage: UsageRecorder,
         log: Logger,
         metrics: Metrics,
       ) =>
         new Transfers({
-          shelf: new Shelf(blobs, repositories, cluster),
+          shelf: new Shelf({ blobs, repositories, cluster, sizes, usage }),
           cluster,
           newSpoolFile: (digest) => spools.newFile(hexOf(digest).slice(0, 16)),
           freeSpoolBytes: () => spools.freeBytes(),
@@ -51,7 +69,17 @@ const PRESIGNING = Symbol('Presigning');
           log,
           metrics,
         }),
-      inject: [CONFIG, BLOB_STORE, REPOSITORY_STORE, SPOOL_FOLDER, CLUSTER, LOG, Metrics],
+      inject: [
+        CONFIG,
+        BLOB_STORE,
+        REPOSITORY_STORE,
+        SPOOL_FOLDER,
+        CLUSTER,
+        ExpectedSizes,
+        USAGE_RECORDER,
+        LOG,
+        Metrics,
+      ],
     },
     { provide: FRESHNESS, useFactory: ({ proxy }: Config) => proxy.freshness, inject: [CONFIG] },
     {
@@ -63,17 +91,17 @@ const PRESIGNING = Symbol('Presigning');
     {
       provide: Blobs,
       useFactory: (...parts: ConstructorParameters<typeof Blobs>) => new Blobs(...parts),
-      inject: [BLOB_STORE, REPOSITORY_STORE, Transfers, LOG, Metrics, CLUSTER, PRESIGNING],
+      inject: [BLOB_STORE, REPOSITORY_STORE, Transfers, LOG, Metrics, CLUSTER, PRESIGNING, ExpectedSizes],
     },
     {
       provide: Manifests,
       useFactory: (...parts: ConstructorParameters<typeof Manifests>) => new Manifests(...parts),
-      inject: [BLOB_STORE, REPOSITORY_STORE, LOG, Metrics, CLUSTER],
+      inject: [BLOB_STORE, REPOSITORY_STORE, LOG, Metrics, CLUSTER, ExpectedSizes, USAGE_RECORDER, LIFETIME],
     },
     {
       provide: Tags,
       useFactory: (...parts: ConstructorParameters<typeof Tags>) => new Tags(...parts),
-      inject: [REPOSITORY_STORE, Manifests, FRESHNESS, LOG, Metrics, CLUSTER],
+      inject: [REPOSITORY_STORE, Manifests, FRESHNESS, LOG, Metrics, CLUSTER, LIFETIME],
     },
     {
       provide: Listings,

@@ -4,7 +4,7 @@ import { once } from '../cluster/once.js';
 import type { Descriptor } from '../oci/descriptor.js';
 import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
-import type { RepositoryStore } from '../storage/storage.js';
+import { StorageError, type RepositoryStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
@@ -35,6 +35,8 @@ interface TagState {
   readonly trouble: UpstreamError | undefined;
   /** Whether the store's tag is known to be the same, or this process sees to it. */
   readonly pointed: boolean;
+  /** When the store's tag was last read or written, by this process's clock. */
+  readonly checkedAt: number;
 }
 
 /**
@@ -47,6 +49,7 @@ export class Tags {
   readonly #awaiting = new LRUCache<string, Set<Tag>>({ max: 10_000, ttl: awaitMs });
   #looks = false;
   readonly #asking = new Flights<Resolved | undefined>();
+  readonly #checking = new Flights<void>();
   readonly #refusals = new Refusals();
 
   constructor(
@@ -56,6 +59,8 @@ export class Tags {
     private readonly log: Logger,
     private readonly metrics: Metrics,
     private readonly cluster: Cluster,
+    /** What was seen of the store's tag holds for so many milliseconds: it may have been removed since. */
+    private readonly lifetimeMs: number,
   ) {
     manifests.whenStored((repository, digest) => this.#writeAwaiting(repository, digest));
   }
@@ -63,16 +68,19 @@ export class Tags {
   /** From memory while it is fresh, with no input or output at all. */
   recall(repository: Repository, tag: Tag): Resolved | undefined {
     const state = this.#states.get(`${repository}:${tag}`);
-    return state !== undefined && state.trouble === undefined && state.until > performance.now()
-      ? answer(state, 'hit')
-      : undefined;
+    if (state === undefined || state.trouble !== undefined) return undefined;
+    const now = performance.now();
+    return state.until > now && state.checkedAt + this.lifetimeMs > now ? answer(state, 'hit') : undefined;
   }
 
   /** Where the tag points. `undefined` without upstream and cache; throws UpstreamError, StorageError. */
   async resolve(route: Route, tag: Tag, signal: AbortSignal): Promise<Resolved | undefined> {
-    const fresh = this.recall(route.stored, tag);
-    if (fresh !== undefined) return fresh;
     const key = `${route.stored}:${tag}`;
+    let fresh = this.recall(route.stored, tag);
+    if (fresh === undefined && (await this.#checkAgain(route.stored, tag, key, signal))) {
+      fresh = this.recall(route.stored, tag);
+    }
+    if (fresh !== undefined) return fresh;
     const { upstream } = route;
     if (upstream === undefined) return this.#offline(route, tag, signal);
     this.#refusals.throwIfHeld(key);
@@ -108,6 +116,38 @@ export class Tags {
       }
     });
     return waitFor(asking, signal);
+  }
+
+  /**
+   * Looks at the store's tag where that was long ago. Whatever the upstream said of it, a tag that was removed is to
+   * be asked for, and written, anew. `false`: there was no need.
+   */
+  async #checkAgain(repository: Repository, tag: Tag, key: string, signal: AbortSignal): Promise<boolean> {
+    const state = this.#states.get(key);
+    if (state === undefined || state.checkedAt + this.lifetimeMs > performance.now()) return false;
+    const checking = this.#checking.join(key, () => this.#check(repository, tag, key));
+    await waitFor(checking, signal);
+    return true;
+  }
+
+  async #check(repository: Repository, tag: Tag, key: string): Promise<void> {
+    const stored = await this.#readTag(repository, tag, key);
+    const state = this.#states.get(key);
+    if (state === undefined) return;
+    const same = stored === 'unknown' || stored === state.descriptor.digest;
+    if (same) this.#states.set(key, { ...state, checkedAt: performance.now() });
+    else this.#states.delete(key);
+  }
+
+  /** `unknown`: the store is in trouble. */
+  async #readTag(repository: Repository, tag: Tag, key: string): Promise<Digest | 'unknown' | undefined> {
+    try {
+      return await this.repositories.readTag(repository, tag);
+    } catch (err) {
+      if (!(err instanceof StorageError)) throw err;
+      this.log.debug({ err, tag: key }, 'the store cannot be asked for a tag');
+      return 'unknown';
+    }
   }
 
   /** While little is left of the upstream's pull limit, what it said holds longer. */
@@ -177,7 +217,8 @@ export class Tags {
     const confirmedAt = performance.now() - found.ageMs;
     const { descriptor } = found;
     const until = Math.min(confirmedAt + this.#freshnessOf(upstream), performance.now() + this.freshnessMs);
-    const state = { descriptor, confirmedAt, until, trouble: undefined, pointed: false };
+    const checkedAt = this.#checkedAt(key, descriptor.digest);
+    const state = { descriptor, confirmedAt, until, trouble: undefined, pointed: false, checkedAt };
     this.#states.set(key, state);
     return answer(state, 'hit');
   }
@@ -206,7 +247,8 @@ export class Tags {
       if (later !== undefined) return later;
     }
     const until = began + this.freshnessMs;
-    const state = { descriptor, confirmedAt: began, until, trouble: undefined, pointed: latest };
+    const checkedAt = this.#checkedAt(key, descriptor.digest);
+    const state = { descriptor, confirmedAt: began, until, trouble: undefined, pointed: latest, checkedAt };
     const pointed = this.#states.get(key)?.pointed ?? true;
     this.#states.set(key, state);
     if (moved && latest) await this.#point(route.stored, tag, descriptor.digest);
@@ -280,12 +322,19 @@ export class Tags {
       until: performance.now() + pause,
       trouble,
       pointed: before?.pointed ?? true,
+      checkedAt: this.#checkedAt(key, cached),
     };
     this.#states.set(key, state);
     if (before?.trouble === undefined) {
       this.log.warn({ upstream: upstream.host, tag: key, err: trouble }, 'serving a tag stale');
     }
     return this.#stale(upstream, state, trouble);
+  }
+
+  /** Another digest is about to be written, and one that is new here has just been read. */
+  #checkedAt(key: string, digest: Digest): number {
+    const before = this.#states.get(key);
+    return before?.descriptor.digest === digest ? before.checkedAt : performance.now();
   }
 
   #stale(upstream: Upstream, state: TagState, trouble: UpstreamError): Resolved {

@@ -52,11 +52,14 @@ export class Transfers {
     return this.#running.get(digest);
   }
 
-  /** The digest's transfer: the running one, or a new one from this source. `undefined`: it is stored by now. */
-  start(digest: Digest, source: Source): Promise<Transfer | undefined> {
+  /**
+   * The digest's transfer: the running one, or a new one from this source. `undefined`: it is stored by now. What
+   * has `damaged` bytes in the store is not the content.
+   */
+  start(digest: Digest, source: Source, damaged?: number): Promise<Transfer | undefined> {
     const running = this.#running.get(digest);
     if (running !== undefined) return running;
-    const transfer = this.#create(digest, source);
+    const transfer = this.#create(digest, source, damaged);
     this.#running.set(digest, transfer);
     transfer.then(
       (made) => made ?? this.#running.delete(digest),
@@ -96,11 +99,11 @@ export class Transfers {
     for (const attempt of this.#lingering.keys()) this.#forget(attempt);
   }
 
-  async #create(digest: Digest, source: Source): Promise<Transfer | undefined> {
+  async #create(digest: Digest, source: Source, damaged: number | undefined): Promise<Transfer | undefined> {
     const { newSpoolFile, freeSpoolBytes, maxSpoolBytes, metrics, log } = this.options;
     if (this.#closing !== undefined) throw this.#closing;
     // Another transfer may have ended between the look into the store and now.
-    if (await this.#isStored(digest)) return undefined;
+    if (await this.#isStored(digest, damaged)) return undefined;
     if (this.#reserved >= maxSpoolBytes) throw spoolFull(maxSpoolBytes);
     const spool = await Spool.create(digest, await newSpoolFile(digest));
     const free = (await freeSpoolBytes()) ?? Infinity;
@@ -108,7 +111,7 @@ export class Transfers {
     const attempt = randomBytes(16).toString('hex');
     let reserved = 0;
     let passing = 0;
-    const filler = this.#filler(spool, attempt, () => transfer.size);
+    const filler = this.#filler(spool, attempt, damaged, () => transfer.size);
     const transfer: Transfer = new Transfer(digest, source, spool, filler, {
       reserve: (bytes) => {
         if (this.#reserved + bytes > maxSpoolBytes) throw spoolFull(maxSpoolBytes);
@@ -145,9 +148,10 @@ export class Transfers {
   }
 
   /** A store that cannot say so does not keep content from those who want it. */
-  async #isStored(digest: Digest): Promise<boolean> {
+  async #isStored(digest: Digest, damaged: number | undefined): Promise<boolean> {
     try {
-      return (await this.options.shelf.blobs.stat(digest)) !== undefined;
+      const size = await this.options.shelf.blobs.stat(digest);
+      return size !== undefined && size !== damaged;
     } catch (err) {
       if (!(err instanceof StorageError)) throw err;
       this.options.log.warn({ digest, err }, 'the store cannot be asked');
@@ -155,7 +159,12 @@ export class Transfers {
     }
   }
 
-  #filler(spool: Spool, attempt: string, size: () => number | undefined): Filler {
+  #filler(
+    spool: Spool,
+    attempt: string,
+    damaged: number | undefined,
+    size: () => number | undefined,
+  ): Filler {
     const { cluster, log, metrics } = this.options;
     const { digest } = spool;
     const { blobs } = this.options.shelf;
@@ -182,6 +191,7 @@ export class Transfers {
       self: { url, attempt },
       shelf,
       lead,
+      damaged,
       log,
       role: (role) => metrics.transferRoles.inc({ role }),
     });

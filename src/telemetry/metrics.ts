@@ -181,6 +181,11 @@ export class Metrics {
     'Content from an upstream that was not what its digest says, and so was not stored.',
     ['upstream', 'type'],
   );
+  readonly storedDamaged = this.#counter(
+    'cistern_stored_damaged_total',
+    'Stored content that was found not to be what its digest or its size says, and was fetched again.',
+    ['type'],
+  );
   readonly staleServed = this.#counter(
     'cistern_stale_served_total',
     'Answers from the cache because the upstream could not be asked, by what they were.',
