@@ -37,15 +37,23 @@ export interface ListedImage {
 /** A job as any replica shows it. Times are ISO 8601. */
 export interface ListedJob {
   readonly name: JobName;
+  /** As in the configuration: `24h`, `0 3 * * *`, `never`. */
   readonly schedule: string;
-  readonly running: boolean;
-  /** The replica that runs it, or ran it last. */
-  readonly runner: string | undefined;
-  readonly began: string | undefined;
-  readonly ended: string | undefined;
-  readonly outcome: string | undefined;
-  readonly summary: JobSummary | undefined;
   readonly next: string | undefined;
+  /** The run that is going on, or the last one. */
+  readonly run:
+    | {
+        /** `stopped`: left to another replica. */
+        readonly outcome: 'running' | 'stopped' | 'done' | 'failed';
+        /** Host name and a random part of the replica's. */
+        readonly runner: string;
+        readonly began: string;
+        readonly ended: string | undefined;
+        readonly summary: JobSummary | undefined;
+        readonly error: string | undefined;
+        readonly progress: Progress | undefined;
+      }
+    | undefined;
 }
 
 /** A mirror as operators see it: this process, or one that runs elsewhere. */

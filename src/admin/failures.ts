@@ -1,4 +1,5 @@
 import { PrewarmError } from '../prewarm/image-warmer.js';
+import { JobBusy, LeaseLost, Stopping } from '../scheduler/faults.js';
 import { DigestMismatch, StorageError } from '../storage/storage.js';
 import { RouteError } from '../upstream/directory.js';
 import { UpstreamError } from '../upstream/upstream.js';
@@ -14,5 +15,7 @@ export function toAdminError(error: unknown): AdminError {
   if (error instanceof DigestMismatch) return is('upstream');
   if (error instanceof PrewarmError) return is(error.code === 'reference' ? 'invalid' : 'upstream');
   if (error instanceof StorageError) return is('storage');
+  if (error instanceof JobBusy) return is('busy');
+  if (error instanceof LeaseLost || error instanceof Stopping) return is('unavailable');
   return new AdminError('failed', 'it failed; the log of the mirror says why', { cause });
 }

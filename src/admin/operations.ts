@@ -8,6 +8,7 @@ import type { ImageWarmer } from '../prewarm/image-warmer.js';
 import { parsePlatform } from '../prewarm/platform.js';
 import type { Tags } from '../proxy/tags.js';
 import type { Job, JobName, JobSummary, Progress, Removal } from '../scheduler/job.js';
+import type { Scheduler } from '../scheduler/scheduler.js';
 import type { BlobStore, RepositoryStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import { RouteError, type Route, type UpstreamDirectory } from '../upstream/directory.js';
@@ -15,25 +16,13 @@ import { AdminError, type Administration, type AdminEvent, type AdminTask, type 
 import { Channel } from './channel.js';
 import { toAdminError } from './failures.js';
 import { contentOf } from './image-content.js';
-
-/** Runs jobs for whoever asks, under the same leases as by their schedules. */
-export interface JobRunner {
-  runNow(name: JobName, options: RunOptions): Promise<JobSummary>;
-  jobs(): Promise<readonly ListedJob[]>;
-}
-
-export interface RunOptions {
-  readonly dryRun: boolean;
-  readonly signal: AbortSignal;
-  readonly onProgress: (progress: Progress) => void;
-  readonly onRemoved: (removal: Removal) => void;
-  /** Instead of what is registered under the name. */
-  readonly job?: Job;
-}
+import { listedJob } from './listed-job.js';
 
 export interface OperationsParts {
   readonly keeper: ContentKeeper;
-  readonly runner: JobRunner;
+  readonly scheduler: Pick<Scheduler, 'runNow' | 'jobs'>;
+  /** Why nothing may be deleted now. */
+  readonly undeletable: () => Promise<string | undefined>;
   readonly scrubber: Scrubber;
   readonly warmer: ImageWarmer;
   readonly directory: UpstreamDirectory;
@@ -49,8 +38,8 @@ type Tell = Channel<AdminEvent>;
 export class Operations implements Administration {
   constructor(private readonly parts: OperationsParts) {}
 
-  jobs(): Promise<readonly ListedJob[]> {
-    return this.parts.runner.jobs();
+  async jobs(): Promise<readonly ListedJob[]> {
+    return (await this.parts.scheduler.jobs()).map(listedJob);
   }
 
   async *run(task: AdminTask, signal: AbortSignal): AsyncGenerator<AdminEvent> {
@@ -87,7 +76,7 @@ export class Operations implements Administration {
       case 'images':
         return (channel, signal) => this.#list(channel, signal);
       case 'gc':
-        return this.#job('sweep', task.dryRun, (run) => keeper.collect(run, task.untagged));
+        return this.#deleting(task.dryRun, (run) => keeper.collect(run, task.untagged));
       case 'verify':
         return this.#verify(task.image, task.dryRun);
       case 'prewarm':
@@ -95,7 +84,7 @@ export class Operations implements Administration {
       case 'purge': {
         const { stored, reference } = this.#stored(task.image);
         const which = task.all ? undefined : referred(reference);
-        return this.#job('sweep', task.dryRun, (run) => keeper.purge(stored, which, run));
+        return this.#deleting(task.dryRun, (run) => keeper.purge(stored, which, run));
       }
       case 'refresh':
         return this.#refresh(task.image);
@@ -107,13 +96,22 @@ export class Operations implements Administration {
   /** Without `run`: the job itself. */
   #job(name: JobName, dryRun: boolean, run: Job['run'] | undefined): Work {
     return (channel, signal) =>
-      this.parts.runner.runNow(name, {
+      this.parts.scheduler.runNow(name, {
         dryRun,
         signal,
         onProgress: (progress) => channel.tellLatest({ type: 'progress', ...progress }),
         onRemoved: (removal) => channel.tell(this.#removed(removal)),
         ...(run === undefined ? {} : { job: { name, run: atReadersPace(run, channel) } }),
       });
+  }
+
+  /** Under the lease of `sweep`, of which it is a part. */
+  #deleting(dryRun: boolean, run: Job['run']): Work {
+    return async (channel, signal) => {
+      const why = await this.parts.undeletable();
+      if (why !== undefined) channel.tell({ type: 'problem', subject: 'nothing is deleted', message: why });
+      return this.#job('sweep', dryRun, run)(channel, signal);
+    };
   }
 
   #removed({ repository, ...removal }: Removal): AdminEvent {
