@@ -1,30 +1,24 @@
 #!/usr/bin/env -S node --max-semi-space-size=2
 import { ConfigError, formatFaults } from './config/faults.js';
 import { loadConfig } from './config/load.js';
+import { runCommand } from './cli/command.js';
+import { exit } from './cli/exit-codes.js';
+import { readCommandLine } from './cli/program.js';
 import { serve, type RunningMirror } from './cli/serve.js';
 import { IdentityConflict } from './storage/identity.js';
 import { createLogger, type Logger } from './telemetry/log.js';
 
-const usage = `usage: cistern serve [config.yml]
-
-Without a file: $REGISTRY_CONFIGURATION_PATH, /etc/docker/registry/config.yml,
-/etc/distribution/config.yml, then the configuration that comes with the program.
-`;
-const exit = { failed: 1, misused: 2 } as const;
-
 await main(process.argv.slice(2));
 
-async function main([command, path, ...rest]: readonly string[]): Promise<void> {
-  if (command === '--help' || command === 'help') {
-    process.stdout.write(usage);
-    return;
-  }
-  if (command !== 'serve' || rest.length > 0) {
-    process.stderr.write(usage);
-    process.exitCode = exit.misused;
-    return;
-  }
-  await runServer(path);
+async function main(args: readonly string[]): Promise<void> {
+  const { stdout, stderr } = process;
+  const invocation = readCommandLine(args, {
+    out: (text) => void stdout.write(text),
+    err: (text) => void stderr.write(text),
+  });
+  if (invocation.kind === 'serve') await runServer(invocation.config);
+  else if (invocation.kind === 'said') process.exitCode = invocation.code;
+  else process.exitCode = await runCommand(invocation, { stdout, stderr });
 }
 
 async function runServer(path: string | undefined): Promise<void> {

@@ -40,7 +40,7 @@ const folders: Readonly<Record<string, readonly string[]>> = {
 };
 
 const framework =
-  /(?:\.module|\.controller|\.filter)\.ts$|^cli\/(?:serve|prepare-store)\.ts$|^main\.ts$|^telemetry\/nest-logger\.ts$/;
+  /(?:\.module|\.controller|\.filter)\.ts$|^cli\/(?:serve|prepare-store|offline)\.ts$|^main\.ts$|^telemetry\/nest-logger\.ts$/;
 
 /** Where a package may be imported. Those that are not listed may be everywhere. */
 const packages: readonly { readonly name: RegExp; readonly within: RegExp }[] = [
@@ -50,6 +50,7 @@ const packages: readonly { readonly name: RegExp; readonly within: RegExp }[] = 
   { name: /^@aws-sdk\//, within: /^storage\/s3\// },
   { name: /^(?:ioredis|redlock)$/, within: /^cluster\/(?:redis\/|cluster\.module\.ts$)/ },
   { name: /^(?:zod|yaml)$/, within: /^config\// },
+  { name: /^commander$/, within: /^cli\// },
   { name: /^croner$/, within: /^(?:config|scheduler)\// },
 ];
 
