@@ -27,12 +27,13 @@ export class JobLeases {
     return undefined;
   }
 
-  /** Waits until nobody has it. Throws the signal's reason. */
-  async turn(key: string, signal: AbortSignal): Promise<HeldLease> {
-    for (;;) {
+  /** Waits until nobody has it; `waiting` is told when that takes time. Throws the signal's reason. */
+  async turn(key: string, signal: AbortSignal, waiting?: () => void): Promise<HeldLease> {
+    for (let tries = 0; ; tries += 1) {
       signal.throwIfAborted();
       const held = await this.take(key);
       if (held !== undefined) return held;
+      if (tries === 0) waiting?.();
       await pause(turnMs, signal);
     }
   }

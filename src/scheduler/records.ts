@@ -80,7 +80,7 @@ function encode(record: JobRecord): Buffer {
 /** What nobody here has written is as good as a job that was never run. */
 function parse(bytes: Buffer): JobRecord {
   try {
-    const { slotMs, run } = JSON.parse(bytes.toString('utf8')) as Partial<JobRecord>;
+    const { slotMs, run } = (JSON.parse(bytes.toString('utf8')) ?? {}) as Partial<JobRecord>;
     if (typeof slotMs === 'number') return { slotMs, run: typeof run === 'object' ? run : undefined };
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;

@@ -11,7 +11,7 @@ import { pause } from './pause.js';
 import { isUnfinished, JobRecords, type JobRecord, type RecordedRun } from './records.js';
 import { Rounds, type ToRun } from './rounds.js';
 import { ScheduledRun, type Ending } from './scheduled-run.js';
-import { nextSlot } from './slots.js';
+import { latestSlot, nextSlot } from './slots.js';
 
 /** After trouble with the storage. */
 const againMs = 10_000;
@@ -91,9 +91,10 @@ export class Scheduler {
   /** Leaves what is being done to other replicas. Resolves when nothing is, or when the signal is aborted. */
   async stop(signal: AbortSignal): Promise<void> {
     this.#stopping.abort(new Stopping());
-    const left = new AbortController();
-    const over = Promise.allSettled(this.#work).finally(() => left.abort());
-    await Promise.race([over, pause(2 ** 31 - 1, AbortSignal.any([signal, left.signal]))]);
+    if (signal.aborted) return;
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+    await Promise.race([Promise.all(this.#work), late]);
   }
 
   /** Throws StorageError. */
@@ -127,8 +128,8 @@ export class Scheduler {
     if (lease === undefined) throw new JobBusy(name, await this.#runnerOf(name));
     await using held = lease;
     const asked = AbortSignal.any([options.signal, this.#stopping.signal]);
-    onProgress?.({ doing: 'waiting for other jobs', done: 0, total: undefined });
-    await using turn = await this.#turn(name, held, asked);
+    const waiting = { doing: 'waiting for other jobs', done: 0, total: undefined };
+    await using turn = await this.#turn(name, held, asked, () => onProgress?.(waiting));
     const run = this.#newRun(name, [held, turn], asked, { dryRun, onProgress, onRemoved });
     const beganMs = Date.now();
     const ending = await this.#perform(job, run);
@@ -185,9 +186,14 @@ export class Scheduler {
   }
 
   /** Jobs of the content have one turn for all of them. Throws the signal's reason, and LeaseLost. */
-  async #turn(name: JobName, lease: HeldLease, signal: AbortSignal): Promise<HeldLease | undefined> {
+  async #turn(
+    name: JobName,
+    lease: HeldLease,
+    signal: AbortSignal,
+    waiting?: () => void,
+  ): Promise<HeldLease | undefined> {
     if (!contentJobs.has(name)) return undefined;
-    return this.#leases.turn('content', AbortSignal.any([signal, lease.lost]));
+    return this.#leases.turn('content', AbortSignal.any([signal, lease.lost]), waiting);
   }
 
   #newRun(
@@ -218,8 +224,9 @@ export class Scheduler {
   /** The record of a run that somebody has asked for, unless one is to be gone on with. */
   async #remember(name: JobName, run: RecordedRun): Promise<void> {
     const record = await this.#records.read(name);
-    if (record === undefined || isUnfinished(record)) return;
-    const ended = { slotMs: record.slotMs, run: { ...run, endedMs: Date.now() } };
+    if (record !== undefined && isUnfinished(record)) return;
+    const slotMs = record?.slotMs ?? latestSlot(this.#parts.schedules[name], Date.now()) ?? 0;
+    const ended = { slotMs, run: { ...run, endedMs: Date.now() } };
     await this.#records.write(name, ended);
     this.#show(name, ended);
   }

@@ -1,0 +1,42 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Deletion } from './deletion.js';
+
+const graceMs = 900_000;
+
+describe('content', () => {
+  beforeEach(() => void vi.useFakeTimers({ now: 1e12 }));
+  afterEach(() => void vi.useRealTimers());
+
+  const memory = (ms: number | undefined) => ({ memoryMs: vi.fn(() => Promise.resolve(ms)) });
+
+  it('may be deleted without Redis, and with one that has kept its memory for a grace', async () => {
+    for (const ms of [Number.POSITIVE_INFINITY, graceMs]) {
+      expect(await new Deletion(true, graceMs, memory(ms)).allowed()).toBe(true);
+    }
+  });
+
+  it('may not while Redis cannot be asked, or was empty less than a grace ago', async () => {
+    for (const ms of [undefined, 0, graceMs - 1]) {
+      expect(await new Deletion(true, graceMs, memory(ms)).allowed()).toBe(false);
+    }
+  });
+
+  it('may never where nothing is to be deleted', async () => {
+    const cluster = memory(Number.POSITIVE_INFINITY);
+    expect(await new Deletion(false, graceMs, cluster).allowed()).toBe(false);
+    expect(cluster.memoryMs).not.toHaveBeenCalled();
+  });
+
+  it('is asked about again after a second, and at once where it might not', async () => {
+    const cluster = memory(graceMs);
+    const deletion = new Deletion(true, graceMs, cluster);
+    await deletion.allowed();
+    await deletion.allowed();
+    expect(cluster.memoryMs).toHaveBeenCalledTimes(1);
+    vi.advanceTimersByTime(1_001);
+    cluster.memoryMs.mockResolvedValue(undefined);
+    expect(await deletion.allowed()).toBe(false);
+    cluster.memoryMs.mockResolvedValue(graceMs);
+    expect(await deletion.allowed()).toBe(true);
+  });
+});
