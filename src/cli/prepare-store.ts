@@ -17,9 +17,14 @@ const againMs = 10_000;
 /**
  * Makes the store ready for this mirror: registry's leftovers, what a crash left behind. Without an
  * upstream nothing is written, so that a read-only volume can be served. A remote store that is in trouble does not
- * keep the mirror from starting: it is made ready as soon as it can be. Throws StorageError.
+ * keep the mirror from starting: it is made ready as soon as it can be. `ready` is told then. Throws StorageError.
  */
-export async function prepareStore(app: INestApplicationContext, config: Config, log: Logger): Promise<void> {
+export async function prepareStore(
+  app: INestApplicationContext,
+  config: Config,
+  log: Logger,
+  ready: () => void = () => undefined,
+): Promise<void> {
   const { proxy, storage } = config;
   if (proxy.default === undefined && proxy.upstreams.length === 0) {
     log.warn('neither proxy.remoteurl nor proxy.upstreams: serving what is stored, nobody is asked');
@@ -34,9 +39,10 @@ export async function prepareStore(app: INestApplicationContext, config: Config,
   } catch (err) {
     if (storage.driver === 'filesystem' || !(err instanceof StorageError)) throw err;
     log.error({ err }, 'the storage cannot be used yet');
-    void adoptLater(app, proxy.host, log);
+    void adoptLater(app, proxy.host, log, ready);
     return;
   }
+  ready();
   void sweepUploads(app.get<BlobStore>(BLOB_STORE), log);
 }
 
@@ -53,12 +59,18 @@ async function adopt(app: INestApplicationContext, host: string, log: Logger): P
 }
 
 /** The same, until it succeeds. A conflict that shows only now ends the mirror: it would mix two registries. */
-async function adoptLater(app: INestApplicationContext, host: string, log: Logger): Promise<void> {
+async function adoptLater(
+  app: INestApplicationContext,
+  host: string,
+  log: Logger,
+  ready: () => void,
+): Promise<void> {
   for (;;) {
     await sleep(againMs, undefined, { ref: false });
     try {
       await adopt(app, host, log);
       log.info('the storage can be used now');
+      ready();
       await sweepUploads(app.get<BlobStore>(BLOB_STORE), log);
       return;
     } catch (err) {

@@ -13,6 +13,7 @@ import { DebugModule } from '../health/health.module.js';
 import { Health } from '../health/health.js';
 import { Transfers } from '../proxy/transfers.js';
 import { RegistryHandler } from '../registry/registry-handler.js';
+import { Scheduler } from '../scheduler/scheduler.js';
 import { NestLogger } from '../telemetry/nest-logger.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
@@ -38,7 +39,8 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
   });
   const registry = app.application.get(RegistryHandler);
   const health = app.application.get(Health);
-  await prepareStore(app.application, config, log);
+  const scheduler = app.application.get(Scheduler);
+  await prepareStore(app.application, config, log, () => startJobs(scheduler, config, log));
   const peers = await startClusterServer(app.application, config, log);
   const debug = await startDebugServer(config, health, app.application.get(Metrics), log);
   const address = await listen(app.server, config.http);
@@ -49,14 +51,23 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
       const { draindelay, draintimeout } = config.http;
       health.drain();
       log.info({ delayMs: delay ? draindelay : 0, timeoutMs: draintimeout }, 'draining');
+      const jobs = scheduler.stop(AbortSignal.timeout(draindelay + draintimeout)); // others go on with them at once
       if (delay) await sleep(draindelay);
       const timeout = AbortSignal.timeout(draintimeout);
-      await Promise.all([closeGracefully(app.server, timeout), app.application.get(Transfers).idle(timeout)]);
+      const transfers = app.application.get(Transfers).idle(timeout);
+      await Promise.all([closeGracefully(app.server, timeout), transfers, jobs]);
       await app.application.close();
       await Promise.all([debug?.close(), peers?.close()]);
       log.info('stopped');
     },
   };
+}
+
+/** Commands may do the work of jobs whatever is said here. */
+function startJobs(scheduler: Scheduler, config: Config, log: Logger): void {
+  if (!config.storage.delete.enabled) log.info('nothing is deleted: storage.delete.enabled is false');
+  if (config.scheduler.enabled) scheduler.start();
+  else log.info('no job is run: scheduler.enabled is false');
 }
 
 function isRegistryPath(url: string, prefix: string): boolean {
