@@ -1,8 +1,11 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { ConfigModule } from './config/config.module.js';
 import type { Config } from './config/config.js';
+import { ScrubModule } from './content/scrub.module.js';
 import { HealthModule } from './health/health.module.js';
+import { PrewarmModule } from './prewarm/prewarm.module.js';
 import { RegistryModule } from './registry/registry.module.js';
+import { SchedulerModule } from './scheduler/scheduler.module.js';
 import type { Logger } from './telemetry/log.js';
 import { TelemetryModule } from './telemetry/telemetry.module.js';
 
@@ -12,7 +15,15 @@ export class AppModule {
   static for(config: Config, log: Logger): DynamicModule {
     return {
       module: AppModule,
-      imports: [ConfigModule.for(config), TelemetryModule.for(log), RegistryModule, HealthModule],
+      imports: [
+        ConfigModule.for(config),
+        TelemetryModule.for(log),
+        RegistryModule,
+        HealthModule,
+        SchedulerModule,
+        ScrubModule,
+        PrewarmModule,
+      ],
     };
   }
 }
