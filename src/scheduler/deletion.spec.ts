@@ -27,6 +27,18 @@ describe('content', () => {
     expect(cluster.memoryMs).not.toHaveBeenCalled();
   });
 
+  it('has a reason to stay that operators understand', async () => {
+    const reasons = [undefined, 0, graceMs].map((ms) => new Deletion(true, graceMs, memory(ms)).obstacle());
+    expect(await Promise.all(reasons)).toEqual([
+      expect.stringContaining('cannot be asked'),
+      expect.stringContaining('scheduler.grace'),
+      undefined,
+    ]);
+    expect(await new Deletion(false, graceMs, memory(graceMs)).obstacle()).toContain(
+      'storage.delete.enabled',
+    );
+  });
+
   it('is asked about again after a second, and at once where it might not', async () => {
     const cluster = memory(graceMs);
     const deletion = new Deletion(true, graceMs, cluster);

@@ -17,11 +17,18 @@ export class Deletion {
   ) {}
 
   async allowed(): Promise<boolean> {
-    if (!this.enabled) return false;
-    if (performance.now() < this.#believedUntil) return true;
-    const memoryMs = await this.cluster.memoryMs();
-    const allowed = memoryMs !== undefined && memoryMs >= this.graceMs;
+    if (this.enabled && performance.now() < this.#believedUntil) return true;
+    const allowed = (await this.obstacle()) === undefined;
     if (allowed) this.#believedUntil = performance.now() + believedMs;
     return allowed;
+  }
+
+  /** Why nothing may be deleted now, for operators; `undefined`: it may. */
+  async obstacle(): Promise<string | undefined> {
+    if (!this.enabled) return 'storage.delete.enabled is false';
+    const memoryMs = await this.cluster.memoryMs();
+    if (memoryMs === undefined) return 'Redis cannot be asked what other replicas do';
+    if (memoryMs < this.graceMs) return 'Redis was empty less than scheduler.grace ago';
+    return undefined;
   }
 }
