@@ -84,7 +84,10 @@ export interface StoredBlob {
   readonly digest: Digest;
   /** In bytes. */
   readonly size: number;
-  /** By the storage's clock, in milliseconds since 1970. */
+  /**
+   * By the storage's clock, in milliseconds since 1970: when it was written, which may be before it became visible (a
+   * file is moved to its place; S3 counts from the beginning of an upload in parts).
+   */
   readonly modifiedMs: number;
 }
 
