@@ -235,10 +235,7 @@ export class ContentIndex implements Disposable {
     this.addLinks([link], () => 0);
     const repository = this.#repositoryId(link.repository, () => 0);
     const content = this.#contentId(link.digest);
-    for (const { digest } of children) {
-      const child = this.#contentId(digest);
-      this.#run('INSERT OR IGNORE INTO reference VALUES (?, ?)', content, child);
-    }
+    this.rescue(link.digest, children);
     this.#run(
       `UPDATE link SET used = ?1, effective = ?1, parents = (SELECT count(*) FROM reference f
        JOIN link p ON p.kind = ${manifest} AND p.repository = ?2 AND p.content = f.parent WHERE f.child = ?3)
@@ -250,6 +247,15 @@ export class ContentIndex implements Disposable {
     );
     if (link.kind === 'layer') return;
     for (const child of this.#children(content)) this.#adopt(repository, child, at);
+  }
+
+  /** It is not hidden any more, nor is what it refers to. */
+  rescue(digest: Digest, children: readonly Reference[]): void {
+    const content = this.#contentId(digest);
+    for (const { digest: child } of children) {
+      this.#run('INSERT OR IGNORE INTO reference VALUES (?, ?)', content, this.#contentId(child));
+    }
+    this.#keep(content);
   }
 
   /** Works out `effective` and `kept`. Unknown use counts as now. Yields between small portions of the work. */
@@ -325,14 +331,15 @@ export class ContentIndex implements Disposable {
     );
   }
 
-  /** What this manifest refers to and no other manifest of its repository does, once the manifest is gone. */
-  orphanedBy({ repositoryId, contentId }: IndexedLink): IndexedLink[] {
+  /** What this manifest refers to and no other of its repository does, once it is gone; nothing used after this. */
+  orphanedBy({ repositoryId, contentId }: IndexedLink, usedBefore: number): IndexedLink[] {
     return this.#links(
       `SELECT ${linkColumns} JOIN reference own ON own.child = l.content AND own.parent = ?
-       WHERE l.repository = ? AND l.parents = 0
+       WHERE l.repository = ? AND l.parents = 0 AND l.effective <= ?
        AND NOT EXISTS (SELECT 1 FROM tag t WHERE t.content = l.content AND t.repository = l.repository)`,
       contentId,
       repositoryId,
+      usedBefore,
     );
   }
 
@@ -375,9 +382,13 @@ export class ContentIndex implements Disposable {
     return this.#tags('WHERE r.name = ?', repository);
   }
 
-  /** Links of a repository that none of its manifests refers to; a few of them. */
-  linksIn(repository: Repository): IndexedLink[] {
-    return this.#links(`SELECT ${linkColumns} WHERE r.name = ? AND l.parents = 0 LIMIT 128`, repository);
+  /** Links of a repository that none of its manifests refers to, and not used after this; a few of them. */
+  linksIn(repository: Repository, usedBefore: number): IndexedLink[] {
+    return this.#links(
+      `SELECT ${linkColumns} WHERE r.name = ? AND l.parents = 0 AND l.effective <= ? LIMIT 128`,
+      repository,
+      usedBefore,
+    );
   }
 
   removeTag({ repositoryId, tag }: IndexedTag): void {
@@ -553,7 +564,8 @@ export class ContentIndex implements Disposable {
   }
 
   #keep(content: number): void {
-    if (this.#changes('UPDATE content SET kept = 1 WHERE id = ? AND kept = 0', content) === 0) return;
+    if (this.#changes('UPDATE content SET kept = 1, hidden = NULL WHERE id = ? AND kept = 0', content) === 0)
+      return;
     for (const child of this.#children(content)) this.#keep(child);
   }
 

@@ -1,5 +1,5 @@
 import { setImmediate as breathe } from 'node:timers/promises';
-import { algorithmOf, digestOf } from '../oci/digest.js';
+import { algorithmOf, digestOf, type Digest } from '../oci/digest.js';
 import { inspectManifest, references } from '../oci/manifest.js';
 import type { Repository } from '../oci/name.js';
 import type { JobRun } from '../scheduler/job.js';
@@ -74,6 +74,14 @@ export async function learnLate(
   } else if (await repositories.hasLayer(repository, digest)) {
     index.learn({ kind: 'layer', repository, digest }, at, []);
   }
+}
+
+/** Content that is not to be deleted after all: neither is what it refers to, if it is a manifest. */
+export async function rescue(index: ContentIndex, digest: Digest, blobs: BlobStore): Promise<void> {
+  const size = await blobs.stat(digest);
+  const bytes =
+    size === undefined || size > longestManifest ? undefined : await blobs.read(digest, longestManifest);
+  index.rescue(digest, bytes === undefined ? [] : references(bytes));
 }
 
 async function readManifests(

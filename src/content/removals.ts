@@ -3,7 +3,7 @@ import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, Removal, RemovalReason } from '../scheduler/job.js';
 import type { Use } from '../usage/usage.js';
 import type { ContentIndex, IndexedBlob, IndexedLink, IndexedTag, Wanted } from './content-index.js';
-import { learnLate } from './look-through.js';
+import { learnLate, rescue } from './look-through.js';
 import type { StoredContentOptions } from './stored-content.js';
 
 /** What other replicas have noted is read again this often; they write it down about as often. */
@@ -12,7 +12,7 @@ const atOnce = 8;
 
 type Parts = Pick<
   StoredContentOptions,
-  'deletes' | 'blobs' | 'repositories' | 'cluster' | 'usage' | 'transferring' | 'now'
+  'deletes' | 'rescues' | 'blobs' | 'repositories' | 'cluster' | 'usage' | 'transferring' | 'now'
 >;
 
 /** What one run takes away, and the looks it takes before each step. In a dry run only the index changes. */
@@ -23,6 +23,7 @@ export class Removals implements Disposable {
   #notedAt = -Infinity;
   /** In this process, not yet in the index. */
   readonly #uses = new Map<string, Use>();
+  readonly #rescued = new Set<Digest>();
   readonly #watching: Disposable;
 
   constructor(
@@ -32,7 +33,8 @@ export class Removals implements Disposable {
   ) {
     const note = (use: Use): void => void this.#uses.set(`${use.repository}@${use.digest}`, use);
     this.#watching = parts.usage.watch((repository, digest) => {
-      note({ repository, digest, at: this.#seconds() });
+      // A second more, so that it is later than any use that was decided on.
+      note({ repository, digest, at: this.#seconds() + 1 });
     });
     for (const use of parts.usage.unwritten()) note(use);
   }
@@ -57,20 +59,15 @@ export class Removals implements Disposable {
     await this.#learn();
     if (!(await this.run.mayDelete()) || this.#usedSince(link)) return 0;
     const { kind, repository, digest } = link;
-    const tags = kind === 'manifest' ? this.index.tagsOf(link) : [];
-    for (const tag of tags) await this.removeTag(tag, why);
-    if (!this.run.dryRun) {
-      const { deletes, cluster } = this.parts;
-      await (kind === 'manifest'
-        ? deletes.unlinkManifest(repository, digest)
-        : deletes.unlinkLayer(repository, digest));
-      cluster.descriptors.drop(`${repository}@${digest}`);
-      await this.#learn();
-      if (this.#usedSince(link)) {
-        await this.#putBack(link, tags);
-        return 0;
-      }
+    const tags: IndexedTag[] = [];
+    for (const tag of kind === 'manifest' ? this.index.tagsOf(link) : []) {
+      if (await this.#deleteTag(tag)) tags.push(tag);
     }
+    if (!(await this.#unlinkUnlessUsed(link))) {
+      await this.#putBack(link, tags);
+      return 0;
+    }
+    for (const tag of tags) this.#tellTag(tag, why);
     this.#tell({ what: kind, repository, reference: digest, bytes: 0, why });
     const freed = this.index.removeLink(link);
     this.freedBytes += freed;
@@ -78,38 +75,30 @@ export class Removals implements Disposable {
   }
 
   async removeTag(tag: IndexedTag, why: RemovalReason): Promise<void> {
-    const { repositories, deletes, cluster } = this.parts;
-    const { repository, digest } = tag;
-    // It may point elsewhere by now.
-    if ((await repositories.readTag(repository, tag.tag)) === digest && (await this.run.mayDelete())) {
-      if (!this.run.dryRun) {
-        await deletes.deleteTag(repository, tag.tag);
-        cluster.tags.drop(`${repository}:${tag.tag}`);
-      }
-      this.#tell({ what: 'tag', repository, reference: tag.tag, bytes: 0, why });
-    }
-    this.index.removeTag(tag);
+    if (await this.#deleteTag(tag)) this.#tellTag(tag, why);
   }
 
   /** A tag, or a manifest with all its tags, or all of a repository; then whatever only that referred to. */
   async purge(repository: Repository, reference: Tag | Digest | undefined): Promise<void> {
     await this.#renew();
     const digest = reference === undefined ? undefined : parseDigest(reference);
+    const now = this.#seconds();
     const tags = this.index.tagsIn(repository);
     if (reference !== undefined && digest === undefined) {
       const tag = tags.find((each) => each.tag === reference);
       if (tag === undefined) return;
       await this.removeTag(tag, 'purged');
       const others = tags.some((each) => each !== tag && each.digest === tag.digest);
-      if (!others) await this.#purgeAll(this.index.find('manifest', repository, tag.digest));
+      if (!others) await this.#purgeAll(this.index.find('manifest', repository, tag.digest), now);
       return;
     }
     if (digest !== undefined) {
-      await this.#purgeAll(this.index.find('manifest', repository, digest));
+      await this.#purgeAll(this.index.find('manifest', repository, digest), now);
       return;
     }
     for (const tag of tags) await this.removeTag(tag, 'purged');
-    for (let page = this.index.linksIn(repository); page.length > 0; page = this.index.linksIn(repository)) {
+    const next = (): IndexedLink[] => this.index.linksIn(repository, now);
+    for (let page = next(); page.length > 0; page = next()) {
       await this.run.step();
       if (!(await this.run.mayDelete())) return;
       for (const link of page) await this.unlink(link, 'purged');
@@ -142,6 +131,7 @@ export class Removals implements Disposable {
         return;
       }
       try {
+        await this.#learnRescues();
         await this.#learn();
         // Nothing may come between this look and the removal.
         if ((this.index.hiddenAt(blob) ?? Infinity) > hiddenBefore) return;
@@ -155,10 +145,39 @@ export class Removals implements Disposable {
     this.#tell({ what: 'blob', repository: undefined, reference: digest, bytes: size, why: 'unreferenced' });
   }
 
-  async #purgeAll(link: IndexedLink | undefined): Promise<void> {
+  async #purgeAll(link: IndexedLink | undefined, usedBefore: number): Promise<void> {
     if (link === undefined || link.parents > 0) return;
     await this.unlink(link, 'purged');
-    for (const child of this.index.orphanedBy(link)) await this.#purgeAll(child);
+    for (const child of this.index.orphanedBy(link, usedBefore)) await this.#purgeAll(child, usedBefore);
+  }
+
+  /** `false`: it points elsewhere by now, or may not be deleted. */
+  async #deleteTag(indexed: IndexedTag): Promise<boolean> {
+    const { repositories, deletes, cluster } = this.parts;
+    const { repository, tag, digest } = indexed;
+    if (!(await this.run.mayDelete())) return false;
+    this.index.removeTag(indexed);
+    if ((await repositories.readTag(repository, tag)) !== digest) return false;
+    if (!this.run.dryRun) {
+      await deletes.deleteTag(repository, tag);
+      cluster.tags.drop(`${repository}:${tag}`);
+    }
+    return true;
+  }
+
+  /** `false`: it is to stay. */
+  async #unlinkUnlessUsed(link: IndexedLink): Promise<boolean> {
+    const { kind, repository, digest } = link;
+    const { deletes, cluster } = this.parts;
+    await this.#learn();
+    if (!(await this.run.mayDelete()) || this.#usedSince(link)) return false;
+    if (this.run.dryRun) return true;
+    await (kind === 'manifest'
+      ? deletes.unlinkManifest(repository, digest)
+      : deletes.unlinkLayer(repository, digest));
+    cluster.descriptors.drop(`${repository}@${digest}`);
+    await this.#learn();
+    return !this.#usedSince(link);
   }
 
   /** Somebody was given it while it was being unlinked: it stays, with its tags. */
@@ -199,9 +218,22 @@ export class Removals implements Disposable {
     }
   }
 
+  /** What other replicas have linked anew without fetching it, and what that refers to. */
+  async #learnRescues(): Promise<void> {
+    for (const digest of await this.parts.rescues.list()) {
+      if (this.#rescued.has(digest)) continue;
+      await rescue(this.index, digest, this.parts.blobs);
+      this.#rescued.add(digest);
+    }
+  }
+
   async #renewOne(use: Use): Promise<void> {
     const { blobs, repositories } = this.parts;
     if (!this.index.renew(use)) await learnLate(this.index, use, blobs, repositories);
+  }
+
+  #tellTag({ repository, tag }: IndexedTag, why: RemovalReason): void {
+    this.#tell({ what: 'tag', repository, reference: tag, bytes: 0, why });
   }
 
   #tell(removal: Removal): void {

@@ -3,6 +3,7 @@ import type { Descriptor } from '../oci/descriptor.js';
 import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, RemovalReason } from '../scheduler/job.js';
+import type { Rescues } from '../storage/rescues.js';
 import type { Deletes, RecordStore, RepositoryStore } from '../storage/storage.js';
 import { ContentIndex, type IndexedTag, type Wanted } from './content-index.js';
 import { readHidden, readSummary, writeHidden, writeSummary, type Summary } from './content-records.js';
@@ -21,6 +22,7 @@ export interface StoredContentOptions extends Sources {
   readonly deletes: Deletes;
   readonly repositories: RepositoryStore;
   readonly records: RecordStore;
+  readonly rescues: Rescues;
   readonly cluster: Pick<Cluster, 'coordinator' | 'descriptors' | 'tags'>;
   /** A path for a scratch file. */
   readonly newFile: () => Promise<string>;
@@ -162,7 +164,8 @@ export class StoredContent implements ContentKeeper {
     unlink: (removals: Removals, index: ContentIndex) => Promise<void>,
     deletes = true,
   ): Promise<JobSummary> {
-    const { records, usage, inventory, waitMs } = this.options;
+    const { records, rescues, usage, inventory, waitMs } = this.options;
+    const began = this.#seconds();
     const index = await this.#look(run);
     using removals = new Removals(index, this.options, run);
     await unlink(removals, index);
@@ -171,6 +174,7 @@ export class StoredContent implements ContentKeeper {
     if (!run.dryRun) {
       await writeHidden(records, index.hidden());
       await usage.save((digit) => index.uses(digit), run.signal);
+      await rescues.forget(began, run.signal);
     }
     if (deletes) {
       const wait = Math.max(1, Math.ceil(waitMs / 1000));

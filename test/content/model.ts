@@ -4,6 +4,7 @@ import { digestOf, hexOf, type Digest } from '../../src/oci/digest.js';
 import { references } from '../../src/oci/manifest.js';
 import { parseRepository, parseTag, type Repository, type Tag } from '../../src/oci/name.js';
 import type { JobRun, Removal } from '../../src/scheduler/job.js';
+import { Rescues } from '../../src/storage/rescues.js';
 import type {
   BlobStore,
   Deletes,
@@ -61,6 +62,7 @@ export class Model {
       blobs: this.#blobStore(),
       repositories: this.#repositories(),
       records: this.#recordStore(),
+      rescues: new Rescues(this.#recordStore()),
       usage: this.#history(),
       cluster: {
         coordinator: new LocalCoordinator(),
@@ -116,14 +118,14 @@ export class Model {
 
   /** What the mirror does for a client, in the order of rule 2. */
   pullManifest(repository: Repository, digest: Digest, tag?: Tag): void {
-    this.#store(digest);
+    this.#store(digest, this.manifests.has(`${repository}@${digest}`));
     this.manifests.add(`${repository}@${digest}`);
     if (tag !== undefined) this.tags.set(`${repository}:${tag}`, digest);
     this.touch(repository, digest);
   }
 
   pullBlob(repository: Repository, digest: Digest): void {
-    this.#store(digest);
+    this.#store(digest, this.layers.has(`${repository}@${digest}`));
     this.layers.add(`${repository}@${digest}`);
     this.touch(repository, digest);
   }
@@ -173,10 +175,11 @@ export class Model {
     return [...this.blobs.keys()].filter((digest) => !kept.has(digest));
   }
 
-  #store(digest: Digest): void {
+  #store(digest: Digest, linked: boolean): void {
     const bytes = this.known.get(digest);
     if (bytes === undefined) throw new Error(`nobody has ${digest}`);
     if (!this.blobs.has(digest)) this.blobs.set(digest, { bytes, at: this.now });
+    else if (!linked) this.records.set(`rescued/${digest.replace(':', '-')}`, Buffer.from(`${this.now}\n`));
   }
 
   #inventory(): Inventory {
