@@ -47,8 +47,9 @@ export class RemoteAdministration implements Administration {
 
   async *run(task: AdminTask, signal: AbortSignal): AsyncGenerator<AdminEvent> {
     const { method, path, query } = toRequest(task);
-    const response = await this.#ask(method, path, query, signal);
+    let response: IncomingMessage | undefined;
     try {
+      response = await this.#ask(method, path, query, signal);
       let last: AdminEvent | undefined;
       for await (const line of linesOf(response)) {
         last = JSON.parse(line) as AdminEvent;
@@ -57,9 +58,9 @@ export class RemoteAdministration implements Administration {
       if (last?.type !== 'result' && last?.type !== 'error') throw brokenOff();
     } catch (error) {
       signal.throwIfAborted();
-      throw error;
+      throw error instanceof AdminError ? error : brokenOff(error);
     } finally {
-      response.destroy();
+      response?.destroy();
     }
   }
 
@@ -146,14 +147,10 @@ async function refusal(response: IncomingMessage): Promise<AdminError> {
 
 async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {
   let rest = '';
-  try {
-    for await (const chunk of response.setEncoding('utf8') as AsyncIterable<string>) {
-      const lines = (rest + chunk).split('\n');
-      rest = lines.pop() ?? '';
-      yield* lines;
-    }
-  } catch (cause) {
-    throw brokenOff(cause);
+  for await (const chunk of response.setEncoding('utf8') as AsyncIterable<string>) {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop() ?? '';
+    yield* lines;
   }
 }
 
