@@ -1,0 +1,78 @@
+import { pino } from 'pino';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { LocalDescriptorCache } from '../cluster/local/caches.js';
+import type { Cluster } from '../cluster/cluster.js';
+import { digestOf } from '../oci/digest.js';
+import type { BlobStore, Presigned, RepositoryStore } from '../storage/storage.js';
+import { Metrics } from '../telemetry/metrics.js';
+import type { Route } from '../upstream/directory.js';
+import { Blobs } from './blobs.js';
+import { ExpectedSizes } from './expected-sizes.js';
+import type { Transfers } from './transfers.js';
+
+const digest = digestOf(Buffer.from('content'));
+const key = `team/app@${digest}`;
+const { signal } = new AbortController();
+const log = pino({ level: 'silent' });
+const route = {
+  host: 'example.com',
+  name: 'team/app',
+  stored: 'team/app',
+  upstream: { host: 'example.com', headBlob: () => Promise.resolve(7) },
+} as unknown as Route;
+
+/** Content that another repository brought, and that goes away when it is linked, where the test says so. */
+let stored: boolean;
+let goes: boolean;
+let descriptors: LocalDescriptorCache;
+let blobs: Blobs;
+
+beforeEach(() => {
+  stored = true;
+  goes = true;
+  descriptors = new LocalDescriptorCache(60_000);
+  const metrics = new Metrics();
+  const store = { stat: () => Promise.resolve(stored ? 7 : undefined) } as unknown as BlobStore;
+  const repositories = {
+    hasLayer: () => Promise.resolve(false),
+    linkLayer: () => {
+      stored = !goes;
+      return Promise.resolve();
+    },
+  } as unknown as RepositoryStore;
+  const presigning = {
+    lifetimeMs: 60_000,
+    presign: (): Promise<Presigned> => Promise.resolve({ url: 'https://bucket/content', size: 7 }),
+  };
+  blobs = new Blobs(
+    store,
+    repositories,
+    { get: () => undefined } as unknown as Transfers,
+    log,
+    metrics,
+    { descriptors } as unknown as Cluster,
+    presigning,
+    new ExpectedSizes(log, metrics),
+  );
+});
+
+describe('content that is deleted while it is linked', () => {
+  it('is not remembered as stored', async () => {
+    expect(await blobs.head(route, digest, signal)).toEqual({ size: 7, outcome: 'revalidated' });
+    expect(await descriptors.get(key)).toBeUndefined();
+  });
+
+  it('is nowhere that a client could be sent to', async () => {
+    expect(await blobs.locate(route, digest, signal)).toBeUndefined();
+    expect(await descriptors.get(key)).toBeUndefined();
+  });
+
+  it('is remembered where it was not', async () => {
+    goes = false;
+    expect(await blobs.locate(route, digest, signal)).toEqual({
+      url: 'https://bucket/content',
+      outcome: 'revalidated',
+    });
+    expect((await descriptors.get(key))?.size).toBe(7);
+  });
+});
