@@ -34,6 +34,7 @@ function patternOf({ key }: Row): RegExp {
     tag: '[A-Za-z0-9._-]+',
     host: '[a-z0-9.:-]+',
     account: '[0-9a-f]{32}',
+    name: '[a-z]+',
     digest: 'sha256:[0-9a-f]{64}',
   };
   return new RegExp(`^${key.replaceAll(/<(\w+)>/g, (_, name: string) => parts[name] ?? '(?!)')}$`);
@@ -59,7 +60,7 @@ async function look(redis: Redis, seen: Map<string, Seen>): Promise<void> {
 }
 
 describe.skipIf(lacks('redis-server'))('docs/redis.md', () => {
-  it('has a row for every key of a pull, with its type, its lifetime and about its size', async () => {
+  it('has a row for every key of a pull and of a job, with its type, its lifetime and about its size', async () => {
     const rows = await documented();
     await using stage = await startReplicas({
       count: 2,
@@ -68,10 +69,13 @@ describe.skipIf(lacks('redis-server'))('docs/redis.md', () => {
         headers: { 'ratelimit-limit': '200;w=21600', 'ratelimit-remaining': '150;w=21600' },
       },
       proxy: { username: 'name', password: 'token' },
+      config: () => ({ scheduler: { scrub: { schedule: '1s' } } }),
     });
     const { upstream, redis, replicas } = stage;
     const image = busyboxImage();
-    upstream.addImage('team/app', 'v1', image);
+    // A lease may be there for a moment only: many tags, so that one of theirs is seen.
+    const tags = Array.from({ length: 20 }, (_, n) => `v${n}`);
+    for (const tag of tags) upstream.addImage('team/app', tag, image);
     const large = blobOf(8_000_000, 'long enough for every key to be seen');
     upstream.addBlob('team/app', large);
     const seen = new Map<string, Seen>();
@@ -80,7 +84,7 @@ describe.skipIf(lacks('redis-server'))('docs/redis.md', () => {
       while (!over.signal.aborted) await look(redis.client(), seen);
     })();
     const pulls = replicas.flatMap((replica) => [
-      receivesAll(replica.v2('team/app/manifests/v1'), image.manifest.bytes),
+      ...tags.map((tag) => receivesAll(replica.v2(`team/app/manifests/${tag}`), image.manifest.bytes)),
       ...[large, ...contentsOf(image).blobs].map((blob) =>
         receivesAll(replica.v2(`team/app/blobs/${blob.digest}`), blob.bytes),
       ),
