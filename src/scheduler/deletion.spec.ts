@@ -1,12 +1,9 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Deletion } from './deletion.js';
 
 const graceMs = 900_000;
 
 describe('content', () => {
-  beforeEach(() => void vi.useFakeTimers({ now: 1e12 }));
-  afterEach(() => void vi.useRealTimers());
-
   const memory = (ms: number | undefined) => ({ memoryMs: vi.fn(() => Promise.resolve(ms)) });
 
   it('may be deleted without Redis, and with one that has kept its memory for a grace', async () => {
@@ -37,18 +34,5 @@ describe('content', () => {
     expect(await new Deletion(false, graceMs, memory(graceMs)).obstacle()).toContain(
       'storage.delete.enabled',
     );
-  });
-
-  it('is asked about again after a second, and at once where it might not', async () => {
-    const cluster = memory(graceMs);
-    const deletion = new Deletion(true, graceMs, cluster);
-    await deletion.allowed();
-    await deletion.allowed();
-    expect(cluster.memoryMs).toHaveBeenCalledTimes(1);
-    vi.advanceTimersByTime(1_001);
-    cluster.memoryMs.mockResolvedValue(undefined);
-    expect(await deletion.allowed()).toBe(false);
-    cluster.memoryMs.mockResolvedValue(graceMs);
-    expect(await deletion.allowed()).toBe(true);
   });
 });

@@ -1,15 +1,10 @@
 import type { Cluster } from '../cluster/cluster.js';
 
-/** How long an answer is believed: jobs ask before each removal. */
-const believedMs = 1_000;
-
 /**
  * Whether content may be deleted now (rule 8): it is allowed at all, and what a configured Redis knows of the others'
  * work it knows for longer than the grace.
  */
 export class Deletion {
-  #believedUntil = 0;
-
   constructor(
     private readonly enabled: boolean,
     private readonly graceMs: number,
@@ -17,10 +12,7 @@ export class Deletion {
   ) {}
 
   async allowed(): Promise<boolean> {
-    if (this.enabled && performance.now() < this.#believedUntil) return true;
-    const allowed = (await this.obstacle()) === undefined;
-    if (allowed) this.#believedUntil = performance.now() + believedMs;
-    return allowed;
+    return (await this.obstacle()) === undefined;
   }
 
   /** Why nothing may be deleted now, for operators; `undefined`: it may. */

@@ -17,6 +17,8 @@ import { latestSlot, nextSlot } from './slots.js';
 const againMs = 10_000;
 /** Redis' memory counts from the first time that somebody asks, and is kept while somebody does. */
 const memoryEveryMs = 60_000;
+/** While Redis is away, and before the first connection. */
+const awayMs = 1_000;
 
 /** These look through all content and remove some of it: one of them at a time. */
 const contentJobs: ReadonlySet<JobName> = new Set<JobName>(['expire', 'evict', 'reindex', 'sweep']);
@@ -255,8 +257,8 @@ export class Scheduler {
   async #keepMemory(): Promise<void> {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
-      await this.#parts.cluster.memoryMs();
-      await pause(memoryEveryMs, signal);
+      const known = (await this.#parts.cluster.memoryMs()) !== undefined;
+      await pause(known ? memoryEveryMs : awayMs, signal);
     }
   }
 
