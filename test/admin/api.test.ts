@@ -125,9 +125,8 @@ describe('the admin API', () => {
   });
 
   it('tells why it refuses a task, and takes no part of it', async () => {
-    mirror.events = async function* () {
-      throw await Promise.resolve(new AdminError('busy', 'sweep is being done already'));
-    };
+    const busy = new AdminError('busy', 'sweep is being done already');
+    mirror.events = () => ({ [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(busy) }) });
     await expect(collect(client().run({ task: 'images' }, never))).rejects.toMatchObject({
       code: 'busy',
       message: 'sweep is being done already',
