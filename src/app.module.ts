@@ -1,6 +1,7 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { ConfigModule } from './config/config.module.js';
 import type { Config } from './config/config.js';
+import { ContentModule } from './content/content.module.js';
 import { ScrubModule } from './content/scrub.module.js';
 import { HealthModule } from './health/health.module.js';
 import { PrewarmModule } from './prewarm/prewarm.module.js';
@@ -21,6 +22,7 @@ export class AppModule {
         RegistryModule,
         HealthModule,
         SchedulerModule,
+        ContentModule,
         ScrubModule,
         PrewarmModule,
       ],

@@ -21,7 +21,7 @@ const folders: Readonly<Record<string, readonly string[]>> = {
   // The catalogue reads what is stored, and storage's errors become answers.
   registry: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy', 'usage'],
   scheduler: ['oci', 'config', 'telemetry', 'storage', 'cluster'],
-  content: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'usage', 'scheduler'],
+  content: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'proxy', 'usage', 'scheduler'],
   prewarm: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'proxy', 'usage', 'scheduler'],
   health: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy'],
   admin: [

@@ -55,6 +55,8 @@ export interface DescriptorCache {
   /** Never awaited by whoever answers a client. */
   put(key: string, descriptor: Descriptor): void;
   drop(key: string): void;
+  /** Lets the other replicas know of many, without keeping them here; a few thousand at the most. */
+  share(entries: readonly (readonly [key: string, descriptor: Descriptor])[]): Promise<void>;
 }
 
 /** Where tags point and how long ago an upstream said so, by `repository:tag`. */

@@ -1,19 +1,29 @@
+import type { Cluster } from '../cluster/cluster.js';
 import { parseDigest, type Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, Removal, RemovalReason } from '../scheduler/job.js';
-import type { Use } from '../usage/usage.js';
+import type { Rescues } from '../storage/rescues.js';
+import type { BlobStore, Deletes, RepositoryStore } from '../storage/storage.js';
+import type { Use, UsageHistory } from '../usage/usage.js';
 import type { ContentIndex, IndexedBlob, IndexedLink, IndexedTag, Wanted } from './content-index.js';
 import { learnLate, rescue } from './look-through.js';
-import type { StoredContentOptions } from './stored-content.js';
 
 /** What other replicas have noted is read again this often; they write it down about as often. */
 const notedEveryMs = 30_000;
 const atOnce = 8;
 
-type Parts = Pick<
-  StoredContentOptions,
-  'deletes' | 'rescues' | 'blobs' | 'repositories' | 'cluster' | 'usage' | 'transferring' | 'now'
->;
+export interface RemovalParts {
+  readonly deletes: Deletes;
+  readonly blobs: BlobStore;
+  readonly repositories: RepositoryStore;
+  readonly rescues: Rescues;
+  readonly usage: UsageHistory;
+  readonly cluster: Pick<Cluster, 'coordinator' | 'descriptors' | 'tags'>;
+  /** Whether this process is fetching it right now. */
+  readonly transferring: (digest: Digest) => boolean;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+}
 
 /** What one run takes away, and the looks it takes before each step. In a dry run only the index changes. */
 export class Removals implements Disposable {
@@ -28,7 +38,7 @@ export class Removals implements Disposable {
 
   constructor(
     private readonly index: ContentIndex,
-    private readonly parts: Parts,
+    private readonly parts: RemovalParts,
     private readonly run: JobRun,
   ) {
     const note = (use: Use): void => void this.#uses.set(`${use.repository}@${use.digest}`, use);

@@ -1,15 +1,12 @@
-import type { Cluster } from '../cluster/cluster.js';
-import type { Descriptor } from '../oci/descriptor.js';
 import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, RemovalReason } from '../scheduler/job.js';
-import type { Rescues } from '../storage/rescues.js';
-import type { Deletes, RecordStore, RepositoryStore } from '../storage/storage.js';
+import type { RecordStore } from '../storage/storage.js';
 import { ContentIndex, type IndexedTag, type Wanted } from './content-index.js';
 import { readHidden, readSummary, writeHidden, writeSummary, type Summary } from './content-records.js';
 import type { CachedImage, ContentKeeper, ContentTotals } from './content.js';
 import { inPortions, lookThrough, type Sources, type Watch } from './look-through.js';
-import { Removals } from './removals.js';
+import { Removals, type RemovalParts } from './removals.js';
 import { Turns } from './turns.js';
 
 /** Evicting goes on until this much of `maxsize` is in use, and leaves so many times `minfree` free. */
@@ -18,12 +15,8 @@ const lowMarkFree = 1.1;
 /** What manifests refer to is read again after this: what is gone would stay in the index. */
 const indexLivesMs = 24 * 60 * 60_000;
 
-export interface StoredContentOptions extends Sources {
-  readonly deletes: Deletes;
-  readonly repositories: RepositoryStore;
+export interface StoredContentOptions extends Sources, RemovalParts {
   readonly records: RecordStore;
-  readonly rescues: Rescues;
-  readonly cluster: Pick<Cluster, 'coordinator' | 'descriptors' | 'tags'>;
   /** A path for a scratch file. */
   readonly newFile: () => Promise<string>;
   /** All times to live, as a text that changes with them. */
@@ -40,13 +33,7 @@ export interface StoredContentOptions extends Sources {
   readonly freeBytes: () => Promise<number | undefined>;
   /** Removes what unfinished work has left behind, and says how much of it there was. */
   readonly sweepLeftovers: () => Promise<JobSummary>;
-  /** Whether this process is fetching it right now. */
-  readonly transferring: (digest: Digest) => boolean;
-  /** Tells all replicas what is stored; `undefined`: there is nothing to tell them by. */
-  readonly share: ((repository: Repository, descriptor: Descriptor) => Promise<void>) | undefined;
   readonly observe: (totals: ContentTotals) => void;
-  /** Milliseconds since 1970. */
-  readonly now: () => number;
 }
 
 /** {@link ContentKeeper} over a storage. One thing at a time: there is one index for each process. */
@@ -92,14 +79,15 @@ export class StoredContent implements ContentKeeper {
 
   async reindex(run: JobRun): Promise<JobSummary> {
     using _turn = await this.#turns.take(run.signal);
-    const { share } = this.options;
+    const { descriptors } = this.options.cluster;
     return this.#work(
       run,
       async (_removals, index) => {
-        if (share === undefined) return;
         let done = 0;
         for (const page of index.described()) {
-          await Promise.all(page.map(({ repository, descriptor }) => share(repository, descriptor)));
+          await descriptors.share(
+            page.map(({ repository, descriptor }) => [`${repository}@${descriptor.digest}`, descriptor]),
+          );
           done += page.length;
           run.progress({ doing: 'sharing descriptors', done, total: undefined });
           await run.step();

@@ -66,7 +66,12 @@ export class Model {
       usage: this.#history(),
       cluster: {
         coordinator: new LocalCoordinator(),
-        descriptors: { get: () => Promise.resolve(undefined), put: () => undefined, drop: () => undefined },
+        descriptors: {
+          get: () => Promise.resolve(undefined),
+          put: () => undefined,
+          drop: () => undefined,
+          share: () => Promise.resolve(),
+        },
         tags: {
           get: () => Promise.resolve(undefined),
           now: () => Promise.resolve(undefined),
@@ -85,7 +90,6 @@ export class Model {
       freeBytes: () => Promise.resolve(undefined),
       sweepLeftovers: () => Promise.resolve({}),
       transferring: () => false,
-      share: undefined,
       observe: () => undefined,
       now: () => this.now * 1000,
       ...options,
@@ -194,9 +198,9 @@ export class Model {
         }
       },
       async *listLinks(): AsyncGenerator<StoredLink[]> {
-        for (const key of [...manifests]) yield [{ kind: 'manifest', ...split(key) }];
-        for (const key of [...layers]) yield [{ kind: 'layer', ...split(key) }];
-        for (const [key, digest] of [...tags]) yield [{ kind: 'tag', ...splitTag(key), digest }];
+        for (const key of manifests) yield [{ kind: 'manifest', ...split(key) }];
+        for (const key of layers) yield [{ kind: 'layer', ...split(key) }];
+        for (const [key, digest] of tags) yield [{ kind: 'tag', ...splitTag(key), digest }];
       },
       now: () => Promise.resolve(this.now * 1000),
     };

@@ -40,6 +40,7 @@ describe('TieredDescriptorCache', () => {
       },
       put: () => undefined,
       drop: () => undefined,
+      share: () => Promise.resolve(),
     };
     const cache = new TieredDescriptorCache(far, 10_000);
     await cache.get('key');

@@ -46,6 +46,10 @@ export class LocalDescriptorCache implements DescriptorCache {
   drop(key: string): void {
     this.#descriptors.delete(key);
   }
+
+  share(): Promise<void> {
+    return Promise.resolve(); // there are no others
+  }
 }
 
 /** This process's memory before the cache that all replicas share. */
@@ -72,6 +76,10 @@ export class TieredDescriptorCache implements DescriptorCache {
   drop(key: string): void {
     this.#near.drop(key);
     this.far.drop(key);
+  }
+
+  share(entries: readonly (readonly [key: string, descriptor: Descriptor])[]): Promise<void> {
+    return this.far.share(entries);
   }
 
   async #getFar(key: string): Promise<Descriptor | undefined> {

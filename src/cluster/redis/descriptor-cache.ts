@@ -34,17 +34,21 @@ export class RedisDescriptorCache implements DescriptorCache {
     void this.link.call((client) => client.del(this.keys.descriptor(key)));
   }
 
-  #flush(): void {
-    this.#timer = undefined;
-    const entries = [...this.#waiting.entries()];
-    this.#waiting.clear();
-    void this.link.call((client) => {
+  async share(entries: readonly (readonly [key: string, descriptor: Descriptor])[]): Promise<void> {
+    await this.link.call((client) => {
       const batch = client.pipeline();
       for (const [key, descriptor] of entries) {
         batch.set(this.keys.descriptor(key), formatDescriptor(descriptor), 'EX', lifetimeSeconds);
       }
       return batch.exec();
     });
+  }
+
+  #flush(): void {
+    this.#timer = undefined;
+    const entries = [...this.#waiting.entries()];
+    this.#waiting.clear();
+    void this.share(entries);
   }
 }
 

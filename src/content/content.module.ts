@@ -1,0 +1,154 @@
+import { Inject, Module, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common';
+import type { Cluster } from '../cluster/cluster.js';
+import { CLUSTER, ClusterModule } from '../cluster/cluster.module.js';
+import { CONFIG } from '../config/config.module.js';
+import type { Config } from '../config/config.js';
+import type { Repository } from '../oci/name.js';
+import { ProxyModule } from '../proxy/proxy.module.js';
+import { Transfers } from '../proxy/transfers.js';
+import type { JobSummary } from '../scheduler/job.js';
+import { Scheduler } from '../scheduler/scheduler.js';
+import { SchedulerModule } from '../scheduler/scheduler.module.js';
+import type { WorkFolder } from '../storage/filesystem/work-folder.js';
+import { Rescues } from '../storage/rescues.js';
+import {
+  BLOB_STORE,
+  DELETES,
+  INVENTORY,
+  RECORD_STORE,
+  REPOSITORY_STORE,
+  SPOOL_FOLDER,
+  StorageModule,
+  WORK_FOLDER,
+} from '../storage/storage.module.js';
+import {
+  presigns,
+  sweeps,
+  type BlobStore,
+  type Deletes,
+  type Inventory,
+  type RecordStore,
+  type RepositoryStore,
+} from '../storage/storage.js';
+import { Metrics } from '../telemetry/metrics.js';
+import { USAGE_HISTORY, UsageModule } from '../usage/usage.module.js';
+import type { UsageHistory } from '../usage/usage.js';
+import { StoredContent } from './stored-content.js';
+
+/** {@link ContentKeeper}. */
+export const CONTENT_KEEPER = Symbol('ContentKeeper');
+
+/** Older than this, an upload is nobody's any more. */
+const abandonedAfterMs = 24 * 60 * 60_000;
+
+@Module({
+  imports: [StorageModule, ClusterModule, UsageModule, ProxyModule, SchedulerModule],
+  providers: [
+    {
+      provide: CONTENT_KEEPER,
+      useFactory: (
+        config: Config,
+        inventory: Inventory,
+        deletes: Deletes,
+        blobs: BlobStore,
+        repositories: RepositoryStore,
+        records: RecordStore,
+        work: WorkFolder,
+        spools: WorkFolder,
+        usage: UsageHistory,
+        cluster: Cluster,
+        transfers: Transfers,
+        { storedBlobs, storedBytes }: Metrics,
+      ) =>
+        new StoredContent({
+          inventory,
+          deletes,
+          blobs,
+          repositories,
+          records,
+          rescues: new Rescues(records),
+          usage,
+          cluster,
+          newFile: () => spools.newFile('index'),
+          ...timesToLive(config),
+          graceMs: config.scheduler.grace,
+          waitMs: Math.max(config.scheduler.grace, addressLifetime(config, blobs)),
+          maxBytes: config.proxy.maxsize,
+          minFreeBytes: config.proxy.minfree,
+          freeBytes: async () => {
+            await work.newFile('free');
+            return work.freeBytes();
+          },
+          sweepLeftovers: () => sweepLeftovers(blobs, [work, spools]),
+          transferring: (digest) => transfers.get(digest) !== undefined,
+          observe: (totals) => {
+            storedBlobs.set(totals.blobs);
+            storedBytes.set(totals.bytes);
+          },
+          now: () => Date.now(),
+        }),
+      inject: [
+        CONFIG,
+        INVENTORY,
+        DELETES,
+        BLOB_STORE,
+        REPOSITORY_STORE,
+        RECORD_STORE,
+        WORK_FOLDER,
+        SPOOL_FOLDER,
+        USAGE_HISTORY,
+        CLUSTER,
+        Transfers,
+        Metrics,
+      ],
+    },
+  ],
+  exports: [CONTENT_KEEPER],
+})
+export class ContentModule implements OnModuleInit, OnModuleDestroy {
+  constructor(
+    @Inject(Scheduler) private readonly scheduler: Scheduler,
+    @Inject(CONTENT_KEEPER) private readonly content: StoredContent,
+  ) {}
+
+  onModuleInit(): void {
+    const { scheduler, content } = this;
+    scheduler.register({ name: 'expire', run: (run) => content.expire(run) });
+    scheduler.register({ name: 'evict', run: (run) => content.evict(run) });
+    scheduler.register({ name: 'reindex', run: (run) => content.reindex(run) });
+    scheduler.register({ name: 'sweep', run: (run) => content.sweep(run) });
+  }
+
+  onModuleDestroy(): void {
+    this.content.close();
+  }
+}
+
+function timesToLive({ proxy }: Config): {
+  readonly ttlOf: (repository: Repository) => number;
+  readonly ttls: string;
+  readonly shortestTtlMs: number | undefined;
+} {
+  // As upstream/directory.ts makes stored names.
+  const byPrefix = new Map(
+    proxy.upstreams.map(({ host, ttl }) => [host.toLowerCase().replaceAll(':', '__'), ttl]),
+  );
+  const finite = [proxy.ttl, ...byPrefix.values()].filter((ttl) => ttl > 0);
+  return {
+    ttlOf: (repository) => byPrefix.get(repository.slice(0, repository.indexOf('/'))) ?? proxy.ttl,
+    ttls: JSON.stringify([proxy.ttl, ...byPrefix]),
+    shortestTtlMs: finite.length === 0 ? undefined : Math.min(...finite),
+  };
+}
+
+/** How long clients may use the storage's own addresses of blobs that they are given. */
+function addressLifetime({ storage }: Config, blobs: BlobStore): number {
+  return presigns(blobs) && !storage.redirect.disable ? blobs.lifetimeMs : 0;
+}
+
+async function sweepLeftovers(blobs: BlobStore, folders: readonly WorkFolder[]): Promise<JobSummary> {
+  let files = 0;
+  for (const folder of new Set(folders)) files += await folder.sweep();
+  const uploads = sweeps(blobs) ? await blobs.sweepUploads(abandonedAfterMs) : 0;
+  return { files, uploads };
+}
