@@ -1,4 +1,5 @@
 import { Module, type DynamicModule } from '@nestjs/common';
+import { OperationsModule } from './admin/operations.module.js';
 import { ConfigModule } from './config/config.module.js';
 import type { Config } from './config/config.js';
 import { ContentModule } from './content/content.module.js';
@@ -25,6 +26,7 @@ export class AppModule {
         ContentModule,
         ScrubModule,
         PrewarmModule,
+        OperationsModule,
       ],
     };
   }

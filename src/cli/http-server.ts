@@ -66,6 +66,22 @@ export async function listen(
   return `${bound.family === 'IPv6' ? `[${bound.address}]` : bound.address}:${bound.port}`;
 }
 
+/** Settles when the server takes connections of this user alone, on a socket at this path. */
+export async function listenPrivately(server: Server, path: string): Promise<void> {
+  await unlink(path).catch(ignoreAbsent);
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once('error', reject);
+  // The socket is made by the call itself, so nobody ever sees it with other rights.
+  const umask = process.umask(0o177);
+  try {
+    server.listen({ path }, resolve);
+  } finally {
+    process.umask(umask);
+  }
+  await promise;
+  server.off('error', reject);
+}
+
 /** No new connections; settles when the open requests are answered, or cuts them when the signal aborts. */
 export async function closeGracefully(server: Server, signal: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();

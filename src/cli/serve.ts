@@ -4,6 +4,9 @@ import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'n
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { DynamicModule } from '@nestjs/common';
+import { AdminAccess } from '../admin/access.js';
+import { AdminModule } from '../admin/admin.module.js';
+import { Operations } from '../admin/operations.js';
 import { AppModule } from '../app.module.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { CLUSTER } from '../cluster/cluster.module.js';
@@ -14,11 +17,15 @@ import { Health } from '../health/health.js';
 import { Transfers } from '../proxy/transfers.js';
 import { RegistryHandler } from '../registry/registry-handler.js';
 import { Scheduler } from '../scheduler/scheduler.js';
+import { StorageError } from '../storage/storage.js';
 import { NestLogger } from '../telemetry/nest-logger.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
-import { closeGracefully, createHttpServer, listen } from './http-server.js';
+import { closeGracefully, createHttpServer, listen, listenPrivately } from './http-server.js';
 import { prepareStore } from './prepare-store.js';
+
+/** The storage is asked so often for the key of the admin API, while it cannot be used. */
+const adminKeyMs = 10_000;
 
 /** A mirror that runs. */
 export interface RunningMirror {
@@ -42,7 +49,10 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
   const scheduler = app.application.get(Scheduler);
   await prepareStore(app.application, config, log, () => startJobs(scheduler, config, log));
   const peers = await startClusterServer(app.application, config, log);
-  const debug = await startDebugServer(config, health, app.application.get(Metrics), log);
+  const admin = AdminModule.for(app.application.get(Operations), app.application.get(AdminAccess));
+  const debug =
+    (await startDebugServer(config, health, app.application.get(Metrics), admin, log)) ??
+    (await startAdminSocket(config, app.application.get(AdminAccess), admin, log));
   const address = await listen(app.server, config.http);
   log.info({ address, tls: config.http.tls !== undefined, pid: process.pid }, 'listening');
 
@@ -57,7 +67,7 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
       const transfers = app.application.get(Transfers).idle(timeout);
       await Promise.all([closeGracefully(app.server, timeout), transfers, jobs]);
       await app.application.close();
-      await Promise.all([debug?.close(), peers?.close()]);
+      await Promise.all([debug.close(), peers?.close()]);
       log.info('stopped');
     },
   };
@@ -132,12 +142,13 @@ async function startDebugServer(
   config: Config,
   health: Health,
   metrics: Metrics,
+  admin: DynamicModule,
   log: Logger,
 ): Promise<{ close(): Promise<void> } | undefined> {
   const { debug } = config.http;
   if (debug === undefined) return undefined;
   const { application, server } = await createApplication(
-    DebugModule.for(debug, health, metrics),
+    DebugModule.for(debug, health, metrics, admin),
     undefined,
     log,
     (framework) => framework,
@@ -145,4 +156,48 @@ async function startDebugServer(
   const address = await listen(server, { net: 'tcp', addr: debug.addr });
   log.info({ address }, 'debug server listens');
   return { close: () => application.close() };
+}
+
+/** The admin API where there is no debug port. Its path depends on the storage, which may be away for now. */
+async function startAdminSocket(
+  config: Config,
+  access: AdminAccess,
+  admin: DynamicModule,
+  log: Logger,
+): Promise<{ close(): Promise<void> }> {
+  const { application, server } = await createApplication(admin, undefined, log, (framework) => framework);
+  const closing = new AbortController();
+  void listenForAdministrators(server, config.http.addr, access, closing.signal, log);
+  return {
+    close: () => {
+      closing.abort();
+      return application.close();
+    },
+  };
+}
+
+async function listenForAdministrators(
+  server: Server,
+  address: string,
+  access: AdminAccess,
+  signal: AbortSignal,
+  log: Logger,
+): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      const key = await access.key();
+      if (key !== undefined) {
+        const path = key.socketFor(address);
+        await listenPrivately(server, path);
+        log.info({ path }, 'admin socket listens');
+        return;
+      }
+    } catch (err) {
+      if (!(err instanceof StorageError)) {
+        log.error({ err }, 'the admin socket cannot be opened: commands will not reach this mirror');
+        return;
+      }
+    }
+    await sleep(adminKeyMs, undefined, { ref: false });
+  }
 }

@@ -38,9 +38,15 @@ export class HealthModule implements OnModuleInit, OnModuleDestroy {
 /** The debug port: an application of its own, so that nothing of it can be reached through the public one. */
 @Module({})
 export class DebugModule {
-  static for({ prometheus }: DebugConfig, health: Health, metrics: Metrics): DynamicModule {
+  static for(
+    { prometheus }: DebugConfig,
+    health: Health,
+    metrics: Metrics,
+    admin: DynamicModule,
+  ): DynamicModule {
     return {
       module: DebugModule,
+      imports: [admin],
       controllers: [
         ProbesController,
         DebugHealthController,
