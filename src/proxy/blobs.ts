@@ -15,6 +15,7 @@ import type { Route } from '../upstream/directory.js';
 import { isTrouble, UpstreamError, type Upstream } from '../upstream/upstream.js';
 import type { BlobAnswer, Outcome } from './proxy.js';
 import { Refusals } from './remembered.js';
+import type { StoreTrouble } from './store-trouble.js';
 import type { Source, TransferReader } from './transfer.js';
 import type { Transfers } from './transfers.js';
 import { Deadline, Flights, waitFor } from './waiting.js';
@@ -36,6 +37,7 @@ export class Blobs {
     private readonly blobs: BlobStore,
     private readonly repositories: RepositoryStore,
     private readonly transfers: Transfers,
+    private readonly trouble: StoreTrouble,
     private readonly log: Logger,
     private readonly metrics: Metrics,
     private readonly cluster: Cluster,
@@ -71,7 +73,7 @@ export class Blobs {
     const key = `${route.stored}@${digest}`;
     const stored = await this.#openInStore(route, digest, range);
     if (stored !== undefined) return this.#openStored(route, digest, key, stored, signal);
-    this.cluster.descriptors.drop(key);
+    if ((await this.cluster.descriptors.get(key)) !== undefined) this.cluster.descriptors.drop(key);
     if (route.upstream === undefined) return undefined;
     const source = { upstream: route.upstream, repository: route.name, stored: route.stored };
     return this.#openCold(route, digest, key, source, range, signal);
@@ -107,19 +109,12 @@ export class Blobs {
     }
   }
 
-  /** While there is an upstream to bring it, a store that is in trouble is as good as one that lacks the blob. */
-  async #openInStore(
+  #openInStore(
     route: Route,
     digest: Digest,
     range: RequestedRange | undefined,
   ): Promise<OpenBlob | undefined> {
-    try {
-      return await this.blobs.open(digest, range);
-    } catch (err) {
-      if (!(err instanceof StorageError) || route.upstream === undefined) throw err;
-      this.log.warn({ digest, err }, 'the store cannot be read, asking the upstream');
-      return undefined;
-    }
+    return this.trouble.read(route, () => this.blobs.open(digest, range));
   }
 
   async #openStored(
@@ -149,7 +144,7 @@ export class Blobs {
     const key = `${route.stored}@${digest}`;
     const known = await this.#lookUp(key);
     if (known !== undefined) return { size: known, outcome: 'hit' };
-    const size = await this.blobs.stat(digest);
+    const size = await this.trouble.read(route, () => this.blobs.stat(digest));
     if (size !== undefined) {
       const outcome = await this.#permit(route, digest, key, size, signal);
       return outcome === undefined ? undefined : { size, outcome };
@@ -174,18 +169,21 @@ export class Blobs {
     signal: AbortSignal,
   ): Promise<Outcome | undefined> {
     if ((await this.#lookUp(key)) === size) return 'hit';
-    let outcome: Outcome = 'hit';
-    if (!(await this.repositories.hasLayer(route.stored, digest))) {
-      // Content becomes visible a moment before its links.
-      const running = await this.transfers.get(digest);
-      if (running?.gives(route.stored) === true) return 'miss';
-      if (route.upstream === undefined) return undefined;
-      await this.#confirm(route.upstream, route, digest, key, signal);
-      await this.repositories.linkLayer(route.stored, digest);
-      outcome = 'revalidated';
+    const descriptor = { digest, size, mediaType: 'application/octet-stream' };
+    if (await this.trouble.read(route, () => this.repositories.hasLayer(route.stored, digest))) {
+      this.cluster.descriptors.put(key, descriptor);
+      return 'hit';
     }
-    this.cluster.descriptors.put(key, { digest, size, mediaType: 'application/octet-stream' });
-    return outcome;
+    // Content becomes visible a moment before its links.
+    const running = await this.transfers.get(digest);
+    if (running?.gives(route.stored) === true) return 'miss';
+    if (route.upstream === undefined) return undefined;
+    await this.#confirm(route.upstream, route, digest, key, signal);
+    await this.trouble.survive(async () => {
+      await this.repositories.linkLayer(route.stored, digest);
+      this.cluster.descriptors.put(key, descriptor);
+    });
+    return 'revalidated';
   }
 
   async #lookUp(key: string): Promise<number | undefined> {

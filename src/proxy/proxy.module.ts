@@ -20,6 +20,7 @@ import { Blobs } from './blobs.js';
 import { Listings } from './listings.js';
 import { Shelf } from './local-filler.js';
 import { Manifests } from './manifests.js';
+import { StoreTrouble } from './store-trouble.js';
 import { Tags } from './tags.js';
 import { Transfers } from './transfers.js';
 
@@ -32,6 +33,11 @@ const PRESIGNING = Symbol('Presigning');
   imports: [StorageModule, ClusterModule],
   providers: [
     {
+      provide: StoreTrouble,
+      useFactory: (log: Logger, metrics: Metrics) => new StoreTrouble(log, metrics),
+      inject: [LOG, Metrics],
+    },
+    {
       provide: Transfers,
       useFactory: (
         { proxy }: Config,
@@ -39,6 +45,7 @@ const PRESIGNING = Symbol('Presigning');
         repositories: RepositoryStore,
         spools: WorkFolder,
         cluster: Cluster,
+        trouble: StoreTrouble,
         log: Logger,
         metrics: Metrics,
       ) =>
@@ -48,10 +55,11 @@ const PRESIGNING = Symbol('Presigning');
           newSpoolFile: (digest) => spools.newFile(hexOf(digest).slice(0, 16)),
           freeSpoolBytes: () => spools.freeBytes(),
           maxSpoolBytes: proxy.spool.maxsize,
+          trouble,
           log,
           metrics,
         }),
-      inject: [CONFIG, BLOB_STORE, REPOSITORY_STORE, SPOOL_FOLDER, CLUSTER, LOG, Metrics],
+      inject: [CONFIG, BLOB_STORE, REPOSITORY_STORE, SPOOL_FOLDER, CLUSTER, StoreTrouble, LOG, Metrics],
     },
     { provide: FRESHNESS, useFactory: ({ proxy }: Config) => proxy.freshness, inject: [CONFIG] },
     {
@@ -63,22 +71,22 @@ const PRESIGNING = Symbol('Presigning');
     {
       provide: Blobs,
       useFactory: (...parts: ConstructorParameters<typeof Blobs>) => new Blobs(...parts),
-      inject: [BLOB_STORE, REPOSITORY_STORE, Transfers, LOG, Metrics, CLUSTER, PRESIGNING],
+      inject: [BLOB_STORE, REPOSITORY_STORE, Transfers, StoreTrouble, LOG, Metrics, CLUSTER, PRESIGNING],
     },
     {
       provide: Manifests,
       useFactory: (...parts: ConstructorParameters<typeof Manifests>) => new Manifests(...parts),
-      inject: [BLOB_STORE, REPOSITORY_STORE, LOG, Metrics, CLUSTER],
+      inject: [BLOB_STORE, REPOSITORY_STORE, StoreTrouble, LOG, Metrics, CLUSTER],
     },
     {
       provide: Tags,
       useFactory: (...parts: ConstructorParameters<typeof Tags>) => new Tags(...parts),
-      inject: [REPOSITORY_STORE, Manifests, FRESHNESS, LOG, Metrics, CLUSTER],
+      inject: [REPOSITORY_STORE, Manifests, FRESHNESS, StoreTrouble, LOG, Metrics, CLUSTER],
     },
     {
       provide: Listings,
       useFactory: (...parts: ConstructorParameters<typeof Listings>) => new Listings(...parts),
-      inject: [REPOSITORY_STORE, RECORD_STORE, Manifests, Tags, FRESHNESS, LOG, Metrics],
+      inject: [REPOSITORY_STORE, RECORD_STORE, Manifests, Tags, FRESHNESS, StoreTrouble, LOG, Metrics],
     },
   ],
   exports: [Blobs, Listings, Manifests, Tags, Transfers, StorageModule, ClusterModule],

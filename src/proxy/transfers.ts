@@ -10,6 +10,7 @@ import type { Metrics } from '../telemetry/metrics.js';
 import type { LeadOptions } from './lead.js';
 import { ClusterFiller } from './cluster-filler.js';
 import { LocalFiller, type Shelf } from './local-filler.js';
+import type { StoreTrouble } from './store-trouble.js';
 import { Transfer, transferResult, type Filler, type Source } from './transfer.js';
 
 /** Other replicas may read a spool for so long after its blob is stored. */
@@ -27,6 +28,7 @@ export interface TransfersOptions {
   readonly freeSpoolBytes: () => Promise<number | undefined>;
   /** Bytes that running spools may take together. */
   readonly maxSpoolBytes: number;
+  readonly trouble: StoreTrouble;
   readonly log: Logger;
   readonly metrics: Metrics;
 }
@@ -146,13 +148,8 @@ export class Transfers {
 
   /** A store that cannot say so does not keep content from those who want it. */
   async #isStored(digest: Digest): Promise<boolean> {
-    try {
-      return (await this.options.shelf.blobs.stat(digest)) !== undefined;
-    } catch (err) {
-      if (!(err instanceof StorageError)) throw err;
-      this.options.log.warn({ digest, err }, 'the store cannot be asked');
-      return false;
-    }
+    const { shelf, trouble } = this.options;
+    return (await trouble.survive(() => shelf.blobs.stat(digest))) !== undefined;
   }
 
   #filler(spool: Spool, attempt: string, size: () => number | undefined): Filler {
