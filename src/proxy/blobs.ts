@@ -13,10 +13,11 @@ import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
 import { isTrouble, UpstreamError, type Upstream } from '../upstream/upstream.js';
+import type { Source } from './filler.js';
 import type { BlobAnswer, Outcome } from './proxy.js';
 import { Refusals } from './remembered.js';
 import type { StoreTrouble } from './store-trouble.js';
-import type { Source, TransferReader } from './transfer.js';
+import type { TransferReader } from './transfer.js';
 import type { Transfers } from './transfers.js';
 import { Deadline, Flights, waitFor } from './waiting.js';
 

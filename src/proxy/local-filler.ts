@@ -1,8 +1,8 @@
 import type { Cluster } from '../cluster/cluster.js';
 import type { Repository } from '../oci/name.js';
 import type { BlobStore, EarlyUpload, RepositoryStore, VerifiedFile } from '../storage/storage.js';
+import type { Filler, Filling } from './filler.js';
 import { fillFromUpstream, type LeadOptions } from './lead.js';
-import type { Filler, Filling } from './transfer.js';
 
 /** Content goes into the store before anything points to it (rule 2). */
 export class Shelf {

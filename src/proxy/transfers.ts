@@ -7,11 +7,12 @@ import { DigestMismatch, StorageError, uploadsEarly } from '../storage/storage.j
 import { Spool } from '../storage/spool.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
-import type { LeadOptions } from './lead.js';
 import { ClusterFiller } from './cluster-filler.js';
+import type { Filler, Source } from './filler.js';
+import type { LeadOptions } from './lead.js';
 import { LocalFiller, type Shelf } from './local-filler.js';
 import type { StoreTrouble } from './store-trouble.js';
-import { Transfer, transferResult, type Filler, type Source } from './transfer.js';
+import { Transfer, transferResult } from './transfer.js';
 
 /** Other replicas may read a spool for so long after its blob is stored. */
 const lingerMs = 60_000;
