@@ -4,7 +4,7 @@ import type { Content } from '../parts/image.js';
 import { blobOf, metric, untilIdle } from '../parts/mirror.js';
 import { until } from '../parts/process.js';
 import { receivesAll, type Replica, type Replicas, roles, startReplicas } from '../parts/replicas.js';
-import { describeOverStores } from '../parts/stores.js';
+import { describeOverStores, expectUnfinished } from '../parts/stores.js';
 
 // By its half a bucket has been given a part of it.
 const size = 12 * 1024 * 1024;
@@ -17,6 +17,8 @@ describeOverStores('the leading replica is lost in the middle', ['redis-server']
   let followers: Replica[];
   let blob: Content;
   let path: string;
+  /** From the half on. */
+  let goOn: PromiseWithResolvers<void>;
 
   beforeEach(async ({ task }) => {
     cluster = await startReplicas({ newStore, count: 3, links: true, upstream: { bytesPerSecond } });
@@ -24,7 +26,10 @@ describeOverStores('the leading replica is lost in the middle', ['redis-server']
     followers = [cluster.replica(1), cluster.replica(2)];
     blob = blobOf(size, task.name);
     path = `lost/blobs/${blob.digest}`;
+    goOn = Promise.withResolvers();
     cluster.upstream.addBlob('lost', blob);
+    const toLeader = { method: 'GET', path: `/v2/${path}`, nth: 1 };
+    cluster.upstream.fault(toLeader, { stallAt: half, until: goOn.promise });
   });
   afterEach(() => cluster[Symbol.asyncDispose]());
 
@@ -39,7 +44,7 @@ describeOverStores('the leading replica is lost in the middle', ['redis-server']
   /** The store has the blob, sound; of what was begun there, this much is left. */
   async function expectStored(left = 0): Promise<void> {
     expect(await cluster.store.blobs()).toEqual([blob.digest]);
-    expect(await cluster.store.unfinished()).toHaveLength(left);
+    await expectUnfinished(cluster.store, left);
   }
 
   /** Its own client first, so that it leads; then the others, and half of the blob. */
@@ -50,10 +55,11 @@ describeOverStores('the leading replica is lost in the middle', ['redis-server']
     const others = readEach(followers);
     await until(
       async () => (await roles(followers)).follow === followers.length,
-      AbortSignal.timeout(10_000),
+      AbortSignal.timeout(30_000),
     );
     await cluster.upstream.until(() => bytesSent() >= half);
-    await until(async () => (await cluster.store.unfinished()).length > 0, AbortSignal.timeout(10_000));
+    await until(async () => (await cluster.store.unfinished()).length > 0, AbortSignal.timeout(30_000));
+    goOn.resolve();
     return { first, others };
   }
 

@@ -11,7 +11,7 @@ import { pushImage } from '../parts/push.js';
 import { until } from '../parts/process.js';
 import { receivesAll, type Replica, startReplicas } from '../parts/replicas.js';
 import { S3Counter } from '../parts/s3-counter.js';
-import { newBucket } from '../parts/stores.js';
+import { expectUnfinished, newBucket } from '../parts/stores.js';
 
 const patience = () => AbortSignal.timeout(30_000);
 
@@ -80,7 +80,7 @@ describe.skipIf(lacks('redis-server', 'docker-registry', ...cephParts))('replica
     }
     expect(await store.blobs()).toEqual([]);
     await sweep(store.bucket);
-    expect(await store.unfinished()).toEqual([]);
+    await expectUnfinished(store);
     expect(await clients(replicas, 1, path(during), during)).toEqual([true, true, true]);
     await Promise.all(replicas.map((replica) => untilIdle(replica)));
     expect(await store.blobs()).toEqual([during.digest]);
