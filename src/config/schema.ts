@@ -201,7 +201,7 @@ const passwordfile = optional(
   ours,
 );
 const furtherCredentials = entries(
-  'Further credentials, used in their order when the pull limit of those before is used up.',
+  'Further credentials, used in their order while those before are refused or their pull limit is used up. Refused ones are tried again after 5 minutes.',
   {
     username: required(text, 'Who this mirror is to that upstream then.', ours),
     password: optional(secret, 'Its password or token.', ours),

@@ -8,6 +8,7 @@ import { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
 import { Blobs } from './blobs.js';
 import { ExpectedSizes } from './expected-sizes.js';
+import { StoreTrouble } from './store-trouble.js';
 import type { Transfers } from './transfers.js';
 
 const digest = digestOf(Buffer.from('content'));
@@ -48,6 +49,7 @@ beforeEach(() => {
     store,
     repositories,
     { get: () => undefined } as unknown as Transfers,
+    new StoreTrouble(log, metrics),
     log,
     metrics,
     { descriptors } as unknown as Cluster,

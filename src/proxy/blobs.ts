@@ -14,9 +14,11 @@ import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
 import { isTrouble, UpstreamError, type Upstream } from '../upstream/upstream.js';
 import type { ExpectedSizes } from './expected-sizes.js';
+import type { Source } from './filler.js';
 import type { BlobAnswer, Outcome } from './proxy.js';
 import { Refusals } from './remembered.js';
-import type { Source, TransferReader } from './transfer.js';
+import type { StoreTrouble } from './store-trouble.js';
+import type { TransferReader } from './transfer.js';
 import type { Transfers } from './transfers.js';
 import { Deadline, Flights, waitFor } from './waiting.js';
 
@@ -45,6 +47,7 @@ export class Blobs {
     private readonly blobs: BlobStore,
     private readonly repositories: RepositoryStore,
     private readonly transfers: Transfers,
+    private readonly trouble: StoreTrouble,
     private readonly log: Logger,
     private readonly metrics: Metrics,
     private readonly cluster: Cluster,
@@ -83,7 +86,7 @@ export class Blobs {
     const key = `${route.stored}@${digest}`;
     const { stored, damaged } = await this.#look(route, digest, key, range);
     if (stored !== undefined) return this.#openStored(route, digest, key, stored, signal);
-    this.cluster.descriptors.drop(key);
+    if ((await this.cluster.descriptors.get(key)) !== undefined) this.cluster.descriptors.drop(key);
     if (route.upstream === undefined) return undefined;
     const source = { upstream: route.upstream, repository: route.name, stored: route.stored };
     return this.#openCold(route, digest, key, source, damaged, range, signal);
@@ -122,19 +125,12 @@ export class Blobs {
     }
   }
 
-  /** While there is an upstream to bring it, a store that is in trouble is as good as one that lacks the blob. */
-  async #openInStore(
+  #openInStore(
     route: Route,
     digest: Digest,
     range: RequestedRange | undefined,
   ): Promise<OpenBlob | undefined> {
-    try {
-      return await this.blobs.open(digest, range);
-    } catch (err) {
-      if (!(err instanceof StorageError) || route.upstream === undefined) throw err;
-      this.log.warn({ digest, err }, 'the store cannot be read, asking the upstream');
-      return undefined;
-    }
+    return this.trouble.read(route, () => this.blobs.open(digest, range));
   }
 
   async #openStored(
@@ -167,7 +163,7 @@ export class Blobs {
     const key = `${route.stored}@${digest}`;
     const known = await this.#lookUp(key);
     if (known !== undefined) return { size: known, outcome: 'hit' };
-    const size = await this.blobs.stat(digest);
+    const size = await this.trouble.read(route, () => this.blobs.stat(digest));
     if (size !== undefined) {
       if (await this.#isDamaged(digest, key, size)) return this.#headElsewhere(route, digest, key, signal);
       const outcome = await this.#permit(route, digest, key, size, signal);
@@ -204,18 +200,21 @@ export class Blobs {
     signal: AbortSignal,
   ): Promise<Outcome | undefined> {
     if ((await this.#lookUp(key)) === size) return 'hit';
-    let outcome: Outcome = 'hit';
-    if (!(await this.repositories.hasLayer(route.stored, digest))) {
-      // Content becomes visible a moment before its links.
-      const running = await this.transfers.get(digest);
-      if (running?.gives(route.stored) === true) return 'miss';
-      if (route.upstream === undefined) return undefined;
-      await this.#confirm(route.upstream, route, digest, key, signal);
-      await this.repositories.linkLayer(route.stored, digest);
-      outcome = 'revalidated';
+    const descriptor = { digest, size, mediaType: 'application/octet-stream' };
+    if (await this.trouble.read(route, () => this.repositories.hasLayer(route.stored, digest))) {
+      this.cluster.descriptors.put(key, descriptor);
+      return 'hit';
     }
-    this.cluster.descriptors.put(key, { digest, size, mediaType: 'application/octet-stream' });
-    return outcome;
+    // Content becomes visible a moment before its links.
+    const running = await this.transfers.get(digest);
+    if (running?.gives(route.stored) === true) return 'miss';
+    if (route.upstream === undefined) return undefined;
+    await this.#confirm(route.upstream, route, digest, key, signal);
+    await this.trouble.survive(async () => {
+      await this.repositories.linkLayer(route.stored, digest);
+      this.cluster.descriptors.put(key, descriptor);
+    });
+    return 'revalidated';
   }
 
   /** Content that cannot be right is as good as absent: it is fetched again. */

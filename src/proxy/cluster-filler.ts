@@ -2,17 +2,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Coordinator, Lease, PeerRecord } from '../cluster/cluster.js';
 import { processLease } from '../cluster/local/coordinator.js';
 import type { Neighbours } from '../cluster/peers/neighbours.js';
-import { PeerError, readPeer, type PeerEvent } from '../cluster/peers/peer-client.js';
-import type { PeerProgress } from '../cluster/peers/frames.js';
+import type { PeerError } from '../cluster/peers/peer-client.js';
 import type { Seal } from '../cluster/peers/seal.js';
 import type { Digest } from '../oci/digest.js';
 import type { Repository } from '../oci/name.js';
-import { StorageError, type VerifiedFile } from '../storage/storage.js';
+import type { VerifiedFile } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import { UpstreamError, type UpstreamCode } from '../upstream/upstream.js';
+import { isWhole, type Filler, type Filling } from './filler.js';
 import { fillFromUpstream, type LeadOptions } from './lead.js';
 import type { Shelf } from './local-filler.js';
-import type { Filler, Filling, Source } from './transfer.js';
+import { OtherSpools } from './other-spools.js';
+import { StoreSource } from './store-source.js';
 
 /** Without word of where the leader is within this, this process fetches alone. */
 const leaderMs = 1_000;
@@ -24,8 +25,6 @@ const openingMs = 6_000;
 const doubtfulMs = 500;
 const pollMs = 100;
 const announceMs = 2_000;
-/** Another spool that is so much longer is worth leaving the upstream for. */
-const worthwhile = 1024 * 1024;
 /** How long a follower waits for the leader to store what it has, before it does so itself. */
 const settleMs = 60_000;
 
@@ -63,18 +62,20 @@ class LeaseLost extends Error {
  */
 export class ClusterFiller implements Filler {
   readonly #key: string;
+  readonly #others: OtherSpools;
+  readonly #fromStore: StoreSource;
   #lease: Lease | undefined;
   #announcing: NodeJS.Timeout | undefined;
   #began = 0;
   #isOvertaken = false;
-  /** Attempts that were found to be further, once each. */
-  readonly #further = new Set<string>();
 
   constructor(
     private readonly digest: Digest,
     private readonly options: ClusterFillerOptions,
   ) {
     this.#key = `blob:${digest}`;
+    this.#others = new OtherSpools(this.#key, options);
+    this.#fromStore = new StoreSource(digest, options.shelf.blobs, options.damaged, options.log);
   }
 
   async fill(filling: Filling): Promise<void> {
@@ -92,7 +93,7 @@ export class ClusterFiller implements Filler {
     const until = performance.now() + settleMs;
     while (this.#lease === undefined) {
       const state = await coordinator.state(this.#key);
-      if (state === 'done' || (await this.#isStored(file))) {
+      if (state === 'done' || (await this.#fromStore.has(file.size))) {
         await shelf.link(file, repositories);
         return;
       }
@@ -118,8 +119,8 @@ export class ClusterFiller implements Filler {
     const { lead, log, role } = this.options;
     this.#lease = lease;
     await lease.publish(this.options.self);
-    if (await this.#fillFromStore(filling)) return true;
-    await this.#topUp(filling, undefined);
+    if (await this.#fromStore.fill(filling)) return true;
+    await this.#others.topUp(filling, undefined);
     role(leadingRole(lease, filling));
     const mayGoOn = (): Promise<void> | undefined => {
       if (this.#isOvertaken) throw new Overtaken();
@@ -132,7 +133,7 @@ export class ClusterFiller implements Filler {
       } catch (error) {
         if (error instanceof Overtaken) {
           this.#isOvertaken = false;
-          await this.#topUp(filling, undefined);
+          await this.#others.topUp(filling, undefined);
           continue;
         }
         if (!(error instanceof LeaseLost)) throw error;
@@ -156,7 +157,7 @@ export class ClusterFiller implements Filler {
     if (leader === undefined) return this.#alone(filling, 'nobody said where the leader is');
     this.options.role('follow');
     const wasFailing = this.options.neighbours.isFailing(leader.url);
-    const trouble = await this.#readFrom(leader, filling);
+    const trouble = await this.#others.readFrom(leader, filling);
     if (trouble === undefined || isWhole(filling)) return true;
     if (trouble.code === 'failed') return this.#shareFailure(filling, trouble);
     if (trouble.code === 'refused') return this.#alone(filling, 'the leading replica cannot be read');
@@ -172,71 +173,12 @@ export class ClusterFiller implements Filler {
       const leader = await coordinator.leader(this.#key);
       if (leader !== undefined && leader.attempt !== self.attempt) return leader;
       const state = await coordinator.state(this.#key);
-      if (state !== 'led' && (await this.#fillFromStore(filling))) return 'stored';
+      if (state !== 'led' && (await this.#fromStore.fill(filling))) return 'stored';
       if (state === 'free') return 'none';
       if (state === 'unknown') return undefined;
       await sleep(pollMs, undefined, { signal: filling.signal });
     } while (performance.now() < until);
-    return (await this.#fillFromStore(filling)) ? 'stored' : undefined;
-  }
-
-  /** Reads the leader's spool to its end, over as many connections as bring it on; returns what prevented that. */
-  async #readFrom(peer: PeerRecord, filling: Filling): Promise<PeerError | undefined> {
-    for (;;) {
-      const before = filling.length;
-      try {
-        for await (const event of this.#read(peer, filling)) await this.#take(event, filling);
-        return undefined;
-      } catch (error) {
-        if (!(error instanceof PeerError)) throw error;
-        if (error.code !== 'broken' || filling.length === before) return error;
-      }
-    }
-  }
-
-  /** What another replica has from where this one is, and what is wrong between the two. */
-  async *#read(peer: PeerRecord, filling: Filling): AsyncGenerator<PeerEvent> {
-    const { seal, neighbours } = this.options;
-    const answerMs = neighbours.answerMs(peer.url);
-    try {
-      for await (const event of readPeer(peer, this.digest, filling.length, seal, filling.signal, answerMs)) {
-        neighbours.answered(peer.url);
-        yield event;
-      }
-    } catch (error) {
-      if (error instanceof PeerError) neighbours.failed(error);
-      throw error;
-    }
-  }
-
-  async #take(event: PeerEvent, filling: Filling): Promise<void> {
-    if ('bytes' in event) await filling.append(event.bytes);
-    else await this.#open(event, filling);
-  }
-
-  /** The other replica's word, sealed, that an upstream gave the blob: good for the repositories that it names. */
-  async #open({ size, repositories }: PeerProgress, filling: Filling): Promise<void> {
-    if (repositories.length === 0) return; // it does not know yet
-    for (;;) {
-      const source = filling.nextSource();
-      if (source === undefined) throw new Error('a transfer without a source');
-      if (repositories.includes(source.stored) || (await this.#isConfirmed(source, filling))) {
-        filling.open(source, size);
-        return;
-      }
-    }
-  }
-
-  async #isConfirmed(source: Source, filling: Filling): Promise<boolean> {
-    try {
-      await source.upstream.headBlob(source.repository, this.digest, filling.signal);
-      return true;
-    } catch (error) {
-      if (!(error instanceof UpstreamError)) throw error;
-      filling.refuse(source, error);
-      if (filling.nextSource() === undefined) throw error;
-      return false;
-    }
+    return (await this.#fromStore.fill(filling)) ? 'stored' : undefined;
   }
 
   /** What the leader's upstream said of the same repository holds here too; of another one it says nothing. */
@@ -264,12 +206,12 @@ export class ClusterFiller implements Filler {
     let reached = filling.length;
     let until = reached === 0 ? openingUntil : performance.now() + recoverMs;
     while (performance.now() < until) {
-      await this.#topUp(filling, leader);
+      await this.#others.topUp(filling, leader);
       if (isWhole(filling)) return true;
       if (filling.length > reached) until = performance.now() + recoverMs;
       reached = filling.length;
       const state = await coordinator.state(this.#key);
-      if (state !== 'led' && (await this.#fillFromStore(filling))) return true;
+      if (state !== 'led' && (await this.#fromStore.fill(filling))) return true;
       if (state === 'free' || state === 'done') return false;
       if (state === 'unknown') break;
       const now = await coordinator.leader(this.#key);
@@ -290,72 +232,6 @@ export class ClusterFiller implements Filler {
     return true;
   }
 
-  /** Takes from other live spools what they have and this one lacks; the longest first. */
-  async #topUp(filling: Filling, except: PeerRecord | undefined): Promise<void> {
-    const { coordinator, self } = this.options;
-    const spools = await coordinator.spools(this.#key);
-    for (const spool of spools) {
-      if (spool.attempt === self.attempt || spool.attempt === except?.attempt) continue;
-      if (spool.length <= filling.length) continue;
-      let has = spool.length;
-      try {
-        for await (const event of this.#read(spool, filling)) {
-          await this.#take(event, filling);
-          if ('length' in event) has = event.length;
-          if (filling.length >= has) break;
-        }
-      } catch (error) {
-        if (!(error instanceof PeerError)) throw error;
-      }
-    }
-  }
-
-  async #isStored({ digest, size }: VerifiedFile): Promise<boolean> {
-    try {
-      return (await this.options.shelf.blobs.stat(digest)) === size;
-    } catch (error) {
-      this.#surviveStore(error);
-      return false;
-    }
-  }
-
-  /** `true`: the store had it. One that is in trouble has nothing, or as much as it gave. */
-  async #fillFromStore(filling: Filling): Promise<boolean> {
-    try {
-      return await this.#readStore(filling);
-    } catch (error) {
-      this.#surviveStore(error);
-      return false;
-    }
-  }
-
-  #surviveStore(err: unknown): void {
-    if (!(err instanceof StorageError) || err.code === 'full') throw err;
-    this.options.log.debug({ digest: this.digest, err }, 'the store cannot be read, going on without it');
-  }
-
-  async #readStore(filling: Filling): Promise<boolean> {
-    const { damaged, shelf } = this.options;
-    const { blobs } = shelf;
-    const source = filling.nextSource();
-    if (source === undefined) return false;
-    const size = await blobs.stat(this.digest);
-    if (size === undefined || size === damaged) return false;
-    if (filling.length === 0 && filling.size === undefined && !(await this.#isConfirmed(source, filling)))
-      return false;
-    filling.open(filling.nextSource() ?? source, size);
-    if (filling.length >= size) return true;
-    const blob = await blobs.open(this.digest, { start: filling.length, end: undefined });
-    if (blob === undefined) return false;
-    try {
-      // The store uses a chunk's memory again; the spool keeps what it is given.
-      for await (const chunk of blob.body) await filling.append(Buffer.from(chunk));
-    } finally {
-      await blob.close();
-    }
-    return true;
-  }
-
   #announce(filling: Filling): void {
     const { coordinator, self } = this.options;
     const tell = (): void => {
@@ -367,21 +243,8 @@ export class ClusterFiller implements Filler {
 
   /** Who led until Redis lost its keys is further, and gives way to this one: its bytes are not fetched again. */
   async #lookAhead(filling: Filling): Promise<void> {
-    const { coordinator, self } = this.options;
-    const spools = await coordinator.spools(this.#key);
-    const further = spools.find(
-      ({ attempt, length }) =>
-        attempt !== self.attempt && length > filling.length + worthwhile && !this.#further.has(attempt),
-    );
-    if (further === undefined) return;
-    this.#further.add(further.attempt);
-    this.#isOvertaken = true;
+    if (await this.#others.foundFurther(filling)) this.#isOvertaken = true;
   }
-}
-
-/** All bytes are here; whether they are right is found out next. */
-function isWhole({ length, size }: Filling): boolean {
-  return size !== undefined && length === size;
 }
 
 function leadingRole(lease: Lease, filling: Filling): 'lead' | 'takeover' | 'alone' {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UpstreamError, type UpstreamCode } from '../upstream/upstream.js';
-import type { Filling, Source } from './transfer.js';
+import type { Filling, Source } from './filler.js';
 
 /** A break counts afresh after this much: an upstream that gives a byte at a time is not making progress. */
 const progress = 64 * 1024;

@@ -10,6 +10,7 @@ import type { Route } from '../upstream/directory.js';
 import { isTrouble, UpstreamError, type Upstream } from '../upstream/upstream.js';
 import type { Manifests } from './manifests.js';
 import type { ListingAnswer } from './proxy.js';
+import type { StoreTrouble } from './store-trouble.js';
 import type { Tags } from './tags.js';
 import { Deadline, Flights, waitFor } from './waiting.js';
 
@@ -40,6 +41,7 @@ export class Listings {
     private readonly manifests: Manifests,
     private readonly tags: Tags,
     private readonly freshnessMs: number,
+    private readonly trouble: StoreTrouble,
     private readonly log: Logger,
     private readonly metrics: Metrics,
   ) {}
@@ -99,11 +101,12 @@ export class Listings {
       try {
         const items = await source.fetch(deadline.signal);
         this.#copies.set(name, { items, until: Date.now() + this.freshnessMs });
-        await this.#keep(name, items);
+        const record = Buffer.from(JSON.stringify({ name, items }));
+        await this.trouble.survive(() => this.records.writeRecord(recordKey(name), record));
         return { items, outcome: 'miss' as const, warning: undefined };
       } catch (error) {
         if (!isTrouble(error)) throw error;
-        const items = copy?.items ?? (await this.#kept(name)) ?? (await source.instead());
+        const items = copy?.items ?? (await this.#kept(name)) ?? (await this.trouble.survive(source.instead));
         if (items === undefined || items.length === 0) throw error;
         this.metrics.staleServed.inc({ upstream: upstream.host, kind: 'listing' });
         const warning = `${upstream.host} cannot be asked (${error.code}); this is what the mirror has`;
@@ -113,17 +116,8 @@ export class Listings {
     return waitFor(asked, signal);
   }
 
-  /** The answer does not depend on the copy for worse days. */
-  async #keep(name: string, items: readonly unknown[]): Promise<void> {
-    try {
-      await this.records.writeRecord(recordKey(name), Buffer.from(JSON.stringify({ name, items })));
-    } catch (err) {
-      this.log.warn({ err, listing: name }, 'a listing was not kept');
-    }
-  }
-
   async #kept(name: string): Promise<readonly unknown[] | undefined> {
-    const bytes = await this.records.readRecord(recordKey(name));
+    const bytes = await this.trouble.survive(() => this.records.readRecord(recordKey(name)));
     if (bytes === undefined) return undefined;
     try {
       const record = JSON.parse(bytes.toString('utf8')) as { name?: unknown; items?: unknown };

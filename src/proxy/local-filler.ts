@@ -3,8 +3,8 @@ import type { Repository } from '../oci/name.js';
 import type { BlobStore, EarlyUpload, RepositoryStore, VerifiedFile } from '../storage/storage.js';
 import type { UsageRecorder } from '../usage/usage.js';
 import type { ExpectedSizes } from './expected-sizes.js';
+import type { Filler, Filling } from './filler.js';
 import { fillFromUpstream, type LeadOptions } from './lead.js';
-import type { Filler, Filling } from './transfer.js';
 
 export interface ShelfOptions {
   readonly blobs: BlobStore;

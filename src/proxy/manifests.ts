@@ -14,12 +14,15 @@ import type { UsageRecorder } from '../usage/usage.js';
 import type { ExpectedSizes } from './expected-sizes.js';
 import type { Manifest, ManifestAnswer, Outcome, Resolved } from './proxy.js';
 import { Refusals } from './remembered.js';
+import type { StoreTrouble } from './store-trouble.js';
 import { Deadline, Flights, waitFor } from './waiting.js';
 
 /** Clients give up on a manifest after 10 s (CRI-O's old default). */
 const fetchMs = 8_000;
 const memoryBytes = 64 * 1024 * 1024;
 const entryOverhead = 512;
+/** What the store did not take is fetched again after this: perhaps it does then. */
+const unstoredMs = 60_000;
 
 type StoredListener = (repository: Repository, digest: Digest) => Promise<void>;
 
@@ -39,6 +42,7 @@ export class Manifests {
   constructor(
     private readonly blobs: BlobStore,
     private readonly repositories: RepositoryStore,
+    private readonly trouble: StoreTrouble,
     private readonly log: Logger,
     private readonly metrics: Metrics,
     private readonly cluster: Cluster,
@@ -79,7 +83,7 @@ export class Manifests {
     const known = this.recall(route.stored, digest);
     if (known !== undefined) return resolved(known, 'hit');
     const key = `${route.stored}@${digest}`;
-    const local = await this.#readStored(route.stored, digest, key);
+    const local = await this.trouble.read(route, () => this.#readStored(route.stored, digest, key));
     if (local !== undefined) return resolved(local, 'hit');
     const { upstream } = route;
     if (upstream === undefined) return undefined;
@@ -96,7 +100,7 @@ export class Manifests {
   #load(route: Route, digest: Digest, signal: AbortSignal): Promise<Loaded | undefined> {
     const key = `${route.stored}@${digest}`;
     const look = async (): Promise<Loaded | undefined> => {
-      const manifest = await this.#readStored(route.stored, digest, key);
+      const manifest = await this.trouble.read(route, () => this.#readStored(route.stored, digest, key));
       return manifest && { manifest, outcome: 'hit' };
     };
     const loading = this.#loading.join(key, async () => {
@@ -143,14 +147,16 @@ export class Manifests {
     digest: Digest,
     key: string,
   ): Promise<Loaded | undefined> {
-    const size = await this.blobs.stat(digest);
+    const size = await this.trouble.survive(() => this.blobs.stat(digest));
     if (size === undefined || size > longestManifest) return undefined;
     await this.#ask(upstream, key, (deadline) => upstream.headManifest(route.name, digest, deadline));
-    await this.repositories.linkManifest(route.stored, digest);
-    const manifest = await this.#readStored(route.stored, digest, key);
-    if (manifest === undefined) return undefined;
-    await this.#stored(route.stored, digest);
-    return { manifest, outcome: 'revalidated' };
+    return this.trouble.survive(async () => {
+      await this.repositories.linkManifest(route.stored, digest);
+      const manifest = await this.#readStored(route.stored, digest, key);
+      if (manifest === undefined) return undefined;
+      await this.#stored(route.stored, digest);
+      return { manifest, outcome: 'revalidated' as const };
+    });
   }
 
   async #fetch(upstream: Upstream, route: Route, digest: Digest, key: string): Promise<Loaded> {
@@ -173,6 +179,7 @@ export class Manifests {
     } catch (err) {
       // It is verified and here: a client can have it although the store cannot.
       if (!(err instanceof StorageError)) throw err;
+      this.#memory.set(key, manifest, { ttl: unstoredMs });
       this.log.error({ ...facts, err }, 'manifest not stored');
     }
     return { manifest, outcome: 'miss' };

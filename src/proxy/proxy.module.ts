@@ -24,6 +24,7 @@ import { ExpectedSizes } from './expected-sizes.js';
 import { Listings } from './listings.js';
 import { Shelf } from './local-filler.js';
 import { Manifests } from './manifests.js';
+import { StoreTrouble } from './store-trouble.js';
 import { Tags } from './tags.js';
 import { Transfers } from './transfers.js';
 
@@ -48,6 +49,11 @@ const PRESIGNING = Symbol('Presigning');
       inject: [CONFIG],
     },
     {
+      provide: StoreTrouble,
+      useFactory: (log: Logger, metrics: Metrics) => new StoreTrouble(log, metrics),
+      inject: [LOG, Metrics],
+    },
+    {
       provide: Transfers,
       useFactory: (
         { proxy }: Config,
@@ -55,6 +61,7 @@ const PRESIGNING = Symbol('Presigning');
         repositories: RepositoryStore,
         spools: WorkFolder,
         cluster: Cluster,
+        trouble: StoreTrouble,
         sizes: ExpectedSizes,
         usage: UsageRecorder,
         log: Logger,
@@ -66,6 +73,7 @@ const PRESIGNING = Symbol('Presigning');
           newSpoolFile: (digest) => spools.newFile(hexOf(digest).slice(0, 16)),
           freeSpoolBytes: () => spools.freeBytes(),
           maxSpoolBytes: proxy.spool.maxsize,
+          trouble,
           log,
           metrics,
         }),
@@ -75,6 +83,7 @@ const PRESIGNING = Symbol('Presigning');
         REPOSITORY_STORE,
         SPOOL_FOLDER,
         CLUSTER,
+        StoreTrouble,
         ExpectedSizes,
         USAGE_RECORDER,
         LOG,
@@ -91,22 +100,42 @@ const PRESIGNING = Symbol('Presigning');
     {
       provide: Blobs,
       useFactory: (...parts: ConstructorParameters<typeof Blobs>) => new Blobs(...parts),
-      inject: [BLOB_STORE, REPOSITORY_STORE, Transfers, LOG, Metrics, CLUSTER, PRESIGNING, ExpectedSizes],
+      inject: [
+        BLOB_STORE,
+        REPOSITORY_STORE,
+        Transfers,
+        StoreTrouble,
+        LOG,
+        Metrics,
+        CLUSTER,
+        PRESIGNING,
+        ExpectedSizes,
+      ],
     },
     {
       provide: Manifests,
       useFactory: (...parts: ConstructorParameters<typeof Manifests>) => new Manifests(...parts),
-      inject: [BLOB_STORE, REPOSITORY_STORE, LOG, Metrics, CLUSTER, ExpectedSizes, USAGE_RECORDER, LIFETIME],
+      inject: [
+        BLOB_STORE,
+        REPOSITORY_STORE,
+        StoreTrouble,
+        LOG,
+        Metrics,
+        CLUSTER,
+        ExpectedSizes,
+        USAGE_RECORDER,
+        LIFETIME,
+      ],
     },
     {
       provide: Tags,
       useFactory: (...parts: ConstructorParameters<typeof Tags>) => new Tags(...parts),
-      inject: [REPOSITORY_STORE, Manifests, FRESHNESS, LOG, Metrics, CLUSTER, LIFETIME],
+      inject: [REPOSITORY_STORE, Manifests, FRESHNESS, StoreTrouble, LOG, Metrics, CLUSTER, LIFETIME],
     },
     {
       provide: Listings,
       useFactory: (...parts: ConstructorParameters<typeof Listings>) => new Listings(...parts),
-      inject: [REPOSITORY_STORE, RECORD_STORE, Manifests, Tags, FRESHNESS, LOG, Metrics],
+      inject: [REPOSITORY_STORE, RECORD_STORE, Manifests, Tags, FRESHNESS, StoreTrouble, LOG, Metrics],
     },
   ],
   exports: [Blobs, Listings, Manifests, Tags, Transfers, StorageModule, ClusterModule],

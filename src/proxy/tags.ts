@@ -12,6 +12,7 @@ import { isTrouble, UpstreamError, type Upstream } from '../upstream/upstream.js
 import type { Manifests } from './manifests.js';
 import type { Outcome, Resolved } from './proxy.js';
 import { Refusals } from './remembered.js';
+import type { StoreTrouble } from './store-trouble.js';
 import { Deadline, Flights, waitFor } from './waiting.js';
 
 /** With something to fall back on, a client waits no longer than this for an upstream. */
@@ -56,6 +57,7 @@ export class Tags {
     private readonly repositories: RepositoryStore,
     private readonly manifests: Manifests,
     private readonly freshnessMs: number,
+    private readonly trouble: StoreTrouble,
     private readonly log: Logger,
     private readonly metrics: Metrics,
     private readonly cluster: Cluster,
@@ -175,7 +177,9 @@ export class Tags {
     for (const tag of tags) {
       // It may have moved on since.
       if (this.#states.get(`${repository}:${tag}`)?.descriptor.digest === digest) {
-        await this.repositories.writeTag(repository, tag, digest);
+        await this.#seeToTag(repository, tag, digest, () =>
+          this.repositories.writeTag(repository, tag, digest),
+        );
       }
     }
   }
@@ -190,7 +194,8 @@ export class Tags {
     const shared = await look();
     if (shared !== undefined) return shared;
     const cached =
-      this.#states.get(key)?.descriptor.digest ?? (await this.repositories.readTag(route.stored, tag));
+      this.#states.get(key)?.descriptor.digest ??
+      (await this.trouble.survive(() => this.repositories.readTag(route.stored, tag)));
     const patience = cached === undefined ? uncachedMs : cachedMs;
     try {
       return await once(this.cluster.coordinator, `tag:${key}`, patience, look, () =>
@@ -251,19 +256,39 @@ export class Tags {
     const state = { descriptor, confirmedAt: began, until, trouble: undefined, pointed: latest, checkedAt };
     const pointed = this.#states.get(key)?.pointed ?? true;
     this.#states.set(key, state);
-    if (moved && latest) await this.#point(route.stored, tag, descriptor.digest);
-    else if (latest && !pointed) void this.#seeToTag(route.stored, tag, descriptor.digest);
+    const write = (): Promise<void> => this.#point(route.stored, tag, descriptor.digest);
+    const check = (): Promise<void> => this.#pointAgain(route.stored, tag, descriptor.digest);
+    if (moved && latest) await this.#seeToTag(route.stored, tag, descriptor.digest, write);
+    else if (latest && !pointed) {
+      this.#seeToTag(route.stored, tag, descriptor.digest, check).catch((err: unknown) =>
+        this.log.error({ err, tag: key }, 'a tag could not be written'),
+      );
+    }
     return answer(state, moved ? 'miss' : 'revalidated');
   }
 
-  /** The replica that was told of this digest may have died before it wrote the tag. Nobody waits for this. */
-  async #seeToTag(repository: Repository, tag: Tag, digest: Digest): Promise<void> {
-    try {
-      if ((await this.repositories.readTag(repository, tag)) !== digest) {
-        await this.#point(repository, tag, digest);
-      }
-    } catch (err) {
-      this.log.warn({ err, tag: `${repository}:${tag}` }, 'a tag could not be written');
+  /** Clients have their answer whatever becomes of the store's tag: in trouble it is seen to at the next revalidation. */
+  async #seeToTag(
+    repository: Repository,
+    tag: Tag,
+    digest: Digest,
+    write: () => Promise<void>,
+  ): Promise<void> {
+    const written = await this.trouble.survive(async () => {
+      await write();
+      return true;
+    });
+    const key = `${repository}:${tag}`;
+    const state = this.#states.get(key);
+    if (written === undefined && state?.descriptor.digest === digest) {
+      this.#states.set(key, { ...state, pointed: false });
+    }
+  }
+
+  /** The replica that was told of this digest may have died before it wrote the tag. */
+  async #pointAgain(repository: Repository, tag: Tag, digest: Digest): Promise<void> {
+    if ((await this.repositories.readTag(repository, tag)) !== digest) {
+      await this.#point(repository, tag, digest);
     }
   }
 
@@ -293,10 +318,10 @@ export class Tags {
       const repository = key.slice(0, at) as Repository;
       const digest = key.slice(at + 1) as Digest;
       try {
-        if (await this.repositories.hasManifest(repository, digest))
-          await this.#writeAwaiting(repository, digest);
+        const isHere = await this.trouble.survive(() => this.repositories.hasManifest(repository, digest));
+        if (isHere === true) await this.#writeAwaiting(repository, digest);
       } catch (err) {
-        this.log.warn({ err, manifest: key }, 'tags could not be written');
+        this.log.error({ err, manifest: key }, 'tags could not be written');
       }
     }
     this.#looks = false;

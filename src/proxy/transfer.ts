@@ -4,43 +4,12 @@ import type { Digest } from '../oci/digest.js';
 import type { Repository } from '../oci/name.js';
 import type { ByteRange } from '../oci/range.js';
 import { BufferPool } from '../storage/buffer-pool.js';
-import { StorageError, type VerifiedFile } from '../storage/storage.js';
+import { StorageError } from '../storage/storage.js';
 import type { Spool } from '../storage/spool.js';
-import { UpstreamError, type Upstream } from '../upstream/upstream.js';
-
-/** An upstream's repository that may have the blob, and that repository's name in the store. */
-export interface Source {
-  readonly upstream: Upstream;
-  readonly repository: Repository;
-  readonly stored: Repository;
-}
-
-/** A transfer, as whoever fills it sees it. */
-export interface Filling {
-  readonly digest: Digest;
-  /** Bytes that are in the spool. */
-  readonly length: number;
-  readonly size: number | undefined;
-  /** Aborts when the transfer is given up. */
-  readonly signal: AbortSignal;
-  /** The first repository that is not refused; `undefined`: none is left, and none that comes now is asked. */
-  nextSource(): Source | undefined;
-  /** Fails the readers of one repository. */
-  refuse(source: Source, error: UpstreamError): void;
-  /** The blob can be had: by this source's word, and so large where that is known. Readers may be answered. */
-  open(source: Source, size: number | undefined): void;
-  append(chunk: Uint8Array): Promise<void>;
-}
-
-/** How a transfer gets its bytes, and what becomes of them. One for each transfer. */
-export interface Filler {
-  /** Settles when all bytes are in the spool. Throws why they never will be. */
-  fill(filling: Filling): Promise<void>;
-  /** Takes the verified content into the store, and links it in these repositories. */
-  store(file: VerifiedFile, repositories: readonly Repository[]): Promise<void>;
-  /** Last, whatever happened. */
-  close(stored: boolean): Promise<void>;
-}
+import { UpstreamError } from '../upstream/upstream.js';
+import { Changes } from './changes.js';
+import type { Filler, Filling, Source } from './filler.js';
+import { Passing, type Place } from './passing.js';
 
 /** Somebody who reads a transfer, at their own pace. */
 export interface TransferReader {
@@ -66,20 +35,6 @@ export interface TransferHooks {
   ended(): void;
 }
 
-const wakeBytes = 64 * 1024;
-const wakeMs = 10;
-/** What a transfer whose spool is full holds in memory. */
-const passedBytes = 2 * 1024 * 1024;
-/** When others wait for bytes that there is no room for, a reader that holds them up is cut off after this. */
-const holdUpMs = 2_000;
-
-/** Where a reader is. */
-interface Place {
-  offset: number;
-  /** It was cut off. */
-  cut: StorageError | undefined;
-}
-
 const readBuffers = new BufferPool(64 * 1024, 64);
 
 /**
@@ -98,17 +53,12 @@ export class Transfer implements Filling {
   readonly finished: Promise<void>;
   readonly #sources: Source[] = [];
   readonly #refused = new Map<Repository, UpstreamError>();
-  readonly #waiting = new Set<() => void>();
-  readonly #places = new Set<Place>();
-  /** Why the rest is passed on and not kept. */
-  #full: StorageError | undefined;
+  readonly #changes: Changes;
+  readonly #passing: Passing;
   readonly #abort = new AbortController();
   #phase: 'opening' | 'filling' | 'verified' | 'failed' = 'opening';
   #size: number | undefined;
   #error: unknown;
-  /** The spool's length when readers were last woken, and what wakes them for less than that is worth. */
-  #woken = 0;
-  #wakeTimer: NodeJS.Timeout | undefined;
   /** Repositories whose upstream gave or confirmed the blob. */
   readonly #confirmed = new Set<Repository>();
   /** No source gave the blob, and none that comes now is asked any more. */
@@ -122,6 +72,8 @@ export class Transfer implements Filling {
     private readonly hooks: TransferHooks,
   ) {
     this.#sources.push(source);
+    this.#changes = new Changes(spool);
+    this.#passing = new Passing(spool, this.#changes, () => this.readable);
     this.finished = this.#run();
     this.finished.catch(() => undefined); // told to every reader; here it is only kept for those who ask
   }
@@ -172,7 +124,7 @@ export class Transfer implements Filling {
 
   refuse(source: Source, error: UpstreamError): void {
     this.#refused.set(source.stored, error);
-    this.#wake();
+    this.#changes.tell();
   }
 
   open(source: Source, size: number | undefined): void {
@@ -189,47 +141,24 @@ export class Transfer implements Filling {
   }
 
   async append(chunk: Uint8Array): Promise<void> {
-    this.#full ??= await this.#keep(chunk);
-    if (this.#full !== undefined) await this.#pass(chunk, this.#full);
-    this.#wakeForMore();
+    if (this.#passing.full === undefined) await this.#keep(chunk);
+    const { full } = this.#passing;
+    if (full !== undefined) await this.#passing.pass(chunk, full, this.signal);
+    this.#changes.tellGrowth();
   }
 
-  /** Returns why it cannot be kept, if it may be passed on instead. */
-  async #keep(chunk: Uint8Array): Promise<StorageError | undefined> {
+  /** In the spool. When that is full, what comes from now on, this chunk included, is to be passed on instead. */
+  async #keep(chunk: Uint8Array): Promise<void> {
     try {
       if (this.#size === undefined) this.hooks.reserve(chunk.byteLength);
       await this.spool.append(chunk);
       this.hooks.grown(chunk.byteLength);
-      return undefined;
     } catch (error) {
-      const full = error instanceof StorageError && error.code === 'full' && this.#places.size > 0;
+      const full = error instanceof StorageError && error.code === 'full' && this.#passing.hasReaders;
       if (!full) throw error;
       this.hooks.pass(error);
-      return error;
+      this.#passing.begin(error);
     }
-  }
-
-  async #pass(chunk: Uint8Array, full: StorageError): Promise<void> {
-    const since = performance.now();
-    for (;;) {
-      if (this.#places.size === 0) throw full;
-      const slowest = Math.min(...[...this.#places].map(({ offset }) => offset));
-      this.spool.forget(slowest);
-      if (this.spool.held + chunk.byteLength <= passedBytes) break;
-      const othersWait = [...this.#places].some(({ offset }) => offset >= this.readable);
-      if (othersWait && performance.now() - since > holdUpMs) this.#cutOff(slowest, full);
-      else await this.#change(this.signal, holdUpMs);
-    }
-    this.spool.pass(chunk);
-  }
-
-  #cutOff(offset: number, full: StorageError): void {
-    for (const place of this.#places) {
-      if (place.offset > offset) continue;
-      place.cut = full;
-      this.#places.delete(place);
-    }
-    this.#wake();
   }
 
   /**
@@ -237,10 +166,10 @@ export class Transfer implements Filling {
    * StorageError `full` when what was passed on is gone.
    */
   join(stored: Repository): TransferReader | undefined {
-    if (this.#full !== undefined) throw this.#full;
+    if (this.#passing.full !== undefined) throw this.#passing.full;
     // Held from now on: a descriptor that closes before the first read could come back as another file.
     if (!this.spool.retain()) return undefined;
-    const place = this.#takePlace();
+    const place = this.#passing.enter();
     return {
       transfer: this,
       opened: (signal) => this.#opened(stored, signal),
@@ -250,29 +179,22 @@ export class Transfer implements Filling {
     };
   }
 
-  #takePlace(): Place {
-    const place = { offset: 0, cut: undefined };
-    this.#places.add(place);
-    return place;
-  }
-
   #leave(place: Place): Promise<void> {
-    this.#places.delete(place);
-    if (this.#full !== undefined) this.#wake();
+    this.#passing.leave(place);
     return this.spool.release();
   }
 
   async #opened(stored: Repository, signal: AbortSignal): Promise<void> {
     while (this.#phase === 'opening') {
       this.#throwIfOver(stored);
-      await this.#change(signal);
+      await this.#changes.next(signal);
     }
     this.#throwIfOver(stored);
   }
 
   async #reached(offset: number, signal: AbortSignal): Promise<void> {
     while (this.readable <= offset && this.#phase !== 'verified' && this.#phase !== 'failed') {
-      await this.#change(signal);
+      await this.#changes.next(signal);
     }
   }
 
@@ -287,7 +209,7 @@ export class Transfer implements Filling {
     try {
       for (let offset = range?.start ?? 0; offset < end;) {
         signal.throwIfAborted();
-        this.#move(place, offset);
+        this.#passing.move(place, offset);
         const until = Math.min(this.readable, end);
         if (offset < until) {
           const chunk = await this.spool.readAt(offset, until - offset, buffer);
@@ -296,19 +218,12 @@ export class Transfer implements Filling {
         } else {
           if (this.#phase === 'verified') return;
           this.#throwIfOver(stored);
-          await this.#change(signal);
+          await this.#changes.next(signal);
         }
       }
     } finally {
       readBuffers.give(buffer);
     }
-  }
-
-  #move(place: Place, offset: number): void {
-    if (place.cut !== undefined) throw place.cut;
-    if (place.offset === offset) return; // or those who wait would wake each other for ever
-    place.offset = offset;
-    if (this.#full !== undefined) this.#wake();
   }
 
   /** Gives up: readers get the reason. */
@@ -318,8 +233,8 @@ export class Transfer implements Filling {
 
   /** This transfer as other replicas may read it; `undefined` when it is closed. */
   peerSpool(): PeerSpool | undefined {
-    if (this.#full !== undefined || !this.spool.retain()) return undefined;
-    const place = this.#takePlace();
+    if (this.#passing.full !== undefined || !this.spool.retain()) return undefined;
+    const place = this.#passing.enter();
     return {
       digest: this.digest,
       progress: () => ({
@@ -334,10 +249,10 @@ export class Transfer implements Filling {
       },
       // A buffer of its own: it is on its way to the other replica for as long as that takes.
       readAt: (offset, length) => {
-        this.#move(place, offset);
+        this.#passing.move(place, offset);
         return this.spool.readAt(offset, length, Buffer.allocUnsafe(length));
       },
-      changed: (withinMs, signal) => this.#change(signal, withinMs),
+      changed: (withinMs, signal) => this.#changes.next(signal, withinMs),
       release: () => this.#leave(place),
     };
   }
@@ -346,7 +261,7 @@ export class Transfer implements Filling {
     let stored = false;
     try {
       await this.filler.fill(this);
-      const full = this.#full;
+      const { full } = this.#passing;
       const file = full === undefined ? this.spool.verify(this.#size) : this.spool.check(this.#size);
       this.#size = this.spool.length;
       this.#become('verified');
@@ -389,37 +304,7 @@ export class Transfer implements Filling {
 
   #become(phase: 'filling' | 'verified' | 'failed'): void {
     this.#phase = phase;
-    this.#wake();
-  }
-
-  /** Readers are not woken for every crumb: with many of them that costs more than the bytes. */
-  #wakeForMore(): void {
-    if (this.#woken === 0 || this.spool.length - this.#woken >= wakeBytes) this.#wake();
-    else this.#wakeTimer ??= setTimeout(() => this.#wake(), wakeMs);
-  }
-
-  #wake(): void {
-    clearTimeout(this.#wakeTimer);
-    this.#wakeTimer = undefined;
-    this.#woken = this.spool.length;
-    const waiting = [...this.#waiting];
-    this.#waiting.clear();
-    for (const wake of waiting) wake();
-  }
-
-  /** Settles when something has changed, or after so many milliseconds. */
-  #change(signal: AbortSignal, withinMs?: number): Promise<void> {
-    signal.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const leave = (): void => reject(signal.reason as Error);
-    const timer = withinMs === undefined ? undefined : setTimeout(resolve, withinMs);
-    this.#waiting.add(resolve);
-    signal.addEventListener('abort', leave, { once: true });
-    return promise.finally(() => {
-      clearTimeout(timer);
-      this.#waiting.delete(resolve);
-      signal.removeEventListener('abort', leave);
-    });
+    this.#changes.tell();
   }
 }
 

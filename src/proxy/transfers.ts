@@ -7,10 +7,12 @@ import { DigestMismatch, StorageError, uploadsEarly } from '../storage/storage.j
 import { Spool } from '../storage/spool.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
-import type { LeadOptions } from './lead.js';
 import { ClusterFiller } from './cluster-filler.js';
+import type { Filler, Source } from './filler.js';
+import type { LeadOptions } from './lead.js';
 import { LocalFiller, type Shelf } from './local-filler.js';
-import { Transfer, transferResult, type Filler, type Source } from './transfer.js';
+import type { StoreTrouble } from './store-trouble.js';
+import { Transfer, transferResult } from './transfer.js';
 
 /** Other replicas may read a spool for so long after its blob is stored. */
 const lingerMs = 60_000;
@@ -27,6 +29,7 @@ export interface TransfersOptions {
   readonly freeSpoolBytes: () => Promise<number | undefined>;
   /** Bytes that running spools may take together. */
   readonly maxSpoolBytes: number;
+  readonly trouble: StoreTrouble;
   readonly log: Logger;
   readonly metrics: Metrics;
 }
@@ -149,14 +152,9 @@ export class Transfers {
 
   /** A store that cannot say so does not keep content from those who want it. */
   async #isStored(digest: Digest, damaged: number | undefined): Promise<boolean> {
-    try {
-      const size = await this.options.shelf.blobs.stat(digest);
-      return size !== undefined && size !== damaged;
-    } catch (err) {
-      if (!(err instanceof StorageError)) throw err;
-      this.options.log.warn({ digest, err }, 'the store cannot be asked');
-      return false;
-    }
+    const { shelf, trouble } = this.options;
+    const size = await trouble.survive(() => shelf.blobs.stat(digest));
+    return size !== undefined && size !== damaged;
   }
 
   #filler(

@@ -61,6 +61,11 @@ export class Metrics {
     'Look-ups that the descriptor cache answered (the name in registry 3).',
     [],
   );
+  readonly storageFailures = this.#counter(
+    'cistern_storage_failures_total',
+    'Accesses to the storage that failed, and without which clients were answered.',
+    [],
+  );
   readonly storageUploadBytes = this.#counter(
     'registry_storage_blob_upload_bytes_total',
     'Bytes of content taken into the store.',

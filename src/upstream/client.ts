@@ -27,7 +27,7 @@ export interface UpstreamOptions {
   readonly host: string;
   /** Where it is: `https://registry-1.docker.io`. */
   readonly url: string;
-  /** Who we are there; further ones are used when the pull limit of those before is used up. None: anonymous. */
+  /** Who we are there; further ones are used while those before are refused, or their pull limit is used up. None: anonymous. */
   readonly credentials?: readonly Credentials[] | undefined;
   /** Hosts of token servers outside the upstream's own domain that may be asked. */
   readonly realms: readonly string[];

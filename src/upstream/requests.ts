@@ -18,6 +18,7 @@ import {
   type Said,
 } from './rate-budget.js';
 import { readRateLimit, readRetryAfter } from './rate-limit.js';
+import { Standing } from './standing.js';
 import type { TokenSourceOptions } from './token.js';
 import { discard, type Headers, type Method, type Reply, type Transport } from './transport.js';
 import { UpstreamError, type Budget, type UpstreamCode } from './upstream.js';
@@ -58,25 +59,36 @@ const unknownPauseMs = 5_000;
 /** A longer `Retry-After` is not believed without a look in between. */
 const longestRetryMs = 60 * 60_000;
 
+/** An identity with what is kept of it. */
+interface Known {
+  /** In the list, from 0. */
+  readonly place: number;
+  readonly account: Account;
+  readonly authorizer: Authorizer;
+}
+
 /** Requests to one registry, with what each of them needs: breaker, authorization, budget, and being counted. */
 export class Requests {
   readonly host: string;
   readonly transport: Transport;
-  readonly #identities: readonly { readonly account: Account; readonly authorizer: Authorizer }[];
+  readonly #identities: readonly Known[];
+  readonly #standing: Standing<Known>;
   readonly #breaker: Breaker;
   readonly #views: (BudgetView | undefined)[] = [];
   #ledger: BudgetLedger = new LocalBudgetLedger();
   #budget: Budget | undefined;
 
   constructor(private readonly options: RequestsOptions) {
-    const { rule, transport, identities, tokenMs, now, observer } = options;
+    const { rule, transport, identities, tokenMs, now, observer, log } = options;
     this.host = rule.host;
     this.transport = transport;
     const { host } = rule;
-    this.#identities = identities.map(({ username, identify }) => ({
+    this.#identities = identities.map(({ username, identify }, place) => ({
+      place,
       account: { host, username },
       authorizer: new Authorizer(rule, { identify, timeoutMs: tokenMs, host, transport, now, observer }),
     }));
+    this.#standing = new Standing(host, this.#identities, now, log);
     this.#breaker = new Breaker(now, (state) => this.#breakerChanged(state));
   }
 
@@ -118,30 +130,53 @@ export class Requests {
   }
 
   /**
-   * Sends a request, answering a challenge once. Any status but 401 is returned. A manifest is asked for within the
-   * pull limit: as the first identity that has something left, or not at all.
+   * Sends a request, answering a challenge once, as the first identity whose credentials are taken. Any status but 401
+   * is returned. A manifest is asked for within the pull limit: as the first that has something left, or not at all.
    */
   async ask(ask: Ask, signal: AbortSignal): Promise<Reply> {
     let waitMs = Infinity;
-    for (const [index, { account, authorizer }] of this.#identities.entries()) {
-      if (ask.kind !== 'manifest') return this.#askAs(authorizer, ask, signal);
-      const { entry, view } = await this.#ledger.enter(account, ask.method === 'GET');
-      this.#see(index, view);
-      if (entry !== undefined) {
-        let said: Said = { how: 'lost', pauseMs: 0 };
-        try {
-          const reply = await this.#askAs(authorizer, ask, signal);
-          said = readSaid(reply);
-          if (said.how !== 'refused' || this.#identities.length === 1) return reply;
-          discard(reply);
-        } finally {
-          this.#see(index, await this.#ledger.leave(account, entry, said));
+    let refusal: UpstreamError | undefined;
+    for (const known of this.#standing.usable()) {
+      try {
+        const reply =
+          ask.kind === 'manifest'
+            ? await this.#askWithin(known, ask, signal)
+            : await this.#askAs(known.authorizer, ask, signal);
+        if (reply !== undefined) {
+          this.#standing.taken(known);
+          return reply;
         }
+        waitMs = Math.min(waitMs, this.#views[known.place]?.blockedMs ?? 0);
+      } catch (error) {
+        if (!(error instanceof UpstreamError) || error.code !== 'credentials-refused') throw error;
+        this.#standing.refused(known);
+        refusal = error;
       }
-      waitMs = Math.min(waitMs, this.#views[index]?.blockedMs ?? 0);
     }
+    if (refusal !== undefined && waitMs === Infinity) throw refusal;
     const reason = 'the pull limit is used up, not asked';
     throw new UpstreamError('rate-limited', this.host, reason, { retryAfterMs: waitMs });
+  }
+
+  /** Within the identity's pull limit; `undefined`: nothing is left of it. */
+  async #askWithin(
+    { place, account, authorizer }: Known,
+    ask: Ask,
+    signal: AbortSignal,
+  ): Promise<Reply | undefined> {
+    const { entry, view } = await this.#ledger.enter(account, ask.method === 'GET');
+    this.#see(place, view);
+    if (entry === undefined) return undefined;
+    let said: Said = { how: 'lost', pauseMs: 0 };
+    try {
+      const reply = await this.#askAs(authorizer, ask, signal);
+      said = readSaid(reply);
+      if (said.how !== 'refused' || this.#identities.length === 1) return reply;
+      discard(reply);
+      return undefined;
+    } finally {
+      this.#see(place, await this.#ledger.leave(account, entry, said));
+    }
   }
 
   async #askAs(authorizer: Authorizer, ask: Ask, signal: AbortSignal): Promise<Reply> {

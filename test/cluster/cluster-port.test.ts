@@ -31,7 +31,7 @@ describe.skipIf(lacks('redis-server'))('the cluster port', () => {
     client = new SlowClient(replica.v2(`app/blobs/${blob.digest}`));
     await client.received(size / 4);
     const identity = JSON.parse(
-      await readFile(join(cluster.root, 'cistern', 'cluster.json'), 'utf8'),
+      await readFile(join(cluster.store.root, 'cistern', 'cluster.json'), 'utf8'),
     ) as Readonly<Record<'id' | 'secret', string>>;
     seal = new Seal(identity.secret);
     const name = `cistern:{${identity.id}}:leader:blob:${blob.digest}`;

@@ -5,56 +5,58 @@ import type { Settings } from '../parts/cistern.js';
 import { lacks } from '../parts/debian.js';
 import { temporaryFolder } from '../parts/folder.js';
 import { type Content, imageOf, layerOf } from '../parts/image.js';
-import { blobOf, sha256, soundStore, untilIdle } from '../parts/mirror.js';
+import { blobOf, sha256, untilIdle } from '../parts/mirror.js';
 import { freePort } from '../parts/ports.js';
 import { startRedis } from '../parts/redis.js';
-import { receivesAll, type Replica, startReplica, warnings } from '../parts/replicas.js';
+import { receivesAll, type Replica, startReplica, startReplicas, warnings } from '../parts/replicas.js';
+import { describeOverStores, expectUnfinished, type NewStore } from '../parts/stores.js';
 import { LinkProxy } from '../fakes/link-proxy.js';
 
 const size = 1_000_000;
 
-describe.skipIf(lacks('redis-server'))('replicas that cannot work together', () => {
-  let cleanup: AsyncDisposableStack;
-  beforeEach(() => {
-    cleanup = new AsyncDisposableStack();
-  });
-  afterEach(() => cleanup.disposeAsync());
+let cleanup: AsyncDisposableStack;
+beforeEach(() => {
+  cleanup = new AsyncDisposableStack();
+});
+afterEach(() => cleanup.disposeAsync());
 
-  /** Two replicas on one store; the settings are the second one's. */
-  async function startPair(cluster: Settings) {
-    const folder = cleanup.use(await temporaryFolder());
-    const root = `${folder.path}/root`;
-    const redis = cleanup.use(await startRedis());
-    const upstream = cleanup.use(await FakeUpstream.start());
-    const common = { root, redis, remoteurl: upstream.url };
-    const good = await startReplica(cleanup, { ...common, index: 0 });
-    const odd = await startReplica(cleanup, { ...common, index: 1, config: () => ({ cluster }) });
-    /**
-     * A cold blob: `leader` has begun with it when the other one is asked, and stands still until that one has it.
-     */
-    const pull = async (leader: Replica, other: Replica, seed: string): Promise<Content> => {
-      const blob = blobOf(size, seed);
-      const path = `app/blobs/${blob.digest}`;
-      upstream.addBlob('app', blob);
-      const served = Promise.withResolvers<void>();
-      upstream.fault({ path: `/v2/${path}`, nth: 1 }, { stallAt: size / 2, until: served.promise });
-      const first = new SlowClient(leader.v2(path));
-      await first.received(1);
-      const right = await Promise.all([1, 2].map(() => receivesAll(other.v2(path), blob.bytes)));
-      expect(right).toEqual([true, true]);
-      served.resolve();
-      expect(await first.finished).toMatchObject({ end: 'complete', sha256: sha256(blob.bytes) });
-      await Promise.all([good, odd].map(untilIdle));
-      return blob;
-    };
-    const asked = ({ digest }: Content): number =>
-      upstream.asked({ method: 'GET', path: `/v2/app/blobs/${digest}` }).length;
-    return { root, good, odd, pull, asked };
-  }
-  const said = (replica: Replica): unknown[] => warnings(replica).map(({ msg }) => msg);
+/** Two replicas on one store; the settings are the second one's. */
+async function startPair(odds: Settings, newStore?: NewStore) {
+  const { upstream, store, replica } = cleanup.use(
+    await startReplicas({
+      ...(newStore === undefined ? {} : { newStore }),
+      count: 2,
+      config: (index) => (index === 0 ? {} : { cluster: odds }),
+    }),
+  );
+  const [good, odd] = [replica(0), replica(1)];
+  /**
+   * A cold blob: `leader` has begun with it when the other one is asked, and stands still until that one has it.
+   */
+  const pull = async (leader: Replica, other: Replica, seed: string): Promise<Content> => {
+    const blob = blobOf(size, seed);
+    const path = `app/blobs/${blob.digest}`;
+    upstream.addBlob('app', blob);
+    const served = Promise.withResolvers<void>();
+    upstream.fault({ path: `/v2/${path}`, nth: 1 }, { stallAt: size / 2, until: served.promise });
+    const first = new SlowClient(leader.v2(path));
+    await first.received(1);
+    const right = await Promise.all([1, 2].map(() => receivesAll(other.v2(path), blob.bytes)));
+    expect(right).toEqual([true, true]);
+    served.resolve();
+    expect(await first.finished).toMatchObject({ end: 'complete', sha256: sha256(blob.bytes) });
+    await Promise.all([good, odd].map(untilIdle));
+    return blob;
+  };
+  const asked = ({ digest }: Content): number =>
+    upstream.asked({ method: 'GET', path: `/v2/app/blobs/${digest}` }).length;
+  return { store, good, odd, pull, asked };
+}
+const said = (replica: Replica): unknown[] => warnings(replica).map(({ msg }) => msg);
 
+describeOverStores('of replicas that cannot work together', ['redis-server'], (newStore) => {
   it('one with a wrong secret fetches for itself; each side says so once', async () => {
-    const { root, good, odd, pull, asked } = await startPair({ secret: 'not that of the others' });
+    const { store, good, odd, pull, asked } = await startPair({ secret: 'not that of the others' }, newStore);
     for (const n of [1, 2]) {
       expect(asked(await pull(good, odd, `led by the good one ${n}`))).toBe(2);
       expect(asked(await pull(odd, good, `led by the odd one ${n}`))).toBe(2);
@@ -63,9 +65,13 @@ describe.skipIf(lacks('redis-server'))('replicas that cannot work together', () 
     const cannotRead = 'a replica cannot be read';
     expect(said(odd).toSorted()).toEqual([cannotRead, refused]);
     expect(said(good).toSorted()).toEqual([cannotRead, refused]);
-    expect((await soundStore(root)).blobs).toHaveLength(4);
+    // Each of them was stored twice.
+    expect(await store.blobs()).toHaveLength(4);
+    await expectUnfinished(store);
   });
+});
 
+describe.skipIf(lacks('redis-server'))('of replicas that cannot work together', () => {
   it('one that advertises where nobody listens is not waited for again; that is said once', async () => {
     const { good, odd, pull, asked } = await startPair({ advertise: `http://127.0.0.1:${await freePort()}` });
     for (const n of [1, 2, 3]) expect(asked(await pull(odd, good, `unreachable ${n}`))).toBe(2);

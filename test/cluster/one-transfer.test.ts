@@ -1,17 +1,17 @@
-import { afterEach, describe, expect, it } from 'vitest';
-import { lacks } from '../parts/debian.js';
-import { blobOf, soundStore, untilIdle } from '../parts/mirror.js';
+import { afterEach, expect, it } from 'vitest';
+import { blobOf, untilIdle } from '../parts/mirror.js';
 import { receivesAll, type Replicas, roles, startReplicas, warnings } from '../parts/replicas.js';
+import { describeOverStores, expectUnfinished } from '../parts/stores.js';
 
 const size = 32 * 1024 * 1024;
 
-describe.skipIf(lacks('redis-server'))('one transfer for all replicas', () => {
+describeOverStores('one transfer for all replicas', ['redis-server'], (newStore) => {
   let cluster: Replicas;
   afterEach(() => cluster[Symbol.asyncDispose]());
 
   it('gives 24 clients of 3 replicas a cold blob with one request', async () => {
-    cluster = await startReplicas({ count: 3, upstream: { bytesPerSecond: 10_000_000 } });
-    const { upstream, replicas, replica, root } = cluster;
+    cluster = await startReplicas({ newStore, count: 3, upstream: { bytesPerSecond: 10_000_000 } });
+    const { upstream, replicas, replica, store } = cluster;
     const blob = blobOf(size, 'herd of replicas');
     const path = `herd/blobs/${blob.digest}`;
     upstream.addBlob('herd', blob);
@@ -25,13 +25,14 @@ describe.skipIf(lacks('redis-server'))('one transfer for all replicas', () => {
     ]);
     await Promise.all(replicas.map(untilIdle));
     expect(await roles(replicas)).toEqual({ lead: 1, follow: 2, alone: 0, takeover: 0 });
-    expect(await soundStore(root)).toMatchObject({ blobs: [blob.digest] });
+    expect(await store.blobs()).toEqual([blob.digest]);
+    await expectUnfinished(store);
     expect(replicas.flatMap(warnings)).toEqual([]);
   });
 
   it('gives 100 clients of 4 replicas an image of 12 layers with one request each', async () => {
-    cluster = await startReplicas({ count: 4, upstream: { bytesPerSecond: 5_000_000 } });
-    const { upstream, replicas, replica } = cluster;
+    cluster = await startReplicas({ newStore, count: 4, upstream: { bytesPerSecond: 5_000_000 } });
+    const { upstream, replicas, replica, store } = cluster;
     const layers = Array.from({ length: 12 }, (_, n) => blobOf(600_000 + n, `layer ${n}`));
     for (const layer of layers) upstream.addBlob('image', layer);
 
@@ -54,6 +55,8 @@ describe.skipIf(lacks('redis-server'))('one transfer for all replicas', () => {
       expect(asked).toEqual([expect.objectContaining({ bodyBytes: layer.size })]);
     }
     await Promise.all(replicas.map(untilIdle));
+    expect((await store.blobs()).toSorted()).toEqual(layers.map(({ digest }) => digest).toSorted());
+    await expectUnfinished(store);
     expect(replicas.flatMap(warnings)).toEqual([]);
   });
 });

@@ -1,16 +1,16 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, expect, it } from 'vitest';
 import { receive } from '../fakes/slow-client.js';
-import { lacks } from '../parts/debian.js';
 import { imageOf, layerOf } from '../parts/image.js';
 import { sha256 } from '../parts/mirror.js';
 import { type Replicas, startReplicas } from '../parts/replicas.js';
+import { describeOverStores } from '../parts/stores.js';
 
 const clients = 300;
 const image = imageOf({ layers: [layerOf({ file: 'one' })] });
 const moved = imageOf({ layers: [layerOf({ file: 'two' })] });
 const path = 'app/manifests/latest';
 
-describe.skipIf(lacks('redis-server'))('a tag that all replicas are asked for', () => {
+describeOverStores('a tag that all replicas are asked for', ['redis-server'], (newStore) => {
   let cluster: Replicas;
   afterEach(() => cluster[Symbol.asyncDispose]());
 
@@ -24,7 +24,7 @@ describe.skipIf(lacks('redis-server'))('a tag that all replicas are asked for', 
   const gets = (): number => cluster.upstream.asked({ method: 'GET', path: /manifests/ }).length;
 
   it('is asked about once for 300 clients', async () => {
-    cluster = await startReplicas({ count: 3, proxy: { freshness: '10m' } });
+    cluster = await startReplicas({ newStore, count: 3, proxy: { freshness: '10m' } });
     cluster.upstream.addImage('app', 'latest', image);
     const right = [`200 ${sha256(image.manifest.bytes)}`];
     expect(await ask(clients)).toEqual(right);
@@ -34,7 +34,7 @@ describe.skipIf(lacks('redis-server'))('a tag that all replicas are asked for', 
 
   it('is asked about once in each time of freshness', async () => {
     const freshnessMs = 1000;
-    cluster = await startReplicas({ count: 3, proxy: { freshness: `${freshnessMs}ms` } });
+    cluster = await startReplicas({ newStore, count: 3, proxy: { freshness: `${freshnessMs}ms` } });
     const { upstream } = cluster;
     upstream.addImage('app', 'latest', image);
     const began = performance.now();

@@ -94,6 +94,17 @@ describe.skipIf(lacks('docker-registry', 'openssl')).each(['htpasswd', 'token se
       expect(await pull(cistern, 'team/first', first)).toEqual(all(first));
     });
 
+    it('is pulled from with further credentials when the first are refused', async () => {
+      await using cistern = await mirror({
+        username: 'gone',
+        password: other,
+        credentials: [{ username: user, password }],
+      });
+      expect(await pull(cistern, 'team/first', first)).toEqual(all(first));
+      await expect.poll(() => cistern.log()).toContain('the upstream refuses credentials of ours');
+      expect(cistern.log()).not.toContain(other);
+    });
+
     it.each(['GET', 'HEAD'])(
       'has nothing for %s without a password, and no client is asked for one',
       async (method) => {

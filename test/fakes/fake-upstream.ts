@@ -1,11 +1,10 @@
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from 'node:http';
-import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
 import type { Digest } from '../../src/oci/digest.js';
 import { type Content, contentsOf, descriptorOf, type Image, type ImageIndex } from '../parts/image.js';
 import type { TokenServer } from '../parts/token-server.js';
 import { type Fault, FaultPlan, type Match, matches, type RuleMatch } from './fault.js';
 import { type Answer, reply } from './faulty-reply.js';
+import { LoopbackServer } from './loopback-server.js';
 import type { PullLimit } from './pull-limit.js';
 import { Throttle } from './throttle.js';
 
@@ -53,8 +52,7 @@ export class FakeUpstream implements AsyncDisposable {
   readonly #plan = new FaultPlan();
   readonly #repositories = new Map<string, FakeRepository>();
   readonly #files = new Map<string, Buffer>();
-  #server = this.#newServer();
-  #port = 0;
+  readonly #server = new LoopbackServer(() => this.#newServer());
   #changed = Promise.withResolvers<void>();
 
   private constructor(options: FakeUpstreamOptions) {
@@ -69,11 +67,11 @@ export class FakeUpstream implements AsyncDisposable {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.#port}`;
+    return `http://${this.host}`;
   }
 
   get host(): string {
-    return `127.0.0.1:${this.#port}`;
+    return this.#server.host;
   }
 
   // Content
@@ -116,23 +114,17 @@ export class FakeUpstream implements AsyncDisposable {
   }
 
   /** Resets all connections, and refuses new ones until `up`. */
-  async down(): Promise<void> {
-    const closed = once(this.#server, 'close');
-    this.#server.close();
-    this.#server.closeAllConnections();
-    await closed;
+  down(): Promise<void> {
+    return this.#server.down();
   }
 
   /** Listens, on the same port as before. */
-  async up(): Promise<void> {
-    this.#server = this.#newServer();
-    this.#server.listen(this.#port, '127.0.0.1');
-    await once(this.#server, 'listening');
-    this.#port = (this.#server.address() as AddressInfo).port;
+  up(): Promise<void> {
+    return this.#server.up();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#server.listening) await this.down();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.down();
   }
 
   // What it was asked

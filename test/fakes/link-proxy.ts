@@ -1,6 +1,6 @@
-import { once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { LoopbackServer } from './loopback-server.js';
 import { Throttle } from './throttle.js';
 
 /** What goes wrong with a connection. Positions count bytes from server to client, headers included. */
@@ -36,9 +36,7 @@ export class LinkProxy implements AsyncDisposable {
 
   readonly #target: { readonly host: string; readonly port: number };
   readonly #throttle: Throttle;
-  readonly #open = new Set<Socket>();
-  #server: Server;
-  #port = 0;
+  readonly #server = new LoopbackServer(() => this.#newServer());
   #faults: LinkFault[] = [];
   #healed = Promise.withResolvers<void>();
   #changed = Promise.withResolvers<void>();
@@ -47,7 +45,6 @@ export class LinkProxy implements AsyncDisposable {
     const { hostname, port } = new URL(options.target);
     this.#target = { host: hostname, port: Number(port) };
     this.#throttle = new Throttle(options.bytesPerSecond);
-    this.#server = this.#newServer();
   }
 
   static async start(options: LinkProxyOptions): Promise<LinkProxy> {
@@ -57,7 +54,7 @@ export class LinkProxy implements AsyncDisposable {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.#port}`;
+    return `http://${this.#server.host}`;
   }
 
   /** For connections accepted from now on. */
@@ -79,23 +76,18 @@ export class LinkProxy implements AsyncDisposable {
 
   /** Resets all connections, and refuses new ones until `up`. */
   async down(): Promise<void> {
-    const closed = once(this.#server, 'close');
-    this.#server.close();
-    for (const socket of this.#open) socket.resetAndDestroy();
+    const closed = this.#server.down();
     this.heal();
     await closed;
   }
 
   /** Listens, on the same port as before. */
-  async up(): Promise<void> {
-    this.#server = this.#newServer();
-    this.#server.listen(this.#port, '127.0.0.1');
-    await once(this.#server, 'listening');
-    this.#port = (this.#server.address() as AddressInfo).port;
+  up(): Promise<void> {
+    return this.#server.up();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#server.listening) await this.down();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.down();
   }
 
   #newServer(): Server {
@@ -110,25 +102,18 @@ export class LinkProxy implements AsyncDisposable {
       {},
       ...this.#faults.filter(({ connection }) => connection === undefined || connection === number),
     );
-    this.#watch(client);
+    client.on('error', () => {});
     if (fault.refuse === true) {
       client.resetAndDestroy();
       return;
     }
     if (fault.delayMs !== undefined) await delay(fault.delayMs);
-    const server = this.#watch(connect({ ...this.#target, allowHalfOpen: true }));
-    server.once('error', () => client.resetAndDestroy());
-    client.once('error', () => server.destroy());
+    if (client.destroyed) return;
+    const server = connect({ ...this.#target, allowHalfOpen: true });
+    server.on('error', () => client.resetAndDestroy());
     client.once('close', () => server.destroy());
     client.pipe(server);
     await this.#passDown(server, client, fault, healed);
-  }
-
-  #watch(socket: Socket): Socket {
-    this.#open.add(socket);
-    socket.on('error', () => {});
-    socket.once('close', () => this.#open.delete(socket));
-    return socket;
   }
 
   async #passDown(server: Socket, client: Socket, fault: LinkFault, healed: Promise<void>): Promise<void> {

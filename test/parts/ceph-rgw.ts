@@ -2,7 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3';
-import { commandOf } from './debian.js';
+import type { S3Config } from '../../src/config/config.js';
+import { Secret } from '../../src/config/secret.js';
+import type { Settings } from './cistern.js';
+import { commandOf, type Part } from './debian.js';
 import { temporaryFolder } from './folder.js';
 import { freePort, waitForPort } from './ports.js';
 import { type RunningProcess, runSuccessfully, startProcess, until, untilReady } from './process.js';
@@ -20,10 +23,20 @@ export interface CephRgw extends AsyncDisposable, S3Access {
   readonly client: S3Client;
   /** An empty bucket of one's own; returns its name. */
   newBucket(): Promise<string>;
+  /** `storage.s3`, for registry and for us; changes are laid over it. */
+  settings(bucket: string, changes?: Settings): Settings;
+  /** The same, as it is once it has been read. */
+  config(bucket: string): S3Config;
   /** The gateway alone stops; what is stored stays. */
   stopGateway(): Promise<void>;
   startGateway(): Promise<void>;
 }
+
+/** What it is made of. */
+export const cephParts = ['ceph', 'ceph-mon', 'ceph-osd', 'radosgw'] as const satisfies readonly Part[];
+
+/** The least that S3 takes, so that a blob of some megabytes goes there in parts. */
+const chunksize = 5 * 1024 * 1024;
 
 /**
  * Ceph's S3 gateway on loopback, with a monitor and one storage daemon behind it that keep everything in a folder: a
@@ -54,22 +67,54 @@ export async function startCephRgw(): Promise<CephRgw> {
     requestChecksumCalculation: 'WHEN_REQUIRED',
   });
   cleanup.defer(() => client.destroy());
+  const access = { region: 'us-east-1', regionendpoint, ...keys };
   const owned = cleanup.move();
   return {
-    region: 'us-east-1',
-    regionendpoint,
-    ...keys,
+    ...access,
     client,
     newBucket: async () => {
       const bucket = `mirror-${randomUUID()}`;
       await client.send(new CreateBucketCommand({ Bucket: bucket }));
       return bucket;
     },
+    settings: (bucket, changes) => ({
+      ...access,
+      forcepathstyle: true,
+      secure: false,
+      bucket,
+      rootdirectory: '/',
+      chunksize,
+      ...changes,
+    }),
+    config: (bucket) => configFor(access, bucket),
     stopGateway: async () => void (await gateway.stop()),
     startGateway: async () => {
       gateway = await cluster.startGateway(port);
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+function configFor({ region, regionendpoint, accesskey, secretkey }: S3Access, bucket: string): S3Config {
+  return {
+    region,
+    bucket,
+    endpoint: regionendpoint,
+    forcepathstyle: true,
+    accesskey: new Secret(accesskey),
+    secretkey: new Secret(secretkey),
+    sessiontoken: undefined,
+    rootdirectory: '',
+    chunksize,
+    encrypt: false,
+    keyid: undefined,
+    storageclass: undefined,
+    objectacl: undefined,
+    secure: false,
+    skipverify: false,
+    useragent: undefined,
+    accelerate: false,
+    usedualstack: false,
   };
 }
 

@@ -113,7 +113,8 @@ function cleanEnv(env: Readonly<Record<string, string>> | undefined): Record<str
   return { ...Object.fromEntries(foreign.map((name) => [name, undefined])), NODE_ENV: undefined, ...env };
 }
 
-function overlay(below: Settings, above: Settings): Record<string, unknown> {
+/** What `above` says, and what it leaves of `below`. */
+export function overlay(below: Settings, above: Settings): Record<string, unknown> {
   const merged: Record<string, unknown> = { ...below };
   for (const [key, value] of Object.entries(above)) {
     const existing = below[key];

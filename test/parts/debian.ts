@@ -9,6 +9,7 @@ export type Part =
   | 'containerd'
   | 'dockerd'
   | 'busybox'
+  | 'faketime'
   | 'openssl'
   | 'wrk'
   | 'hey'

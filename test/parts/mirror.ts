@@ -107,20 +107,36 @@ export interface StoreContent {
   readonly links: Readonly<Record<string, string>>;
 }
 
-/** What the store shows; fails unless every file hashes to its name and every link leads to content. */
-export async function soundStore(root: string): Promise<StoreContent> {
+/** What a store in a folder shows; fails unless every file hashes to its name and every link leads to content. */
+export function soundStore(root: string): Promise<StoreContent> {
   const v2 = join(root, 'docker', 'registry', 'v2');
+  return soundContent({
+    list: (kind) => filesUnder(join(v2, kind)),
+    read: (path) => readFile(join(v2, path)),
+  });
+}
+
+/** A store's files below `docker/registry/v2`, wherever they are. */
+export interface StoreFiles {
+  /** Paths relative to the kind's folder. */
+  list(kind: 'repositories' | 'blobs'): Promise<string[]>;
+  /** With the kind's folder. */
+  read(path: string): Promise<Buffer>;
+}
+
+/** The same for any store. */
+export async function soundContent(files: StoreFiles): Promise<StoreContent> {
   // Links first: what they lead to must have been there before them.
   const links: Record<string, string> = {};
-  for (const path of await filesUnder(join(v2, 'repositories'))) {
-    links[path] = await readFile(join(v2, 'repositories', path), 'utf8');
+  for (const path of await files.list('repositories')) {
+    links[path] = (await files.read(`repositories/${path}`)).toString();
   }
   const blobs: Digest[] = [];
-  for (const path of await filesUnder(join(v2, 'blobs'))) {
+  for (const path of await files.list('blobs')) {
     const [algorithm, , hex, file] = path.split('/');
     expect({ path, file }).toEqual({ path, file: 'data' });
     const digest = `${algorithm}:${hex}` as Digest;
-    const bytes = await readFile(join(v2, 'blobs', path));
+    const bytes = await files.read(`blobs/${path}`);
     expect({ path, digest: digestOf(bytes, algorithmOf(digest)) }).toEqual({ path, digest });
     blobs.push(digest);
   }

@@ -39,7 +39,9 @@ export async function endAll(): Promise<string[]> {
   return left.map(({ pid, spawnargs }) => `${pid} ${spawnargs.join(' ')}`);
 }
 
-const patienceMs = 20_000;
+/** How long a process may take to end when it is asked to, and to come up: longer where a machine has much to do. */
+const endingMs = 20_000;
+const startingMs = 60_000;
 
 export async function startProcess(
   command: string,
@@ -58,7 +60,7 @@ export async function startProcess(
   const log = followLog(`${command} (${pid})`, [child.stdout, child.stderr]);
   const stop = async () => {
     child.kill('SIGTERM');
-    const timer = setTimeout(() => child.kill('SIGKILL'), patienceMs);
+    const timer = setTimeout(() => child.kill('SIGKILL'), endingMs);
     return exited.finally(() => clearTimeout(timer));
   };
   return {
@@ -90,7 +92,7 @@ export async function untilReady(
   ready: (signal: AbortSignal) => Promise<unknown>,
 ): Promise<void> {
   const done = new AbortController();
-  const limit = AbortSignal.any([done.signal, AbortSignal.timeout(patienceMs)]);
+  const limit = AbortSignal.any([done.signal, AbortSignal.timeout(startingMs)]);
   const exit = running.exited.then(({ code, signal }) => {
     throw new Error(`it ended with ${code ?? signal}`);
   });

@@ -1,11 +1,11 @@
 import { get, type IncomingMessage } from 'node:http';
 import { FakeUpstream, type FakeUpstreamOptions } from '../fakes/fake-upstream.js';
 import { LinkProxy } from '../fakes/link-proxy.js';
-import { type Cistern, type Settings, startCistern } from './cistern.js';
-import { temporaryFolder } from './folder.js';
+import { type Cistern, overlay, type Settings, startCistern } from './cistern.js';
 import { metric } from './mirror.js';
 import { freePort } from './ports.js';
 import { type RedisServer, startRedis } from './redis.js';
+import { newFolder, type NewStore, type SharedStore } from './stores.js';
 
 export interface Replica extends Cistern {
   /** Between it and those who read its spools, where the test asked for links. */
@@ -18,19 +18,25 @@ export interface Replica extends Cistern {
 export interface Replicas extends AsyncDisposable {
   readonly upstream: FakeUpstream;
   readonly redis: RedisServer;
-  readonly root: string;
+  readonly store: SharedStore;
   readonly replicas: readonly Replica[];
   replica(index: number): Replica;
+  /** One more, like the others. */
+  add(): Promise<Replica>;
 }
 
 export interface ReplicasOptions {
   readonly count: number;
   readonly upstream?: FakeUpstreamOptions;
+  /** Default: a folder. */
+  readonly newStore?: NewStore;
   /** A link proxy before each cluster port, which the others are told to use. */
   readonly links?: boolean;
   /** Laid over the settings of one replica. */
   readonly config?: (index: number) => Settings;
   readonly proxy?: Settings;
+  /** Of one replica's process. */
+  readonly env?: (index: number) => Readonly<Record<string, string>>;
 }
 
 /**
@@ -39,34 +45,40 @@ export interface ReplicasOptions {
  */
 const patientLocks = { locktimeout: '5s' };
 
-/** Replicas as processes, over one folder, one real Redis and one fake upstream. */
+/** Replicas as processes, over one store, one real Redis and one fake upstream. */
 export async function startReplicas(options: ReplicasOptions): Promise<Replicas> {
   await using cleanup = new AsyncDisposableStack();
-  const folder = cleanup.use(await temporaryFolder());
-  const root = `${folder.path}/root`;
+  const { count, newStore = newFolder, config } = options;
+  const store = cleanup.use(await newStore());
   const upstream = cleanup.use(await FakeUpstream.start(options.upstream));
   const redis = cleanup.use(await startRedis());
-  const replicas = await Promise.all(
-    Array.from({ length: options.count }, (_, index) =>
-      startReplica(cleanup, { ...options, root, redis, remoteurl: upstream.url, index }),
-    ),
-  );
+  const start = (stack: AsyncDisposableStack, index: number): Promise<Replica> =>
+    startReplica(stack, {
+      ...options,
+      root: store.root,
+      config: () => overlay(store.config, config?.(index) ?? {}),
+      redis,
+      remoteurl: upstream.url,
+      index,
+    });
+  const replicas = await Promise.all(Array.from({ length: count }, (_, index) => start(cleanup, index)));
   const owned = cleanup.move();
   return {
     upstream,
     redis,
-    root,
+    store,
     replicas,
     replica: (index) => {
       const found = replicas[index];
       if (found === undefined) throw new Error(`no replica ${index}`);
       return found;
     },
+    add: () => start(owned, count),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
 
-export interface ReplicaOptions extends Omit<ReplicasOptions, 'count' | 'upstream'> {
+export interface ReplicaOptions extends Omit<ReplicasOptions, 'count' | 'upstream' | 'newStore'> {
   readonly root: string;
   readonly redis: Pick<RedisServer, 'addr'>;
   readonly remoteurl: string;
@@ -75,26 +87,21 @@ export interface ReplicaOptions extends Omit<ReplicasOptions, 'count' | 'upstrea
 
 export async function startReplica(
   cleanup: AsyncDisposableStack,
-  { root, redis, remoteurl, links, config, proxy, index }: ReplicaOptions,
+  { root, redis, remoteurl, links, config, proxy, env, index }: ReplicaOptions,
 ): Promise<Replica> {
   const addr = `127.0.0.1:${await freePort()}`;
   const link = links === true ? cleanup.use(await LinkProxy.start({ target: `http://${addr}` })) : undefined;
-  const own = config?.(index) ?? {};
+  const settings = {
+    storage: { cache: { blobdescriptor: 'redis' } },
+    redis: { addr: redis.addr },
+    cluster: { addr, ...patientLocks, ...(link === undefined ? {} : { advertise: link.url }) },
+    proxy: { remoteurl, ...proxy },
+  };
   const cistern = cleanup.use(
     await startCistern({
       root,
-      config: {
-        storage: { cache: { blobdescriptor: 'redis' } },
-        redis: { addr: redis.addr },
-        ...own,
-        cluster: {
-          addr,
-          ...patientLocks,
-          ...(link === undefined ? {} : { advertise: link.url }),
-          ...(own['cluster'] as Settings | undefined),
-        },
-        proxy: { remoteurl, ...proxy },
-      },
+      config: overlay(settings, config?.(index) ?? {}),
+      ...(env === undefined ? {} : { env: env(index) }),
     }),
   );
   return { ...cistern, link, clusterUrl: `http://${addr}`, v2: (path) => `${cistern.url}/v2/${path}` };

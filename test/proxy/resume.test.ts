@@ -44,8 +44,8 @@ describe('a transfer that breaks', () => {
     const requests = await expectRight(blob, path);
     expect(requests.map(({ headers }) => headers.range)).toEqual([
       undefined,
-      'bytes=1000000-',
-      // A reset can take what was still under way with it.
+      // What was still under way when the connection ended can be lost with it.
+      expect.stringMatching(/^bytes=(9\d{5}|1000000)-$/),
       expect.stringMatching(/^bytes=(1\d{6}|2000000)-$/),
     ]);
     expect(await metric(mirror.cistern, 'cistern_transfer_resumes_total')).toBeGreaterThanOrEqual(2);

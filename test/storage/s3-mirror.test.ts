@@ -2,8 +2,8 @@ import { join } from 'node:path';
 import { DeleteObjectCommand, ListMultipartUploadsCommand, ListObjectsV2Command } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { blobPath } from '../../src/storage/layout.js';
-import { type CephRgw, startCephRgw } from '../parts/ceph-rgw.js';
-import type { Cistern, Settings } from '../parts/cistern.js';
+import { cephParts, type CephRgw, startCephRgw } from '../parts/ceph-rgw.js';
+import type { Cistern } from '../parts/cistern.js';
 import { lacks } from '../parts/debian.js';
 import { startDockerRegistry } from '../parts/docker-registry.js';
 import { temporaryFolder } from '../parts/folder.js';
@@ -13,9 +13,7 @@ import { pushImage } from '../parts/push.js';
 import { S3Counter } from '../parts/s3-counter.js';
 import { skopeoCopy } from '../parts/skopeo.js';
 
-const needed = ['ceph', 'ceph-mon', 'ceph-osd', 'radosgw', 'skopeo', 'docker-registry'] as const;
-
-describe.skipIf(lacks(...needed))('a mirror over a bucket', () => {
+describe.skipIf(lacks(...cephParts, 'skopeo', 'docker-registry'))('a mirror over a bucket', () => {
   let rgw: CephRgw;
   let bucket: string;
 
@@ -29,17 +27,7 @@ describe.skipIf(lacks(...needed))('a mirror over a bucket', () => {
     bucket = await rgw.newBucket();
   });
 
-  const s3 = (endpoint = rgw.regionendpoint): Settings => ({
-    region: rgw.region,
-    regionendpoint: endpoint,
-    forcepathstyle: true,
-    secure: false,
-    bucket,
-    accesskey: rgw.accesskey,
-    secretkey: rgw.secretkey,
-    rootdirectory: '/',
-    chunksize: 5_242_880,
-  });
+  const settings = (regionendpoint = rgw.regionendpoint) => rgw.settings(bucket, { regionendpoint });
 
   async function mirror(options: MirrorOptions & { endpoint?: string; redirect?: boolean } = {}) {
     await using cleanup = new AsyncDisposableStack();
@@ -48,7 +36,7 @@ describe.skipIf(lacks(...needed))('a mirror over a bucket', () => {
     const started = cleanup.use(
       await startMirror({
         ...rest,
-        config: { storage: { s3: s3(endpoint), redirect: { disable: !redirect } } },
+        config: { storage: { s3: settings(endpoint), redirect: { disable: !redirect } } },
         proxy: { spool: { directory: join(folder.path, 'spool') }, ...rest.proxy },
       }),
     );
@@ -204,7 +192,7 @@ describe.skipIf(lacks(...needed))('a mirror over a bucket', () => {
     const theirs = busyboxImage({ layers: [randomLayer(6_000_000, 'theirs')] });
     const ours = busyboxImage({ layers: [randomLayer(6_000_000, 'ours')] });
     {
-      await using registry = await startDockerRegistry({ s3: s3() });
+      await using registry = await startDockerRegistry({ s3: settings() });
       await pushImage({ url: registry.url, repository: 'team/theirs' }, 'v1', theirs);
     }
     {
@@ -215,7 +203,7 @@ describe.skipIf(lacks(...needed))('a mirror over a bucket', () => {
       await running.upstream.down();
       await skopeoCopy(`${running.cistern.host}/team/theirs:v1`);
     }
-    await using registry = await startDockerRegistry({ s3: s3() });
+    await using registry = await startDockerRegistry({ s3: settings() });
     await skopeoCopy(`${registry.host}/team/theirs:v1`);
     await skopeoCopy(`${registry.host}/team/ours:v1`);
     expect(registry.accessLog().map(({ status }) => status)).not.toContain(404);

@@ -29,7 +29,7 @@ import { deletesContract, inventoryContract, type StorageUnderTest } from '../co
 import { recordStoreContract } from '../contracts/record-store.js';
 import { repository, repositoryStoreContract, tag } from '../contracts/repository-store.js';
 import { LinkProxy } from '../fakes/link-proxy.js';
-import { type CephRgw, startCephRgw } from '../parts/ceph-rgw.js';
+import { cephParts, type CephRgw, startCephRgw } from '../parts/ceph-rgw.js';
 import { lacks } from '../parts/debian.js';
 import { type TemporaryFolder, temporaryFolder } from '../parts/folder.js';
 import { until } from '../parts/process.js';
@@ -40,7 +40,7 @@ const log = pino({ level: 'silent' });
 const chunk = 5 * 2 ** 20;
 const patience = () => AbortSignal.timeout(20_000);
 
-describe.skipIf(lacks('ceph', 'ceph-mon', 'ceph-osd', 'radosgw'))('blobs and links in a bucket', () => {
+describe.skipIf(lacks(...cephParts))('blobs and links in a bucket', () => {
   let rgw: CephRgw;
   let bucket: string;
   let folder: TemporaryFolder;
@@ -63,27 +63,7 @@ describe.skipIf(lacks('ceph', 'ceph-mon', 'ceph-osd', 'radosgw'))('blobs and lin
   });
 
   function connect(changes: Partial<S3Config> = {}): Bucket {
-    const made = new Bucket({
-      region: rgw.region,
-      bucket,
-      endpoint: rgw.regionendpoint,
-      forcepathstyle: true,
-      accesskey: new Secret(rgw.accesskey),
-      secretkey: new Secret(rgw.secretkey),
-      sessiontoken: undefined,
-      rootdirectory: 'some/root',
-      chunksize: chunk,
-      encrypt: false,
-      keyid: undefined,
-      storageclass: undefined,
-      objectacl: undefined,
-      secure: false,
-      skipverify: false,
-      useragent: undefined,
-      accelerate: false,
-      usedualstack: false,
-      ...changes,
-    });
+    const made = new Bucket({ ...rgw.config(bucket), rootdirectory: 'some/root', ...changes });
     connected.push(made);
     return made;
   }

@@ -94,9 +94,9 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
   async sweepUploads(olderThanMs: number): Promise<number> {
     const before = this.#bucket.now() - olderThanMs;
     let removed = 0;
-    for await (const { key, uploadId, begun } of this.#bucket.unfinished(`${blobsFolder}/`)) {
+    for await (const { key, uploadId, begun } of this.#bucket.uploads.unfinished(`${blobsFolder}/`)) {
       if (begun === undefined || begun.getTime() > before) continue;
-      if (await this.#bucket.abortUpload(key, uploadId)) removed += 1;
+      if (await this.#bucket.uploads.abort(key, uploadId)) removed += 1;
     }
     return removed;
   }

@@ -2,8 +2,9 @@ import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFile, openFile, readChunks } from '../filesystem/files.js';
 import type { VerifiedFile } from '../storage.js';
-import type { Bucket, Part } from './bucket.js';
+import type { Bucket } from './bucket.js';
 import { storageError } from './errors.js';
+import type { Part } from './uploads.js';
 
 /** S3's limits. */
 const largestPart = 5 * 1024 ** 3;
@@ -95,18 +96,18 @@ export class MultipartUpload {
     await this.#untilIdle();
     await this.#close();
     const id = await this.#id?.catch(() => undefined); // what was never begun needs no end
-    if (id !== undefined) await this.bucket.abortUpload(this.key, id, AbortSignal.timeout(abortMs));
+    if (id !== undefined) await this.bucket.uploads.abort(this.key, id, AbortSignal.timeout(abortMs));
   }
 
   /** An answer that is lost, late or an error does not say that it did not happen: the object itself does (rule 9). */
   async #settle(id: string, size: number): Promise<void> {
     const parts = this.#parts.toSorted((a, b) => a.number - b.number);
     try {
-      await this.bucket.completeUpload(this.key, id, parts);
+      await this.bucket.uploads.complete(this.key, id, parts);
     } catch (error) {
       if ((await this.bucket.head(this.key)) !== size) throw error;
       // The object may be another replica's, of equal content, and this upload may still be there.
-      await this.bucket.abortUpload(this.key, id);
+      await this.bucket.uploads.abort(this.key, id);
     }
   }
 
@@ -136,7 +137,9 @@ export class MultipartUpload {
       this.#fd ??= openFile(this.path, 'r');
       const [id, fd] = await Promise.all([this.#begin(), this.#fd]);
       const part = await withRetries(signal, () =>
-        sending(fd, offset, size, (body) => this.bucket.uploadPart(this.key, id, number, body, size, signal)),
+        sending(fd, offset, size, (body) =>
+          this.bucket.uploads.sendPart(this.key, id, number, body, size, signal),
+        ),
       );
       this.#parts.push(part);
     } catch (error) {
@@ -150,7 +153,7 @@ export class MultipartUpload {
 
   /** Not aborted: an upload that was begun and whose id is lost could not be removed. */
   #begin(): Promise<string> {
-    this.#id ??= this.bucket.beginUpload(this.key);
+    this.#id ??= this.bucket.uploads.begin(this.key);
     return this.#id;
   }
 

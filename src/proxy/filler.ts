@@ -1,0 +1,56 @@
+import type { Digest } from '../oci/digest.js';
+import type { Repository } from '../oci/name.js';
+import type { VerifiedFile } from '../storage/storage.js';
+import { UpstreamError, type Upstream } from '../upstream/upstream.js';
+
+/** An upstream's repository that may have the blob, and that repository's name in the store. */
+export interface Source {
+  readonly upstream: Upstream;
+  readonly repository: Repository;
+  readonly stored: Repository;
+}
+
+/** A transfer, as whoever fills it sees it. */
+export interface Filling {
+  readonly digest: Digest;
+  /** Bytes that are in the spool. */
+  readonly length: number;
+  readonly size: number | undefined;
+  /** Aborts when the transfer is given up. */
+  readonly signal: AbortSignal;
+  /** The first repository that is not refused; `undefined`: none is left, and none that comes now is asked. */
+  nextSource(): Source | undefined;
+  /** Fails the readers of one repository. */
+  refuse(source: Source, error: UpstreamError): void;
+  /** The blob can be had: by this source's word, and so large where that is known. Readers may be answered. */
+  open(source: Source, size: number | undefined): void;
+  append(chunk: Uint8Array): Promise<void>;
+}
+
+/** How a transfer gets its bytes, and what becomes of them. One for each transfer. */
+export interface Filler {
+  /** Settles when all bytes are in the spool. Throws why they never will be. */
+  fill(filling: Filling): Promise<void>;
+  /** Takes the verified content into the store, and links it in these repositories. */
+  store(file: VerifiedFile, repositories: readonly Repository[]): Promise<void>;
+  /** Last, whatever happened. */
+  close(stored: boolean): Promise<void>;
+}
+
+/** All bytes are here; whether they are right is found out next. */
+export function isWhole({ length, size }: Filling): boolean {
+  return size !== undefined && length === size;
+}
+
+/** Whether the source's upstream has the blob. If not the source is refused; throws when that was the last. */
+export async function isConfirmed(source: Source, filling: Filling): Promise<boolean> {
+  try {
+    await source.upstream.headBlob(source.repository, filling.digest, filling.signal);
+    return true;
+  } catch (error) {
+    if (!(error instanceof UpstreamError)) throw error;
+    filling.refuse(source, error);
+    if (filling.nextSource() === undefined) throw error;
+    return false;
+  }
+}

@@ -1,0 +1,108 @@
+import type { Coordinator, PeerRecord } from '../cluster/cluster.js';
+import type { PeerProgress } from '../cluster/peers/frames.js';
+import type { Neighbours } from '../cluster/peers/neighbours.js';
+import { PeerError, readPeer, type PeerEvent } from '../cluster/peers/peer-client.js';
+import type { Seal } from '../cluster/peers/seal.js';
+import { isConfirmed, type Filling } from './filler.js';
+
+/** Another spool that is so much longer is worth leaving the upstream for. */
+const worthwhile = 1024 * 1024;
+
+export interface OtherSpoolsOptions {
+  readonly coordinator: Pick<Coordinator, 'spools'>;
+  readonly seal: Seal;
+  readonly neighbours: Neighbours;
+  readonly self: PeerRecord;
+}
+
+/** What other replicas have of a transfer's blob, taken from their live spools. */
+export class OtherSpools {
+  /** Attempts that were found to be further, once each. */
+  readonly #further = new Set<string>();
+
+  constructor(
+    /** The work's, by which the spools are announced. */
+    private readonly key: string,
+    private readonly options: OtherSpoolsOptions,
+  ) {}
+
+  /** Reads one spool to its end, over as many connections as bring it on; returns what prevented that. */
+  async readFrom(peer: PeerRecord, filling: Filling): Promise<PeerError | undefined> {
+    for (;;) {
+      const before = filling.length;
+      try {
+        for await (const event of this.#read(peer, filling)) await take(event, filling);
+        return undefined;
+      } catch (error) {
+        if (!(error instanceof PeerError)) throw error;
+        if (error.code !== 'broken' || filling.length === before) return error;
+      }
+    }
+  }
+
+  /** Takes what they have and this one lacks; the longest first. */
+  async topUp(filling: Filling, except: PeerRecord | undefined): Promise<void> {
+    const { coordinator, self } = this.options;
+    const spools = await coordinator.spools(this.key);
+    for (const spool of spools) {
+      if (spool.attempt === self.attempt || spool.attempt === except?.attempt) continue;
+      if (spool.length <= filling.length) continue;
+      let has = spool.length;
+      try {
+        for await (const event of this.#read(spool, filling)) {
+          await take(event, filling);
+          if ('length' in event) has = event.length;
+          if (filling.length >= has) break;
+        }
+      } catch (error) {
+        if (!(error instanceof PeerError)) throw error;
+      }
+    }
+  }
+
+  /** Whether one has come up that is so much further that it is worth topping up from; each is told of once. */
+  async foundFurther(filling: Filling): Promise<boolean> {
+    const { coordinator, self } = this.options;
+    const spools = await coordinator.spools(this.key);
+    const further = spools.find(
+      ({ attempt, length }) =>
+        attempt !== self.attempt && length > filling.length + worthwhile && !this.#further.has(attempt),
+    );
+    if (further !== undefined) this.#further.add(further.attempt);
+    return further !== undefined;
+  }
+
+  /** What another replica has from where this one is, and what is wrong between the two. */
+  async *#read(peer: PeerRecord, filling: Filling): AsyncGenerator<PeerEvent> {
+    const { seal, neighbours } = this.options;
+    const { digest, length, signal } = filling;
+    const answerMs = neighbours.answerMs(peer.url);
+    try {
+      for await (const event of readPeer(peer, digest, length, seal, signal, answerMs)) {
+        neighbours.answered(peer.url);
+        yield event;
+      }
+    } catch (error) {
+      if (error instanceof PeerError) neighbours.failed(error);
+      throw error;
+    }
+  }
+}
+
+async function take(event: PeerEvent, filling: Filling): Promise<void> {
+  if ('bytes' in event) await filling.append(event.bytes);
+  else await open(event, filling);
+}
+
+/** The other replica's word, sealed, that an upstream gave the blob: good for the repositories that it names. */
+async function open({ size, repositories }: PeerProgress, filling: Filling): Promise<void> {
+  if (repositories.length === 0) return; // it does not know yet
+  for (;;) {
+    const source = filling.nextSource();
+    if (source === undefined) throw new Error('a transfer without a source');
+    if (repositories.includes(source.stored) || (await isConfirmed(source, filling))) {
+      filling.open(source, size);
+      return;
+    }
+  }
+}

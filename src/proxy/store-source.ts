@@ -1,0 +1,54 @@
+import type { Digest } from '../oci/digest.js';
+import { StorageError, type BlobStore } from '../storage/storage.js';
+import type { Logger } from '../telemetry/log.js';
+import { isConfirmed, type Filling } from './filler.js';
+
+/** The store as a source of a blob that another replica has put there. One that is in trouble has nothing. */
+export class StoreSource {
+  constructor(
+    private readonly digest: Digest,
+    private readonly blobs: BlobStore,
+    /** Bytes of what is there under the digest and is not the content. */
+    private readonly damaged: number | undefined,
+    private readonly log: Logger,
+  ) {}
+
+  async has(size: number): Promise<boolean> {
+    return this.#survive(async () => (await this.blobs.stat(this.digest)) === size);
+  }
+
+  /** `true`: the store had it. `false`: it had nothing, or as much as is in the spool now. */
+  fill(filling: Filling): Promise<boolean> {
+    return this.#survive(() => this.#read(filling));
+  }
+
+  async #survive(work: () => Promise<boolean>): Promise<boolean> {
+    try {
+      return await work();
+    } catch (err) {
+      if (!(err instanceof StorageError) || err.code === 'full') throw err; // the spool is full
+      this.log.debug({ digest: this.digest, err }, 'the store cannot be read, going on without it');
+      return false;
+    }
+  }
+
+  async #read(filling: Filling): Promise<boolean> {
+    const source = filling.nextSource();
+    if (source === undefined) return false;
+    const size = await this.blobs.stat(this.digest);
+    if (size === undefined || size === this.damaged) return false;
+    if (filling.length === 0 && filling.size === undefined && !(await isConfirmed(source, filling)))
+      return false;
+    filling.open(filling.nextSource() ?? source, size);
+    if (filling.length >= size) return true;
+    const blob = await this.blobs.open(this.digest, { start: filling.length, end: undefined });
+    if (blob === undefined) return false;
+    try {
+      // The store uses a chunk's memory again; the spool keeps what it is given.
+      for await (const chunk of blob.body) await filling.append(Buffer.from(chunk));
+    } finally {
+      await blob.close();
+    }
+    return true;
+  }
+}
