@@ -1,7 +1,7 @@
 import type { Scrubber } from '../content/scrub.js';
 import type { ContentKeeper } from '../content/content.js';
 import type { Digest } from '../oci/digest.js';
-import { parseRepository, type Repository, type Tag } from '../oci/name.js';
+import { parseRepository, type Repository } from '../oci/name.js';
 import { parseReference, type ImageReference } from '../oci/reference.js';
 import { PrewarmJob } from '../prewarm/prewarm-job.js';
 import type { ImageWarmer } from '../prewarm/image-warmer.js';
@@ -83,8 +83,10 @@ export class Operations implements Administration {
         return this.#prewarm(task.images, task.platforms);
       case 'purge': {
         const { stored, reference } = this.#stored(task.image);
-        const which = task.all ? undefined : referred(reference);
-        return this.#deleting(task.dryRun, (run) => keeper.purge(stored, which, run));
+        return this.#deleting(task.dryRun, async (run) => {
+          if (!task.all) await this.#rootOf(stored, reference);
+          return keeper.purge(stored, task.all ? undefined : (reference.digest ?? reference.tag), run);
+        });
       }
       case 'refresh':
         return this.#refresh(task.image);
@@ -146,25 +148,22 @@ export class Operations implements Administration {
       const unreadable = (digest: Digest, error: Error): void =>
         channel.tell({ type: 'problem', subject: digest, message: error.message });
       const run: Job['run'] = async (run) => {
-        const digests = chosen && (await this.#digestsOf(chosen.stored, chosen.reference, run.signal));
-        return this.parts.scrubber.scrub(run, { rate: Infinity, unreadable, ...(digests && { digests }) });
+        const { blobs, scrubber } = this.parts;
+        const root = chosen && (await this.#rootOf(chosen.stored, chosen.reference));
+        const digests = root && (await contentOf(blobs, root, run.signal));
+        return scrubber.scrub(run, { rate: Infinity, unreadable, ...(digests && { digests }) });
       };
       return this.#job('scrub', dryRun, run)(channel, signal);
     };
   }
 
-  async #digestsOf(
-    stored: Repository,
-    { tag, digest }: ImageReference,
-    signal: AbortSignal,
-  ): Promise<Digest[]> {
-    const { repositories, blobs, directory } = this.parts;
+  /** The image's manifest. Throws AdminError where it is not here. */
+  async #rootOf(stored: Repository, { tag, digest }: ImageReference): Promise<Digest> {
+    const { repositories, directory } = this.parts;
     const root = digest ?? (tag && (await repositories.readTag(stored, tag)));
-    if (root === undefined || !(await repositories.hasManifest(stored, root))) {
-      const name = `${directory.imageName(stored)}${digest === undefined ? `:${tag}` : `@${digest}`}`;
-      throw new AdminError('unknown', `${name} is not stored here`);
-    }
-    return contentOf(blobs, root, signal);
+    if (root !== undefined && (await repositories.hasManifest(stored, root))) return root;
+    const name = `${directory.imageName(stored)}${digest === undefined ? `:${tag}` : `@${digest}`}`;
+    throw new AdminError('unknown', `${name} is not stored here`);
   }
 
   #prewarm(images: readonly string[], platforms: readonly string[]): Work {
@@ -247,10 +246,6 @@ function parse(image: string): ImageReference {
   if (reference === undefined)
     throw new AdminError('invalid', `not an image: ${JSON.stringify(image.slice(0, 255))}`);
   return reference;
-}
-
-function referred({ tag, digest }: ImageReference): Tag | Digest | undefined {
-  return digest ?? tag;
 }
 
 function orphaned(host: string, name: Repository): Repository | undefined {

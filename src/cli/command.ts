@@ -51,7 +51,10 @@ async function perform(
   }
   await using connected = await connect(config, log, signal);
   const { administration } = connected;
-  if (asked.kind === 'task') return runTask(administration, asked.task, display, asked.view, signal);
+  if (asked.kind === 'task') {
+    // Awaited here: the connection ends with this function.
+    return await runTask(administration, asked.task, display, asked.view, signal);
+  }
   const jobs = await administration.jobs(signal);
   if (asked.json) await display.result(JSON.stringify(jobs, undefined, 2));
   else for (const line of [jobHeader, ...jobs.map(jobLine)]) await display.result(line);

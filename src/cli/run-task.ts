@@ -109,7 +109,7 @@ class ShownTask {
         this.#code = this.#problems > 0 || (summary['rotten'] ?? 0) > 0 ? exit.unsound : exit.done;
         return;
       default:
-        this.display.note(`${this.#dryRun ? 'would have done' : 'done'}: ${summaryText(summary)}`);
+        this.display.note(`${this.#dryRun ? 'would do' : 'done'}: ${summaryText(summary)}`);
         this.#code = this.#problems > 0 ? exit.failed : exit.done;
     }
   }
