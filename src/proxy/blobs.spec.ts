@@ -8,6 +8,7 @@ import { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
 import { Blobs } from './blobs.js';
 import { ExpectedSizes } from './expected-sizes.js';
+import type { Rescues } from '../storage/rescues.js';
 import { StoreTrouble } from './store-trouble.js';
 import type { Transfers } from './transfers.js';
 
@@ -55,6 +56,7 @@ beforeEach(() => {
     { descriptors } as unknown as Cluster,
     presigning,
     new ExpectedSizes(log, metrics),
+    { note: () => Promise.resolve() } as unknown as Rescues,
   );
 });
 

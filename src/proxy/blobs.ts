@@ -13,6 +13,7 @@ import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
 import { isTrouble, UpstreamError, type Upstream } from '../upstream/upstream.js';
+import type { Rescues } from '../storage/rescues.js';
 import type { ExpectedSizes } from './expected-sizes.js';
 import type { Source } from './filler.js';
 import type { BlobAnswer, Outcome } from './proxy.js';
@@ -54,6 +55,7 @@ export class Blobs {
     /** `undefined`: clients are not to be sent to the storage. */
     private readonly presigning: Presigns | undefined,
     private readonly sizes: ExpectedSizes,
+    private readonly rescues: Rescues,
   ) {}
 
   /**
@@ -212,6 +214,7 @@ export class Blobs {
     await this.#confirm(route.upstream, route, digest, key, signal);
     await this.trouble.survive(async () => {
       await this.repositories.linkLayer(route.stored, digest);
+      await this.rescues.note(digest);
       this.cluster.descriptors.put(key, descriptor);
     });
     return 'revalidated';

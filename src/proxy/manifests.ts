@@ -11,6 +11,7 @@ import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
 import { longestManifest, UpstreamError, type Upstream } from '../upstream/upstream.js';
 import type { UsageRecorder } from '../usage/usage.js';
+import type { Rescues } from '../storage/rescues.js';
 import type { ExpectedSizes } from './expected-sizes.js';
 import type { Manifest, ManifestAnswer, Outcome, Resolved } from './proxy.js';
 import { Refusals } from './remembered.js';
@@ -48,6 +49,7 @@ export class Manifests {
     private readonly cluster: Cluster,
     private readonly sizes: ExpectedSizes,
     private readonly usage: Pick<UsageRecorder, 'stored'>,
+    private readonly rescues: Rescues,
     /** A manifest is remembered for so many milliseconds, then read again. */
     lifetimeMs: number,
   ) {
@@ -152,6 +154,7 @@ export class Manifests {
     await this.#ask(upstream, key, (deadline) => upstream.headManifest(route.name, digest, deadline));
     return this.trouble.survive(async () => {
       await this.repositories.linkManifest(route.stored, digest);
+      await this.rescues.note(digest);
       const manifest = await this.#readStored(route.stored, digest, key);
       if (manifest === undefined) return undefined;
       await this.#stored(route.stored, digest);

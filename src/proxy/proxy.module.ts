@@ -13,7 +13,8 @@ import {
   StorageModule,
 } from '../storage/storage.module.js';
 import type { WorkFolder } from '../storage/filesystem/work-folder.js';
-import { presigns, type BlobStore, type RepositoryStore } from '../storage/storage.js';
+import { Rescues } from '../storage/rescues.js';
+import { presigns, type BlobStore, type RecordStore, type RepositoryStore } from '../storage/storage.js';
 import { LOG } from '../telemetry/telemetry.module.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
@@ -42,6 +43,11 @@ const PRESIGNING = Symbol('Presigning');
       provide: ExpectedSizes,
       useFactory: (log: Logger, metrics: Metrics) => new ExpectedSizes(log, metrics),
       inject: [LOG, Metrics],
+    },
+    {
+      provide: Rescues,
+      useFactory: (records: RecordStore) => new Rescues(records),
+      inject: [RECORD_STORE],
     },
     {
       provide: LIFETIME,
@@ -110,6 +116,7 @@ const PRESIGNING = Symbol('Presigning');
         CLUSTER,
         PRESIGNING,
         ExpectedSizes,
+        Rescues,
       ],
     },
     {
@@ -124,6 +131,7 @@ const PRESIGNING = Symbol('Presigning');
         CLUSTER,
         ExpectedSizes,
         USAGE_RECORDER,
+        Rescues,
         LIFETIME,
       ],
     },
@@ -138,7 +146,7 @@ const PRESIGNING = Symbol('Presigning');
       inject: [REPOSITORY_STORE, RECORD_STORE, Manifests, Tags, FRESHNESS, StoreTrouble, LOG, Metrics],
     },
   ],
-  exports: [Blobs, Listings, Manifests, Tags, Transfers, StorageModule, ClusterModule],
+  exports: [Rescues, Blobs, Listings, Manifests, Tags, Transfers, StorageModule, ClusterModule],
 })
 export class ProxyModule implements OnModuleDestroy {
   constructor(@Inject(Transfers) private readonly transfers: Transfers) {}
