@@ -14,6 +14,7 @@ export type Part =
   | 'wrk'
   | 'hey'
   | 'redis-server'
+  | 'script'
   | 'root';
 
 interface DebianPart {
