@@ -249,14 +249,9 @@ export class Blobs {
   /** Content that was linked just now may have been deleted at that moment (rule 8): it is not remembered then. */
   async #remains(digest: Digest, key: string, outcome: Outcome): Promise<boolean> {
     if (outcome !== 'revalidated') return true;
-    try {
-      if ((await this.blobs.stat(digest)) !== undefined) return true;
-    } catch (err) {
-      if (!(err instanceof StorageError)) throw err;
-      return true; // reading it will tell
-    }
-    this.cluster.descriptors.drop(key);
-    return false;
+    const isGone = await this.trouble.survive(async () => (await this.blobs.stat(digest)) === undefined);
+    if (isGone === true) this.cluster.descriptors.drop(key);
+    return isGone !== true;
   }
 
   async #lookUp(key: string): Promise<number | undefined> {

@@ -4,7 +4,7 @@ import { once } from '../cluster/once.js';
 import type { Descriptor } from '../oci/descriptor.js';
 import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
-import { StorageError, type RepositoryStore } from '../storage/storage.js';
+import type { RepositoryStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
@@ -133,23 +133,14 @@ export class Tags {
   }
 
   async #check(repository: Repository, tag: Tag, key: string): Promise<void> {
-    const stored = await this.#readTag(repository, tag, key);
+    const isOther = await this.trouble.survive(async () => {
+      const stored = await this.repositories.readTag(repository, tag);
+      return stored !== this.#states.get(key)?.descriptor.digest;
+    });
     const state = this.#states.get(key);
     if (state === undefined) return;
-    const same = stored === 'unknown' || stored === state.descriptor.digest;
-    if (same) this.#states.set(key, { ...state, checkedAt: performance.now() });
+    if (isOther !== true) this.#states.set(key, { ...state, checkedAt: performance.now() });
     else this.#states.delete(key);
-  }
-
-  /** `unknown`: the store is in trouble. */
-  async #readTag(repository: Repository, tag: Tag, key: string): Promise<Digest | 'unknown' | undefined> {
-    try {
-      return await this.repositories.readTag(repository, tag);
-    } catch (err) {
-      if (!(err instanceof StorageError)) throw err;
-      this.log.debug({ err, tag: key }, 'the store cannot be asked for a tag');
-      return 'unknown';
-    }
   }
 
   /** While little is left of the upstream's pull limit, what it said holds longer. */
