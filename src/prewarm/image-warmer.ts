@@ -159,7 +159,8 @@ export class ImageWarmer {
     const work = async (): Promise<void> => {
       for (let blob = waiting.shift(); blob !== undefined; blob = waiting.shift()) {
         watch.progress({ doing: `fetching ${text}`, done, total: blobs.size });
-        bytes += await this.#fetchBlob(route, blob, watch.signal);
+        const fetched = await this.#fetchBlob(route, blob, watch.signal);
+        bytes += fetched;
         done += 1;
         step = step.then(() => watch.step());
         await step;
@@ -211,14 +212,18 @@ export class ImageWarmer {
   /** Returns the bytes that came from upstream: 0 where the blob is stored. */
   async #fetchBlob(route: Route, digest: Digest, signal: AbortSignal): Promise<number> {
     const { blobs, transfers } = this.parts;
-    for (;;) {
+    for (let fetched = 0; ;) {
       const answer = await blobs.open(route, digest, undefined, signal);
       if (answer === undefined) throw new PrewarmError('unknown', `${route.host} has no ${digest}`);
-      const transfer = answer.outcome === 'miss' ? await transfers.get(digest) : undefined;
+      const { outcome, size } = answer;
+      const transfer = outcome === 'miss' ? await transfers.get(digest) : undefined;
       await answer.close(); // a transfer needs no reader
-      if (answer.outcome !== 'miss') return 0;
-      // What has just ended is in the store now, or was not to be had.
-      if (transfer === undefined) continue;
+      if (outcome !== 'miss') return fetched;
+      if (transfer === undefined) {
+        // It has just ended: what it brought is in the store now, or was not to be had.
+        fetched = size ?? 0;
+        continue;
+      }
       await waitFor(transfer.finished, signal);
       return transfer.length;
     }
