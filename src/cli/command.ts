@@ -29,7 +29,7 @@ export async function runCommand(asked: Asked, streams: Streams): Promise<ExitCo
   const display = new Display(streams);
   try {
     const { config } = loadConfig({ path: asked.config, env: process.env, cwd: process.cwd() });
-    return await perform(asked, config, quietLog(streams), display, signal);
+    return await perform(asked, config, quietLog(display, signal), display, signal);
   } catch (error) {
     display.end();
     return ending(signal.aborted ? signal.reason : error, display);
@@ -61,10 +61,12 @@ async function perform(
   return exit.done;
 }
 
-/** Only what goes wrong, beside what the command shows. */
-function quietLog({ stderr }: Streams): Logger {
-  const destination = { write: (line: string) => void stderr.write(line) };
-  return createLogger({ level: 'error', formatter: 'text', fields: {} }, destination);
+/** Only what goes wrong, and not what is left unfinished because somebody has ended the command. */
+function quietLog(display: Display, signal: AbortSignal): Logger {
+  const write = (line: string): void => {
+    if (!signal.aborted) display.note(line.trimEnd());
+  };
+  return createLogger({ level: 'error', formatter: 'text', fields: {} }, { write });
 }
 
 function ending(error: unknown, display: Display): ExitCode {

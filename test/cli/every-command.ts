@@ -1,9 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { blobPath } from '../../src/storage/layout.js';
 import { runCistern } from '../parts/cistern.js';
-import { lacks } from '../parts/debian.js';
 import { imageOf, indexOf, randomLayer, type ImageIndex } from '../parts/image.js';
 import { filesUnder, startMirror, type Mirror } from '../parts/mirror.js';
 import { cisternInTerminal } from '../parts/terminal.js';
@@ -25,15 +24,15 @@ interface Ran {
   readonly results: string;
 }
 
-type Run = (mirror: Mirror, ...args: string[]) => Promise<Ran>;
+export type Run = (mirror: Mirror, ...args: string[]) => Promise<Ran>;
 
-const inPipe: Run = async ({ cistern }, ...args) => {
+export const inPipe: Run = async ({ cistern }, ...args) => {
   const { code, stdout } = await runCistern([...args, '--config', cistern.configFile]);
   expect(stdout).not.toContain('\u001B');
   return { code, results: stdout };
 };
 
-const inTerminal: Run = async ({ cistern }, ...args) => {
+export const inTerminal: Run = async ({ cistern }, ...args) => {
   const session = cisternInTerminal([...args, '--config', cistern.configFile]);
   const code = await session.ended;
   // eslint-disable-next-line no-control-regex
@@ -41,28 +40,8 @@ const inTerminal: Run = async ({ cistern }, ...args) => {
   return { code, results: results.replaceAll('\r\u001B[K', '').replaceAll('\r\n', '\n') };
 };
 
-const places = [
-  ['in a pipe', inPipe, false],
-  ['in a terminal', inTerminal, lacks('script')],
-] as const;
-
-describe.each(['debug port', 'socket'] as const)('with a mirror that runs, by its %s', (how) => {
-  describe.each(places)('%s', (_, run, left) => {
-    describe.skipIf(left)('commands', () => {
-      commands(run, how, () => Promise.resolve());
-    });
-  });
-});
-
-describe('with a mirror that was stopped', () => {
-  describe.each(places)('%s', (_, run, left) => {
-    describe.skipIf(left)('commands', () => {
-      commands(run, 'debug port', (mirror) => mirror.cistern.stop());
-    });
-  });
-});
-
-function commands(
+/** What every command does, however it is run and whatever does the work. */
+export function commands(
   run: Run,
   how: 'debug port' | 'socket',
   prepare: (mirror: Mirror) => Promise<unknown>,
