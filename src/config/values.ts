@@ -1,4 +1,5 @@
 import { parseReference } from '../oci/reference.js';
+import { parseReference } from '../oci/reference.js';
 import { parseListen } from './listen.js';
 import { Secret } from './secret.js';
 
