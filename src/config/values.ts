@@ -1,5 +1,4 @@
 import { parseReference } from '../oci/reference.js';
-import { parseReference } from '../oci/reference.js';
 import { parseListen } from './listen.js';
 import { Secret } from './secret.js';
 
