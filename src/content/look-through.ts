@@ -87,17 +87,17 @@ export async function rescue(index: ContentIndex, digest: Digest, blobs: BlobSto
 async function readManifests(
   index: ContentIndex,
   blobs: BlobStore,
-  { progress, signal }: Watch,
+  watch: Watch,
 ): Promise<void> {
   let read = 0;
   const readAll = async (manifests: readonly Unread[]): Promise<void> => {
     for (let from = 0; from < manifests.length; from += atOnce) {
-      signal.throwIfAborted();
+      watch.signal.throwIfAborted();
       const found = await Promise.all(
         manifests.slice(from, from + atOnce).map((each) => readManifest(index, blobs, each)),
       );
       read += found.length;
-      progress({ doing: 'reading manifests', done: read, total: undefined });
+      watch.progress({ doing: 'reading manifests', done: read, total: undefined });
       for (const further of found) await readAll(further);
     }
   };
