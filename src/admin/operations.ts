@@ -20,7 +20,7 @@ import { listedJob } from './listed-job.js';
 
 export interface OperationsParts {
   readonly keeper: ContentKeeper;
-  readonly scheduler: Pick<Scheduler, 'runNow' | 'jobs'>;
+  readonly scheduler: Pick<Scheduler, 'runNow' | 'jobs' | 'registered'>;
   /** Why nothing may be deleted now. */
   readonly undeletable: () => Promise<string | undefined>;
   readonly scrubber: Scrubber;
@@ -91,19 +91,25 @@ export class Operations implements Administration {
       case 'refresh':
         return this.#refresh(task.image);
       case 'run':
-        return this.#job(task.job, task.dryRun, undefined);
+        return this.#registered(task.job, task.dryRun);
     }
   }
 
-  /** Without `run`: the job itself. */
-  #job(name: JobName, dryRun: boolean, run: Job['run'] | undefined): Work {
+  #registered(name: JobName, dryRun: boolean): Work {
+    const job = this.parts.scheduler.registered(name);
+    if (job === undefined) throw new AdminError('unknown', `this mirror has no job ${name}`);
+    return this.#job(name, dryRun, (run) => job.run(run));
+  }
+
+  /** Under the job's lease. */
+  #job(name: JobName, dryRun: boolean, run: Job['run']): Work {
     return (channel, signal) =>
       this.parts.scheduler.runNow(name, {
         dryRun,
         signal,
         onProgress: (progress) => channel.tellLatest({ type: 'progress', ...progress }),
         onRemoved: (removal) => channel.tell(this.#removed(removal)),
-        ...(run === undefined ? {} : { job: { name, run: atReadersPace(run, channel) } }),
+        job: { name, run: atReadersPace(run, channel) },
       });
   }
 

@@ -80,6 +80,10 @@ export class Scheduler {
     this.#jobs.set(job.name, job);
   }
 
+  registered(name: JobName): Job | undefined {
+    return this.#jobs.get(name);
+  }
+
   /** Once the storage is ready and the cluster is joined. */
   start(): void {
     if (this.#started) return;
