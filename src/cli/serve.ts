@@ -169,9 +169,10 @@ async function startAdminSocket(
   const closing = new AbortController();
   void listenForAdministrators(server, config.http.addr, access, closing.signal, log);
   return {
-    close: () => {
+    close: async () => {
       closing.abort();
-      return application.close();
+      await closeGracefully(server, AbortSignal.abort()); // which also removes the socket
+      await application.close();
     },
   };
 }
