@@ -104,7 +104,9 @@ export class ClusterFiller implements Filler {
       }
       if (this.#lease === undefined) await sleep(pollMs);
     }
-    await shelf.take(file, repositories);
+    if (this.#fromStore.gaveAll && (await this.#fromStore.has(file.size)))
+      await shelf.link(file, repositories);
+    else await shelf.take(file, repositories);
   }
 
   async close(stored: boolean): Promise<void> {

@@ -5,6 +5,8 @@ import { isConfirmed, type Filling } from './filler.js';
 
 /** The store as a source of a blob that another replica has put there. One that is in trouble has nothing. */
 export class StoreSource {
+  #gaveAll = false;
+
   constructor(
     private readonly digest: Digest,
     private readonly blobs: BlobStore,
@@ -18,8 +20,14 @@ export class StoreSource {
   }
 
   /** `true`: the store had it. `false`: it had nothing, or as much as is in the spool now. */
-  fill(filling: Filling): Promise<boolean> {
-    return this.#survive(() => this.#read(filling));
+  async fill(filling: Filling): Promise<boolean> {
+    this.#gaveAll = await this.#survive(() => this.#read(filling));
+    return this.#gaveAll;
+  }
+
+  /** The spool was filled from it: there is nothing to store. */
+  get gaveAll(): boolean {
+    return this.#gaveAll;
   }
 
   async #survive(work: () => Promise<boolean>): Promise<boolean> {
