@@ -16,7 +16,7 @@ import { latestSlot, nextSlot } from './slots.js';
 /** After trouble with the storage. */
 const againMs = 10_000;
 /** Redis' memory counts from the first time that somebody asks, and is kept while somebody does. */
-const memoryEveryMs = 60_000;
+const memoryEveryMs = 10_000;
 /** While Redis is away, and before the first connection. */
 const awayMs = 1_000;
 
@@ -261,8 +261,23 @@ export class Scheduler {
   async #keepMemory(): Promise<void> {
     const { signal } = this.#stopping;
     while (!signal.aborted) {
-      const known = (await this.#parts.cluster.memoryMs()) !== undefined;
-      await pause(known ? memoryEveryMs : awayMs, signal);
+      const memoryMs = await this.#parts.cluster.memoryMs();
+      if (memoryMs !== undefined && memoryMs !== Infinity) await this.#tellRedisAgain(memoryMs);
+      await pause(memoryMs === undefined ? awayMs : memoryEveryMs, signal);
+    }
+  }
+
+  /** What Redis lost, or never had, is told to it again: once for all replicas, as the job's record says. */
+  async #tellRedisAgain(memoryMs: number): Promise<void> {
+    const { schedules, log } = this.#parts;
+    if (!this.#jobs.has('reindex') || schedules.reindex.kind === 'never') return;
+    try {
+      const run = (await this.#records.read('reindex'))?.run;
+      if (run !== undefined && run.outcome !== 'failed' && run.beganMs >= Date.now() - memoryMs) return;
+      await this.#runNow('reindex', { signal: this.#stopping.signal });
+    } catch (err) {
+      if (this.#stopping.signal.aborted || err instanceof JobBusy) return;
+      log.warn({ err }, 'redis could not be told again what is stored');
     }
   }
 

@@ -29,7 +29,7 @@ beforeEach(() => {
     { level: 'info', formatter: 'json', fields: {} },
     { write: (line: string) => void logged.push(JSON.parse(line) as Record<string, unknown>) },
   );
-  own = new UsageLog(records, log);
+  own = new UsageLog(records, log, 900_000);
   usage = new StoredUsage(records, own, log);
 });
 afterEach(() => {

@@ -22,7 +22,7 @@ beforeEach(() => {
     { level: 'info', formatter: 'json', fields: {} },
     { write: (line: string) => void logged.push(JSON.parse(line) as (typeof logged)[number]) },
   );
-  usage = new UsageLog(records, log);
+  usage = new UsageLog(records, log, 900_000);
 });
 afterEach(() => {
   vi.useRealTimers();

@@ -6,14 +6,15 @@ import type { Logger } from '../telemetry/log.js';
 import { formatJournal, journalKey, useKey, useOf } from './records.js';
 import type { Use, UsageRecorder } from './usage.js';
 
-/** After a quiet time the first use is written so soon, and then as often. */
+/** After a quiet time the first use is written so soon, and then as often; sooner with a short grace. */
 const soonMs = 1_000;
-const everyMs = 30_000;
+const longestMs = 30_000;
 /** While the storage takes nothing; more than any mirror sees in half a minute. */
 const mostWaiting = 200_000;
 
 /** Uses between the requests and the storage. A process that is killed loses those of half a minute. */
 export class UsageLog implements UsageRecorder {
+  readonly #everyMs: number;
   readonly #process = randomBytes(8).toString('hex');
   /** The second of each use's last time, by {@link useKey}. */
   readonly #waiting = new Map<string, number>();
@@ -35,7 +36,11 @@ export class UsageLog implements UsageRecorder {
   constructor(
     private readonly records: RecordStore,
     private readonly log: Logger,
-  ) {}
+    /** What was used within this time is not deleted: other replicas must know of it well before. */
+    graceMs: number,
+  ) {
+    this.#everyMs = Math.min(longestMs, graceMs / 2);
+  }
 
   touch(repository: Repository, digest: Digest): void {
     this.#note(useKey(repository, digest), secondsNow());
@@ -107,7 +112,7 @@ export class UsageLog implements UsageRecorder {
 
   #schedule(): void {
     if (this.#timer !== undefined) return;
-    const inMs = Math.max(soonMs, this.#wrote + everyMs - performance.now());
+    const inMs = Math.max(Math.min(soonMs, this.#everyMs), this.#wrote + this.#everyMs - performance.now());
     this.#timer = setTimeout(() => {
       this.#flushing = this.#flush();
     }, inMs).unref();

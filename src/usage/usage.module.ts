@@ -18,8 +18,9 @@ export const USAGE_HISTORY = Symbol('UsageHistory');
   providers: [
     {
       provide: UsageLog,
-      useFactory: (records: RecordStore, log: Logger) => new UsageLog(records, log),
-      inject: [RECORD_STORE, LOG],
+      useFactory: ({ scheduler }: Config, records: RecordStore, log: Logger) =>
+        new UsageLog(records, log, scheduler.grace),
+      inject: [CONFIG, RECORD_STORE, LOG],
     },
     {
       provide: USAGE_RECORDER,

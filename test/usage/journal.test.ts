@@ -64,7 +64,7 @@ describe('uses', () => {
     await using work = new WorkFolder(join(folder.path, 'work'));
     const records = new FilesystemRecordStore(folder.path, work);
     const log = pino({ level: 'silent' });
-    const usage = new StoredUsage(records, new UsageLog(records, log), log);
+    const usage = new StoredUsage(records, new UsageLog(records, log, 900_000), log);
     expect(await usage.storedSince(0, AbortSignal.timeout(60_000))).toBe(100_000);
   });
 
