@@ -16,7 +16,7 @@ import { describeOverStores, expectUnfinished } from '../parts/stores.js';
 // By its half a bucket has been given a part of it.
 const size = 12 * 1024 * 1024;
 
-describeOverStores('Redis is lost', ['redis-server'], (newStore) => {
+describeOverStores('rule 3: Redis is lost', ['redis-server'], (newStore) => {
   let cluster: Replicas;
   beforeEach(async () => {
     cluster = await startReplicas({ newStore, count: 3, upstream: { bytesPerSecond: 6_000_000 } });
