@@ -84,11 +84,7 @@ export async function rescue(index: ContentIndex, digest: Digest, blobs: BlobSto
   index.rescue(digest, bytes === undefined ? [] : references(bytes));
 }
 
-async function readManifests(
-  index: ContentIndex,
-  blobs: BlobStore,
-  watch: Watch,
-): Promise<void> {
+async function readManifests(index: ContentIndex, blobs: BlobStore, watch: Watch): Promise<void> {
   let read = 0;
   const readAll = async (manifests: readonly Unread[]): Promise<void> => {
     for (let from = 0; from < manifests.length; from += atOnce) {
