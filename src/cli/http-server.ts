@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { unlink } from 'node:fs/promises';
 import { createServer, type RequestListener, type Server, type ServerOptions } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
@@ -6,29 +5,33 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { HttpConfig, TlsConfig } from '../config/config.js';
 import { parseListen } from '../config/listen.js';
+import type { Logger } from '../telemetry/log.js';
+import { followCertificates, readCertificates } from './certificates.js';
 
 /** Longer than the idle time of the usual load balancers (Traefik 90 s), so that they close first. */
 const keepAliveMs = 120_000;
 const headersMs = 30_000;
 
-/** @throws where the certificate or the key cannot be read or do not fit. */
-export function createHttpServer(tls: TlsConfig | undefined, listener: RequestListener): Server {
+/** @throws where the certificate or the key cannot be read or do not fit. Later ones are taken when the files change. */
+export function createHttpServer(tls: TlsConfig | undefined, listener: RequestListener, log: Logger): Server {
   const options = { keepAliveTimeout: keepAliveMs, headersTimeout: headersMs, requestTimeout: 0 };
-  const server = tls === undefined ? createServer(options, listener) : secure(tls, options, listener);
+  const server =
+    tls === undefined ? createServer(options, listener) : createSecureServer(tls, options, listener, log);
   server.on('clientError', refuse);
   return server;
 }
 
-function secure(tls: TlsConfig, options: ServerOptions, listener: RequestListener): Server {
-  return createTlsServer(
-    {
-      ...options,
-      cert: readFileSync(tls.certificate),
-      key: readFileSync(tls.key),
-      minVersion: tls.minimumtls ?? 'TLSv1.2',
-    },
-    listener,
-  );
+function createSecureServer(
+  tls: TlsConfig,
+  options: ServerOptions,
+  listener: RequestListener,
+  log: Logger,
+): Server {
+  const server = createTlsServer({ ...options, ...readCertificates(tls) }, listener);
+  const closed = new AbortController();
+  server.once('close', () => closed.abort());
+  followCertificates(server, tls, log, closed.signal);
+  return server;
 }
 
 const statuses: Readonly<Record<string, string>> = {

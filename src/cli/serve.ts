@@ -97,7 +97,7 @@ async function createApplication(
   front: (framework: RequestListener) => RequestListener,
 ): Promise<Application> {
   let listener: RequestListener = refuse;
-  const server = createHttpServer(tls, (request, response) => listener(request, response));
+  const server = createHttpServer(tls, (request, response) => listener(request, response), log);
   const adapter = new FastifyAdapter({
     serverFactory: (framework: RequestListener) => {
       listener = front(framework);
@@ -132,7 +132,7 @@ async function startClusterServer(
     (attempt) => transfers.peerSpool(attempt),
     log,
   );
-  const server = createHttpServer(undefined, (request, response) => handler.handle(request, response));
+  const server = createHttpServer(undefined, (request, response) => handler.handle(request, response), log);
   const address = await listen(server, { net: 'tcp', addr });
   log.info({ address, advertised: cluster.peers?.url() }, 'cluster server listens');
   return { close: () => closeGracefully(server, AbortSignal.abort()) };
