@@ -86,8 +86,22 @@ export interface HttpConfig {
   readonly headers: Readonly<Record<string, readonly string[]>>;
   readonly draindelay: number;
   readonly draintimeout: number;
+  readonly limits: HttpLimits;
   readonly tls: TlsConfig | undefined;
   readonly debug: DebugConfig | undefined;
+}
+
+/** What clients may take of the server. `rate` is in requests a second; `undefined`: as many as come. */
+export interface HttpLimits {
+  readonly requests: number;
+  readonly connections: number;
+  readonly rate: number | undefined;
+  readonly burst: number;
+  readonly headersize: number;
+  readonly urlsize: number;
+  readonly headertimeout: number;
+  readonly readtimeout: number;
+  readonly idletimeout: number;
 }
 
 /** Paths of PEM files, absolute. */
@@ -124,6 +138,8 @@ export interface ProxyConfig {
   /** On a filesystem alone. */
   readonly minfree: number | undefined;
   readonly freshness: number;
+  readonly maxblobsize: number | undefined;
+  readonly maxtransfers: number;
   /** Without a directory: in the store, where that is a folder. */
   readonly spool: { readonly directory: string | undefined; readonly maxsize: number };
 }
@@ -141,6 +157,8 @@ export interface UpstreamConfig {
   readonly credentials: readonly CredentialsConfig[];
   /** Hosts, besides those of its own domain, whose token service may be given the credentials. */
   readonly realms: readonly string[];
+  /** Hosts that may be redirected to wherever they are. */
+  readonly redirects: readonly string[];
   /** A PEM file, absolute. */
   readonly ca?: string | undefined;
   /** As `proxy.ttl`, which it is where nothing else is said. */

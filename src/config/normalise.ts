@@ -79,7 +79,7 @@ function normaliseS3(s3: NonNullable<ParsedConfig['storage']['s3']>): S3Config {
 }
 
 function normaliseHttp(http: ParsedConfig['http'], cwd: string): HttpConfig {
-  const { net, addr, prefix, headers, draindelay, draintimeout, tls, debug } = http;
+  const { net, addr, prefix, headers, draindelay, draintimeout, limits, tls, debug } = http;
   return {
     net,
     addr: net === 'unix' ? resolve(cwd, addr) : addr,
@@ -87,6 +87,7 @@ function normaliseHttp(http: ParsedConfig['http'], cwd: string): HttpConfig {
     headers,
     draindelay,
     draintimeout,
+    limits: { ...limits, burst: limits.burst ?? (limits.rate ?? 0) * 10 },
     tls:
       tls?.certificate === undefined || tls.key === undefined
         ? undefined
@@ -96,7 +97,19 @@ function normaliseHttp(http: ParsedConfig['http'], cwd: string): HttpConfig {
 }
 
 function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
-  const { remoteurl, ttl, maxsize, minfree, freshness, spool, realms, ca } = proxy;
+  const {
+    remoteurl,
+    ttl,
+    maxsize,
+    minfree,
+    freshness,
+    maxblobsize,
+    maxtransfers,
+    spool,
+    realms,
+    redirects,
+    ca,
+  } = proxy;
   const name = proxy.host ?? dockerHub;
   return {
     default:
@@ -109,6 +122,7 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
             url: remoteurl,
             credentials: credentialsOf(proxy),
             realms,
+            redirects,
             ca,
             ttl,
           },
@@ -119,6 +133,7 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
       url: upstream.url,
       credentials: credentialsOf(upstream),
       realms: upstream.realms,
+      redirects: upstream.redirects,
       ca: upstream.ca,
       ttl: upstream.ttl ?? ttl,
     })),
@@ -128,6 +143,8 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
     maxsize,
     minfree,
     freshness,
+    maxblobsize,
+    maxtransfers,
     spool,
   };
 }

@@ -114,6 +114,8 @@ const storage = section(
   { unknown: 'fault' },
 );
 
+const aSecond = atLeast(1_000, duration, 'a duration from 1s to 596h, such as 30s');
+
 const http = section('The server.', {
   addr: defaulted(text, ':5000', 'Where it listens: `HOST:PORT`, or the path of a socket with `net: unix`.'),
   net: defaulted(oneOf('tcp', 'unix'), 'tcp', 'The kind of socket.'),
@@ -125,6 +127,50 @@ const http = section('The server.', {
     '20s',
     'How long new requests are still taken after SIGTERM, while `/readyz` says 503 already.',
     ours,
+  ),
+  limits: section(
+    'What clients may take of this server.',
+    {
+      requests: defaulted(
+        count(1),
+        '4096',
+        'Requests that are answered at a time, without those that memory answers. More get 503, and `Retry-After`.',
+        ours,
+      ),
+      connections: defaulted(count(1), '16384', 'Open connections. More are closed at once.', ours),
+      rate: optional(
+        count(1),
+        'Requests that an address may make in a second, on average. More get 503, or 429 where the client named an upstream that it can only reach through this mirror. No limit without it.',
+        ours,
+      ),
+      burst: optional(count(1), 'How many of them may come at once; ten times `rate` without it.', ours),
+      headersize: defaulted(
+        atLeast(4096, size, 'a size of 4KiB or more'),
+        '16KiB',
+        "A request's line and headers together. Longer ones get 431.",
+        ours,
+      ),
+      urlsize: defaulted(
+        atLeast(1024, size, 'a size of 1KiB or more'),
+        '4KiB',
+        "A request's path and query. Longer ones get 414.",
+        ours,
+      ),
+      headertimeout: defaulted(
+        aSecond,
+        '30s',
+        'For sending them, from the first byte on, or from the connection on.',
+        ours,
+      ),
+      readtimeout: defaulted(aSecond, '5m', 'When a client that takes nothing of its answer is cut.', ours),
+      idletimeout: defaulted(
+        aSecond,
+        '2m',
+        'When a connection without a request is closed. Longer than that of the load balancer in front, so that it closes first.',
+        ours,
+      ),
+    },
+    { unknown: 'fault', ...ours },
   ),
   tls: optionalSection('HTTPS.', {
     certificate: optional(file, 'The certificate and its chain, in PEM.'),
@@ -210,6 +256,11 @@ const furtherCredentials = entries(
   { unknown: 'fault', ...ours },
 );
 const realms = list(plainHost, 'Further hosts whose token service may be given the credentials.', ours);
+const redirects = list(
+  plainHost,
+  'Hosts that its redirects may lead to on any address. Others only on one that is no further inside than its own: public, private, loopback, link-local.',
+  ours,
+);
 const someBytes = atLeast(1, size, 'a size above 0, such as 500GB');
 const ca = optional(file, "Certificates in PEM to trust for it, besides the system's.", ours);
 
@@ -221,6 +272,7 @@ const proxy = section(
     passwordfile,
     credentials: furtherCredentials,
     realms,
+    redirects,
     ca,
     ttl: defaulted(time, '168h', 'How long content is kept after its last use; `0` for ever.'),
     host: optional(host, 'What the default upstream stands for; `docker.io` without it.', ours),
@@ -234,6 +286,13 @@ const proxy = section(
     minfree: optional(
       someBytes,
       'The same when less than this is free on the file system of the root directory.',
+      ours,
+    ),
+    maxblobsize: optional(someBytes, 'Larger blobs are neither fetched nor served.', ours),
+    maxtransfers: defaulted(
+      count(1),
+      '256',
+      'Blobs that are fetched at a time. More get 503, and `Retry-After`.',
       ours,
     ),
     spool: section(
@@ -259,6 +318,7 @@ const proxy = section(
         passwordfile,
         credentials: furtherCredentials,
         realms,
+        redirects,
         ca,
         ttl: optional(time, 'How long its content is kept after its last use; `proxy.ttl` without it.', ours),
       },
