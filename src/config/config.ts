@@ -54,6 +54,10 @@ export interface S3Config {
   readonly accesskey: Secret | undefined;
   readonly secretkey: Secret | undefined;
   readonly sessiontoken: Secret | undefined;
+  /** Files that hold them instead; absolute. */
+  readonly accesskeyfile?: string | undefined;
+  readonly secretkeyfile?: string | undefined;
+  readonly sessiontokenfile?: string | undefined;
   /** What stands before every key; without slashes at its ends, and empty for none. */
   readonly rootdirectory: string;
   readonly chunksize: number;
@@ -63,6 +67,8 @@ export interface S3Config {
   readonly objectacl: string | undefined;
   readonly secure: boolean;
   readonly skipverify: boolean;
+  /** A PEM file, absolute. */
+  readonly ca?: string | undefined;
   readonly useragent: string | undefined;
   readonly accelerate: boolean;
   readonly usedualstack: boolean;
@@ -128,6 +134,8 @@ export interface ProxyConfig {
   readonly default: UpstreamConfig | undefined;
   /** The others. */
   readonly upstreams: readonly UpstreamConfig[];
+  /** Credentials by host, for upstreams that have neither `credentials` nor `exec`. A JSON file, absolute. */
+  readonly dockerconfigjson?: string | undefined;
   /** What the tree without a prefix stands for: also where there is no default upstream. */
   readonly host: string;
   /** Whether the file says so, or it is the default. */
@@ -155,6 +163,8 @@ export interface UpstreamConfig {
   readonly url: string;
   /** In the order of their use; none: anonymous. */
   readonly credentials: readonly CredentialsConfig[];
+  /** A program that is asked for credentials; used before `credentials`. */
+  readonly exec?: HelperConfig | undefined;
   /** Hosts, besides those of its own domain, whose token service may be given the credentials. */
   readonly realms: readonly string[];
   /** Hosts that may be redirected to wherever they are. */
@@ -163,6 +173,12 @@ export interface UpstreamConfig {
   readonly ca?: string | undefined;
   /** As `proxy.ttl`, which it is where nothing else is said. */
   readonly ttl: number;
+}
+
+export interface HelperConfig {
+  readonly command: string;
+  /** 0: for one request; `undefined`: until it is refused. */
+  readonly lifetime: number | undefined;
 }
 
 /** One of `password` and `passwordfile`. */
@@ -180,8 +196,11 @@ export interface RedisConfig {
   readonly mastername: string | undefined;
   readonly username: string | undefined;
   readonly password: Secret | undefined;
+  /** A file that holds it instead, as below; absolute. */
+  readonly passwordfile?: string | undefined;
   readonly sentinelusername: string | undefined;
   readonly sentinelpassword: Secret | undefined;
+  readonly sentinelpasswordfile?: string | undefined;
   readonly db: number;
   readonly dialtimeout: number | undefined;
   readonly readtimeout: number | undefined;

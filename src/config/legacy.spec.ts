@@ -85,7 +85,6 @@ describe('what guards access', () => {
       'http: {tls: {certificate: config.yml, key: config.yml, clientauth: verify-client-cert-if-given}}',
     ],
     ['http.tls.letsencrypt', 'http: {tls: {letsencrypt: {email: a@b}}}'],
-    ['proxy.exec', 'proxy: {remoteurl: http://a, exec: {command: x}}'],
     ['proxy.remotenamespace', 'proxy: {remoteurl: http://a, remotenamespace: x}'],
   ])('is refused where it is not supported: %s', (key, section) => {
     expect(texts.faultyKeys(minimal + section)).toEqual([key]);

@@ -72,10 +72,6 @@ export const legacy = {
     silly: refused(`silly authentication is not supported; ${unlocked}`, 'htpasswd or none'),
   },
   proxy: {
-    exec: refused(
-      'credential helpers are not supported in this version',
-      'username with password or passwordfile',
-    ),
     remotenamespace: refused('a namespace in front of names is not supported in this version', 'no such key'),
   },
 };

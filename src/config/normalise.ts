@@ -3,6 +3,7 @@ import type {
   ClusterConfig,
   CredentialsConfig,
   Config,
+  HelperConfig,
   HttpConfig,
   ProxyConfig,
   RedisConfig,
@@ -64,6 +65,9 @@ function normaliseS3(s3: NonNullable<ParsedConfig['storage']['s3']>): S3Config {
     accesskey: s3.accesskey,
     secretkey: s3.secretkey,
     sessiontoken: s3.sessiontoken,
+    accesskeyfile: s3.accesskeyfile,
+    secretkeyfile: s3.secretkeyfile,
+    sessiontokenfile: s3.sessiontokenfile,
     rootdirectory: rootdirectory.replace(/^\/+|\/+$/g, ''),
     chunksize: s3.chunksize,
     encrypt: s3.encrypt,
@@ -72,6 +76,7 @@ function normaliseS3(s3: NonNullable<ParsedConfig['storage']['s3']>): S3Config {
     objectacl: s3.objectacl,
     secure: s3.secure,
     skipverify: s3.skipverify,
+    ca: s3.ca,
     useragent: s3.useragent,
     accelerate: s3.accelerate,
     usedualstack: s3.usedualstack,
@@ -121,6 +126,7 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
             hosts: [],
             url: remoteurl,
             credentials: credentialsOf(proxy),
+            exec: helperOf(proxy.exec),
             realms,
             redirects,
             ca,
@@ -132,11 +138,13 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
       hosts: upstream.hosts,
       url: upstream.url,
       credentials: credentialsOf(upstream),
+      exec: helperOf(upstream.exec),
       realms: upstream.realms,
       redirects: upstream.redirects,
       ca: upstream.ca,
       ttl: upstream.ttl ?? ttl,
     })),
+    dockerconfigjson: proxy.dockerconfigjson,
     host: name,
     hostexplicit: proxy.host !== undefined,
     ttl,
@@ -158,6 +166,10 @@ function credentialsOf({
   credentials,
 }: WithCredentials): CredentialsConfig[] {
   return [...(username === undefined ? [] : [{ username, password, passwordfile }]), ...credentials];
+}
+
+function helperOf(exec: ParsedConfig['proxy']['exec']): HelperConfig | undefined {
+  return exec && { command: exec.command, lifetime: exec.lifetime };
 }
 
 /** Other names for an upstream; the default one is also found by the host of its URL. */
@@ -182,8 +194,10 @@ function normaliseRedis(redis: ParsedConfig['redis']): RedisConfig | undefined {
     mastername: redis.mastername ?? sentinel?.mastername,
     username: redis.username,
     password: redis.password,
+    passwordfile: redis.passwordfile,
     sentinelusername: redis.sentinelusername,
     sentinelpassword: redis.sentinelpassword,
+    sentinelpasswordfile: redis.sentinelpasswordfile,
     db: redis.db,
     dialtimeout: redis.dialtimeout,
     readtimeout: redis.readtimeout,

@@ -22,8 +22,15 @@ export function checkRules(tree: Tree): ConfigFault[] {
   if (has(tree, ['storage', 's3']) && has(tree, ['proxy', 'minfree'])) {
     report(['proxy', 'minfree'], 'this key with s3', 'it with a filesystem alone; maxsize limits a bucket');
   }
-  if (has(tree, ['cluster', 'secret']) && has(tree, ['cluster', 'secretfile'])) {
-    report(['cluster', 'secretfile'], 'a secret beside it', 'only one of secret and secretfile');
+  for (const path of [
+    ['cluster', 'secret'],
+    ['redis', 'password'],
+    ['redis', 'sentinelpassword'],
+    ['storage', 's3', 'accesskey'],
+    ['storage', 's3', 'secretkey'],
+    ['storage', 's3', 'sessiontoken'],
+  ]) {
+    checkFile(tree, path, report);
   }
   return faults;
 }
@@ -77,10 +84,25 @@ function checkDriver(tree: Tree, report: Report): void {
     ['secretkey', 'accesskey'],
     ['sessiontoken', 'accesskey'],
   ] as const) {
-    if (has(tree, [...s3, one]) && !has(tree, [...s3, other])) {
+    if (hasSecret(tree, [...s3, one]) && !hasSecret(tree, [...s3, other])) {
       report([...s3, other], 'nothing', `a value, since there is ${one}`);
     }
   }
+}
+
+/** A secret is in the configuration or in a file of its own. */
+function hasSecret(tree: Tree, path: Path): boolean {
+  return has(tree, path) || has(tree, fileOf(path));
+}
+
+function fileOf(path: Path): Path {
+  return [...path.slice(0, -1), `${path.at(-1)}file`];
+}
+
+function checkFile(tree: Tree, path: Path, report: Report): void {
+  const [name, file] = [path.at(-1), fileOf(path)];
+  if (!has(tree, path) || !has(tree, file)) return;
+  report(file, `a ${name} beside it`, `only one of ${name} and ${file.at(-1)}`);
 }
 
 function checkServer(tree: Tree, report: Report): void {
@@ -114,8 +136,9 @@ function checkCredentials(tree: Tree, path: Path, report: Report): void {
   const username = has(tree, [...path, 'username']);
   const password = has(tree, [...path, 'password']);
   const passwordfile = has(tree, [...path, 'passwordfile']);
-  if (password && passwordfile) {
-    report([...path, 'passwordfile'], 'a password beside it', 'only one of password and passwordfile');
+  checkFile(tree, [...path, 'password'], report);
+  if (username && has(tree, [...path, 'exec'])) {
+    report([...path, 'exec'], 'a username beside it', 'only one of exec and username');
   }
   if (username && !password && !passwordfile) {
     report([...path, 'password'], 'nothing', 'a password or passwordfile, since there is a username');

@@ -54,6 +54,8 @@ const log = section('What is written to the log.', {
   ...legacy.log,
 });
 
+const again = 'read again when it changes';
+
 const s3 = optionalSection('A bucket of S3 or a server that speaks it; all replicas share it.', {
   region: required(text, 'Its region; any name for a server that has none.'),
   bucket: required(text, 'Its name; a cache that registry left there is used as it is.'),
@@ -66,8 +68,11 @@ const s3 = optionalSection('A bucket of S3 or a server that speaks it; all repli
     secret,
     "The access key; without it the usual places are tried: environment, profile, the machine's role.",
   ),
+  accesskeyfile: optional(file, `A file that holds the access key instead; ${again}.`, ours),
   secretkey: optional(secret, 'The secret that goes with it.'),
+  secretkeyfile: optional(file, `A file that holds the secret instead; ${again}.`, ours),
   sessiontoken: optional(secret, 'The token of temporary credentials.'),
+  sessiontokenfile: optional(file, `A file that holds the token instead; ${again}.`, ours),
   rootdirectory: defaulted(text, '/', 'What stands before the keys.'),
   chunksize: defaulted(partSize, '10MiB', 'The size of the parts in which large blobs are sent.'),
   encrypt: defaulted(flag, 'false', 'Has the server encrypt what it keeps.'),
@@ -76,6 +81,7 @@ const s3 = optionalSection('A bucket of S3 or a server that speaks it; all repli
   objectacl: optional(text, 'The canned ACL of objects; without it the bucket decides.'),
   secure: defaulted(flag, 'true', 'Uses HTTPS where `regionendpoint` does not say.'),
   skipverify: defaulted(flag, 'false', "Does not check the server's certificate."),
+  ca: optional(file, "Certificates in PEM to trust for it, besides the system's.", ours),
   useragent: optional(text, "Added to the client's name."),
   accelerate: defaulted(flag, 'false', "Uses Amazon's transfer acceleration."),
   usedualstack: defaulted(flag, 'false', "Uses Amazon's addresses for IPv6 as well."),
@@ -241,11 +247,12 @@ const credentials = {
   username: optional(text, 'Who this mirror is to that upstream.'),
   password: optional(secret, 'Its password or token.'),
 };
-const passwordfile = optional(
-  file,
-  'A file that holds the password instead; read again when it changes.',
-  ours,
-);
+const passwordfile = optional(file, `A file that holds the password instead; ${again}.`, ours);
+const helperCommand = 'The program, without arguments: its path, or a name to be found in PATH.';
+const helperLifetime =
+  'How long its answer is used, of which the last part while the next one is asked for; `0` for one request alone. Without it: until the upstream refuses the answer.';
+const helper =
+  "A credential helper by Docker's protocol in the place of a password: it is run with `get`, and given the upstream's host on standard input.";
 const furtherCredentials = entries(
   'Further credentials, used in their order while those before are refused or their pull limit is used up. Refused ones are tried again after 5 minutes.',
   {
@@ -270,7 +277,16 @@ const proxy = section(
     remoteurl: optional(origin, 'The default upstream.'),
     ...credentials,
     passwordfile,
+    exec: optionalSection(helper, {
+      command: required(text, helperCommand),
+      lifetime: optional(time, helperLifetime),
+    }),
     credentials: furtherCredentials,
+    dockerconfigjson: optional(
+      file,
+      `A file with credentials by host (\`auths\`), as \`docker login\` and Kubernetes write it, for upstreams without any of their own; ${again}.`,
+      ours,
+    ),
     realms,
     redirects,
     ca,
@@ -316,6 +332,11 @@ const proxy = section(
         username: optional(text, 'Who this mirror is to that upstream.', ours),
         password: optional(secret, 'Its password or token.', ours),
         passwordfile,
+        exec: optionalSection(
+          helper,
+          { command: required(text, helperCommand, ours), lifetime: optional(time, helperLifetime, ours) },
+          { unknown: 'fault', ...ours },
+        ),
         credentials: furtherCredentials,
         realms,
         redirects,
@@ -336,8 +357,14 @@ const redis = optionalSection(
     mastername: optional(text, 'The name of the master, which the Sentinels are asked for.'),
     username: optional(text, 'A Redis user.'),
     password: optional(secret, 'Its password.'),
+    passwordfile: optional(file, `A file that holds the password instead; ${again} and a connection is made.`, ours),
     sentinelusername: optional(text, 'A user of the Sentinels.'),
     sentinelpassword: optional(secret, 'Its password.'),
+    sentinelpasswordfile: optional(
+      file,
+      `A file that holds that password instead; ${again} and a connection is made.`,
+      ours,
+    ),
     sentinel: optionalSection('Another spelling of `mastername` and `addrs`.', {
       mastername: optional(text, 'As `redis.mastername`.'),
       addrs: commaList(address, 'As `redis.addrs`.'),

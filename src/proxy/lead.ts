@@ -12,6 +12,8 @@ const final: ReadonlySet<UpstreamCode> = new Set([
   'breaker-open',
   'credentials-refused',
   'realm-refused',
+  'redirect-refused',
+  'too-large',
 ]);
 
 export interface LeadOptions {

@@ -31,6 +31,8 @@ export interface UpstreamOptions {
   readonly credentials?: readonly Credentials[] | undefined;
   /** Hosts of token servers outside the upstream's own domain that may be asked. */
   readonly realms: readonly string[];
+  /** Hosts that its redirects may lead to, wherever they are. */
+  readonly redirects?: readonly string[] | undefined;
   /** A PEM file of authorities that are trusted beside the system's. */
   readonly ca?: string | undefined;
   readonly proxy?: ProxySettings | undefined;
@@ -79,7 +81,7 @@ class RegistryClient implements RegistryUpstream {
   readonly #requests: Requests;
 
   constructor(options: UpstreamOptions) {
-    const { host, realms, ca, proxy, log, observer } = options;
+    const { host, realms, redirects = [], ca, proxy, log, observer } = options;
     const url = new URL(options.url);
     const {
       connectMs = 5000,
@@ -89,7 +91,14 @@ class RegistryClient implements RegistryUpstream {
     } = options.timeouts ?? {};
     this.host = host;
     this.#base = `${url.origin}${url.pathname.replace(/\/$/, '')}/v2`;
-    this.#transport = new Transport({ host, ca, proxy, timeouts: { connectMs, headersMs, bodyIdleMs } });
+    this.#transport = new Transport({
+      host,
+      url,
+      listed: [...realms, ...redirects],
+      ca,
+      proxy,
+      timeouts: { connectMs, headersMs, bodyIdleMs },
+    });
     this.#requests = new Requests({
       rule: { host, url, realms },
       transport: this.#transport,

@@ -35,9 +35,10 @@ export function checkRealm(realm: string, rule: RealmRule): URL {
   );
 }
 
-function isListed(url: URL, realms: readonly string[]): boolean {
-  return realms.some((realm) => {
-    const listed = realm.toLowerCase();
+/** Whether the URL's host is one of these: with or without a port; without one any port is meant. */
+export function isListed(url: URL, hosts: readonly string[]): boolean {
+  return hosts.some((host) => {
+    const listed = host.toLowerCase();
     return listed === url.host || listed === url.hostname || listed === `${url.hostname}:${portOf(url)}`;
   });
 }

@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import { Agent, errors, Pool, ProxyAgent, type Dispatcher } from 'undici';
 import { ProxyRule, type ProxySettings } from './proxy.js';
+import { Reach } from './reach.js';
 import { UpstreamError, type UpstreamCode } from './upstream.js';
 
 export interface Timeouts {
@@ -16,6 +17,10 @@ export interface Timeouts {
 
 export interface TransportOptions {
   readonly host: string;
+  /** The upstream's own. */
+  readonly url: URL;
+  /** Hosts that it may lead to wherever they are. */
+  readonly listed: readonly string[];
   /** A PEM file of authorities that are trusted beside the system's. */
   readonly ca?: string | undefined;
   readonly proxy?: ProxySettings | undefined;
@@ -47,6 +52,7 @@ export class Transport {
   readonly #host: string;
   readonly #timeouts: Timeouts;
   readonly #rule: ProxyRule;
+  readonly #reach: Reach;
   readonly #direct: Dispatcher;
   readonly #tls: { readonly secureContext?: SecureContext };
   readonly #proxies = new Map<string, Dispatcher>();
@@ -55,8 +61,12 @@ export class Transport {
     this.#host = options.host;
     this.#timeouts = options.timeouts;
     this.#rule = new ProxyRule(options.proxy ?? {});
+    this.#reach = new Reach(options);
     this.#tls = options.ca === undefined ? {} : { secureContext: trusting(options.ca) };
-    this.#direct = new Agent({ ...this.#poolOptions(), connect: this.#connectOptions() });
+    this.#direct = new Agent({
+      ...this.#poolOptions(),
+      connect: this.#reach.connector(this.#connectOptions()),
+    });
   }
 
   /**
@@ -73,8 +83,8 @@ export class Transport {
       headersTimeout: this.#timeouts.headersMs,
       bodyTimeout: this.#timeouts.bodyIdleMs,
     };
-    const dispatcher = this.#dispatcherFor(url);
     try {
+      const dispatcher = this.#dispatcherFor(url);
       const reply = await dispatcher
         .request(options)
         .catch((error: unknown) =>
@@ -152,6 +162,7 @@ export class Transport {
   #dispatcherFor(url: URL): Dispatcher {
     const proxy = this.#rule.proxyFor(url);
     if (proxy === undefined) return this.#direct;
+    this.#reach.checkProxied(url);
     let dispatcher = this.#proxies.get(proxy.href);
     if (dispatcher === undefined) {
       dispatcher = new ProxyAgent({

@@ -83,6 +83,8 @@ export type UpstreamCode =
   | 'server-error' // 5xx
   | 'breaker-open' // not asked, it failed too often just before
   | 'realm-refused' // the token realm is not one that this upstream's credentials may go to
+  | 'redirect-refused' // it led to an address further inside than its own
+  | 'too-large' // a blob, beyond what the operator allows
   | 'broken-body' // ended early, reset
   | 'range' // no or another range than asked for
   | 'invalid'; // an answer that no registry gives: wrong status, wrong form, too large
