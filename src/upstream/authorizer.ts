@@ -1,4 +1,5 @@
 import type { Repository } from '../oci/name.js';
+import { abortable } from './abortable.js';
 import { parseChallenges, type Challenge } from './challenge.js';
 import { basicHeader } from './credentials.js';
 import { checkRealm, type RealmRule } from './realm.js';
@@ -44,7 +45,7 @@ export class Authorizer {
   async obtain(repository: Repository, signal: AbortSignal): Promise<Authorization | undefined> {
     const scheme = this.#scheme;
     if (scheme === undefined) return undefined;
-    return scheme === 'basic' ? this.#basic() : bearer(await scheme.obtain(repository, signal), true);
+    return scheme === 'basic' ? this.#basic(signal) : bearer(await scheme.obtain(repository, signal), true);
   }
 
   /**
@@ -62,7 +63,7 @@ export class Authorizer {
       ({ scheme, parameters }) => scheme === 'bearer' && parameters.has('realm'),
     );
     if (wanted !== undefined) return this.#answerBearer(wanted, repository, sent, signal);
-    const answer = await this.#basic();
+    const answer = await this.#basic(signal);
     if (answer === undefined) throw this.#noAccess();
     if (!challenges.some(({ scheme }) => scheme === 'basic')) {
       if (sent !== undefined) throw this.rejected(repository, sent);
@@ -102,8 +103,8 @@ export class Authorizer {
     return bearer(await tokens.obtain(repository, signal), true);
   }
 
-  async #basic(): Promise<Authorization | undefined> {
-    const identity = await this.options.identify();
+  async #basic(signal: AbortSignal): Promise<Authorization | undefined> {
+    const identity = await abortable(this.options.identify(), signal);
     if (identity === undefined) return undefined;
     return { scheme: 'basic', header: basicHeader(identity.username, identity.password), fresh: true };
   }

@@ -4,7 +4,7 @@ import type { Repository, Tag } from '../oci/name.js';
 import type { ByteRange } from '../oci/range.js';
 import { BlobBody, checkIdentity, contentLength, readBody } from './body.js';
 import { readContentRange } from './content-range.js';
-import type { Credentials } from './credentials.js';
+import type { Credentials, Login } from './credentials.js';
 import { fetchReferrers, fetchTags } from './listings.js';
 import type { BreakerState, UpstreamLog, UpstreamObserver } from './observer.js';
 import type { ProxySettings } from './proxy.js';
@@ -314,18 +314,25 @@ class RegistryClient implements RegistryUpstream {
 }
 
 function identitiesOf({ host, credentials = [] }: UpstreamOptions): Identity[] {
-  if (credentials.length === 0) return [{ username: undefined, identify: () => Promise.resolve(undefined) }];
-  return credentials.map((each) => ({ username: each.username, identify: () => identify(host, each) }));
+  if (credentials.length === 0) return [anybody];
+  return credentials.map((each) => ({
+    username: each.account,
+    identify: () => identify(host, each),
+    refused: () => each.refused?.(),
+  }));
 }
 
-async function identify(
-  host: string,
-  { username, password }: Credentials,
-): Promise<{ username: string; password: string }> {
+const anybody: Identity = {
+  username: undefined,
+  identify: () => Promise.resolve(undefined),
+  refused: () => undefined,
+};
+
+async function identify(host: string, credentials: Credentials): Promise<Login | undefined> {
   try {
-    return { username, password: await password() };
+    return await credentials.login();
   } catch (cause) {
-    throw new UpstreamError('credentials-refused', host, 'the password cannot be read', { cause });
+    throw new UpstreamError('credentials-refused', host, 'the credentials cannot be had', { cause });
   }
 }
 

@@ -36,6 +36,8 @@ export interface Ask {
 export interface Identity {
   readonly username: string | undefined;
   readonly identify: TokenSourceOptions['identify'];
+  /** The upstream, or its token server, did not take it. */
+  refused(): void;
 }
 
 export interface RequestsOptions {
@@ -65,6 +67,7 @@ interface Known {
   readonly place: number;
   readonly account: Account;
   readonly authorizer: Authorizer;
+  refused(): void;
 }
 
 /** Requests to one registry, with what each of them needs: breaker, authorization, budget, and being counted. */
@@ -83,8 +86,9 @@ export class Requests {
     this.host = rule.host;
     this.transport = transport;
     const { host } = rule;
-    this.#identities = identities.map(({ username, identify }, place) => ({
+    this.#identities = identities.map(({ username, identify, refused }, place) => ({
       place,
+      refused,
       account: { host, username },
       authorizer: new Authorizer(rule, { identify, timeoutMs: tokenMs, host, transport, now, observer }),
     }));
@@ -149,6 +153,7 @@ export class Requests {
         waitMs = Math.min(waitMs, this.#views[known.place]?.blockedMs ?? 0);
       } catch (error) {
         if (!(error instanceof UpstreamError) || error.code !== 'credentials-refused') throw error;
+        known.refused();
         this.#standing.refused(known);
         refusal = error;
       }

@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache';
 import type { Repository } from '../oci/name.js';
 import { abortable } from './abortable.js';
 import { readBody } from './body.js';
-import { basicHeader } from './credentials.js';
+import { basicHeader, type Login } from './credentials.js';
 import { parseObject } from './json.js';
 import type { RequestFinished, UpstreamObserver } from './observer.js';
 import { statusError } from './status.js';
@@ -20,7 +20,7 @@ export interface TokenSourceOptions {
   readonly host: string;
   readonly transport: Transport;
   /** Who we are, as it is now; `undefined`: anonymous. */
-  readonly identify: () => Promise<{ username: string; password: string } | undefined>;
+  readonly identify: () => Promise<Login | undefined>;
   readonly timeoutMs: number;
   /** Milliseconds of a clock that never goes back. */
   readonly now: () => number;
@@ -97,10 +97,10 @@ export class TokenSource {
     const url = new URL(this.server.realm);
     if (this.server.service !== undefined) url.searchParams.set('service', this.server.service);
     url.searchParams.set('scope', `repository:${repository}:pull`);
-    const identity = await this.options.identify();
     const deadline = AbortSignal.timeout(timeoutMs);
     const asked = now();
     try {
+      const identity = await abortable(this.options.identify(), deadline);
       const reply = await this.#request(url, identity, deadline);
       if (reply.status === 403 && identity !== undefined && (await this.#isKnown(identity, deadline))) {
         throw statusError(host, reply, 'the request for a token');
@@ -118,7 +118,7 @@ export class TokenSource {
    * Whether the token server takes the credentials at all, by a request without a scope. Some (ghcr.io) answer 403
    * both to wrong credentials and to a repository that right ones do not reach; only the first is trouble.
    */
-  async #isKnown(identity: { username: string; password: string }, signal: AbortSignal): Promise<boolean> {
+  async #isKnown(identity: Login, signal: AbortSignal): Promise<boolean> {
     const url = new URL(this.server.realm);
     if (this.server.service !== undefined) url.searchParams.set('service', this.server.service);
     const reply = await this.#request(url, identity, signal);
@@ -128,7 +128,7 @@ export class TokenSource {
 
   async #request(
     url: URL,
-    identity: { username: string; password: string } | undefined,
+    identity: Login | undefined,
     signal: AbortSignal,
   ): Promise<Reply> {
     const { host, transport, now, observer } = this.options;

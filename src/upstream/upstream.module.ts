@@ -5,8 +5,10 @@ import { LOG } from '../telemetry/telemetry.module.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { createUpstream, type RegistryUpstream } from './client.js';
-import { filePassword, fixedPassword, type Credentials } from './credentials.js';
-import { libraryRule, UpstreamDirectory, type DirectoryEntry } from './directory.js';
+import { CredentialHelper } from './credential-helper.js';
+import { filePassword, fixedPassword, userWith, type Credentials } from './credentials.js';
+import { DockerConfig } from './docker-config.js';
+import { dockerHubHosts, libraryRule, UpstreamDirectory, type DirectoryEntry } from './directory.js';
 import type { UpstreamObserver } from './observer.js';
 import { proxySettings, type ProxySettings } from './proxy.js';
 
@@ -24,10 +26,18 @@ export type Upstreams = ReadonlyMap<string, RegistryUpstream>;
       useFactory: ({ proxy }: Config, settings: ProxySettings, log: Logger, metrics: Metrics): Upstreams => {
         const configs = [proxy.default, ...proxy.upstreams].filter((config) => config !== undefined);
         const observer = observe(metrics);
+        const file = proxy.dockerconfigjson;
+        const sources = { docker: file === undefined ? undefined : new DockerConfig(file), log };
         return new Map(
           configs.map((config) => [
             config.host,
-            createUpstream({ ...config, credentials: credentialsOf(config), proxy: settings, log, observer }),
+            createUpstream({
+              ...config,
+              credentials: credentialsOf(config, sources),
+              proxy: settings,
+              log,
+              observer,
+            }),
           ]),
         );
       },
@@ -50,11 +60,38 @@ export class UpstreamModule implements OnModuleDestroy {
   }
 }
 
-function credentialsOf({ credentials }: UpstreamConfig): Credentials[] {
-  return credentials.flatMap(({ username, password, passwordfile }) => {
-    if (password !== undefined) return { username, password: fixedPassword(password.reveal()) };
-    return passwordfile === undefined ? [] : { username, password: filePassword(passwordfile) };
+interface CredentialSources {
+  /** For upstreams without any of their own. */
+  readonly docker: DockerConfig | undefined;
+  readonly log: Logger;
+}
+
+function credentialsOf(config: UpstreamConfig, { docker, log }: CredentialSources): Credentials[] {
+  const { host, url, exec } = config;
+  const { host: address } = new URL(url);
+  const helper =
+    exec &&
+    new CredentialHelper({
+      command: exec.command,
+      lifetimeMs: exec.lifetime,
+      // What `docker login` files Docker Hub under.
+      server: host === dockerHubHosts[0] ? 'https://index.docker.io/v1/' : address,
+      env: helperEnvironment(process.env),
+      host,
+      log,
+      now: () => performance.now(),
+    });
+  const users = config.credentials.flatMap(({ username, password, passwordfile }) => {
+    if (password !== undefined) return userWith(username, fixedPassword(password.reveal()));
+    return passwordfile === undefined ? [] : userWith(username, filePassword(passwordfile));
   });
+  const own = helper === undefined ? users : [helper, ...users];
+  return own.length > 0 || docker === undefined ? own : [docker.credentialsFor([host, address])];
+}
+
+/** A helper has its own settings in the environment; ours, with other upstreams' passwords, are not for it. */
+function helperEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('REGISTRY_')));
 }
 
 /**

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Credentials } from '../../src/upstream/credentials.js';
-import { basicHeader } from '../../src/upstream/credentials.js';
+import { basicHeader, userWith } from '../../src/upstream/credentials.js';
 import {
   bearer,
   clientOf,
@@ -18,7 +17,7 @@ import {
 
 const name = repository('o/i');
 const latest = tag('latest');
-const account = (username: string): Credentials => ({ username, password: () => `${username}'s password` });
+const account = (username: string) => userWith(username, () => `${username}'s password`);
 const headerOf = (username: string): string => basicHeader(username, `${username}'s password`);
 const users = [account('first'), account('second')];
 const pauseMs = 5 * 60_000;
@@ -35,7 +34,7 @@ function basicRegistry(taken: Set<string>): Promise<ScriptedServer> {
 
 function usersOf(server: ScriptedServer): (string | undefined)[] {
   return server.arrived.map(({ headers }) =>
-    users.map(({ username }) => username).find((username) => headerOf(username) === headers.authorization),
+    users.map(({ account: username }) => username).find((username) => headerOf(username) === headers.authorization),
   );
 }
 

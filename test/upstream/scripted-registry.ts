@@ -7,6 +7,7 @@ import { onTestFinished } from 'vitest';
 import { parseDigest, type Digest } from '../../src/oci/digest.js';
 import { parseRepository, parseTag, type Repository, type Tag } from '../../src/oci/name.js';
 import { createUpstream, type RegistryUpstream, type UpstreamOptions } from '../../src/upstream/client.js';
+import { userWith } from '../../src/upstream/credentials.js';
 import type { BreakerState, RequestFinished } from '../../src/upstream/observer.js';
 import type { Budget } from '../../src/upstream/upstream.js';
 
@@ -91,7 +92,7 @@ export function clientOf(
 /** For a test that waits for a time-out. */
 export const impatient = { timeouts: { headersMs: 200, bodyIdleMs: 200, tokenMs: 200 } };
 
-export const credentials = { credentials: [{ username: 'user', password: () => 'hunter2' }] };
+export const credentials = { credentials: [userWith('user', () => 'hunter2')] };
 export const basic = `Basic ${Buffer.from('user:hunter2').toString('base64')}`;
 
 /** Never aborts. */

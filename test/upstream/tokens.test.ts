@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { userWith } from '../../src/upstream/credentials.js';
 import {
   basic,
   bearer,
@@ -188,7 +189,7 @@ describe('the Basic scheme', () => {
     const server = await basicRegistry(basic);
     let password = 'old';
     const { upstream } = clientOf(server.url, {
-      credentials: [{ username: 'user', password: () => Promise.resolve(password) }],
+      credentials: [userWith('user', () => Promise.resolve(password))],
     });
     const refused = expect.objectContaining({ code: 'credentials-refused', kind: 'trouble' });
     await expect(upstream.headManifest(name, latest, patient)).rejects.toEqual(refused);
@@ -206,7 +207,7 @@ describe('the Basic scheme', () => {
   it('with a password that cannot be read is trouble', async () => {
     const password = (): Promise<string> => Promise.reject(new Error('ENOENT'));
     const { upstream } = clientOf((await basicRegistry(basic)).url, {
-      credentials: [{ username: 'user', password }],
+      credentials: [userWith('user', password)],
     });
     await expect(upstream.headManifest(name, latest, patient)).rejects.toMatchObject({
       code: 'credentials-refused',
