@@ -100,7 +100,7 @@ export class RedisCluster implements Cluster {
   #link(redis: RedisConfig, connection: string, budgetMs: number): RedisLink {
     const { redisFailures, redisUsable } = this.metrics;
     const link = new RedisLink(
-      connectRedis(redis, connection),
+      connectRedis(redis, connection, this.log),
       budgetMs,
       connection,
       this.log,

@@ -104,7 +104,8 @@ export class CredentialHelper implements Credentials {
     // In a group of its own, so that what it starts in its turn ends with it.
     const child = spawn(command, ['get'], { env, stdio: 'pipe', detached: true });
     const silent = AbortSignal.timeout(timeoutMs);
-    silent.addEventListener('abort', () => endGroup(child));
+    const end = (): void => endGroup(child);
+    silent.addEventListener('abort', end);
     child.stdin.on('error', () => undefined); // it need not read
     child.stdin.end(server);
     const work = Promise.all([
@@ -112,14 +113,19 @@ export class CredentialHelper implements Credentials {
       readUpTo(child.stderr, longestMessage),
       once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>,
     ]);
-    const [said, complained, [code, signal]] = await abortable(work, silent).catch((cause: unknown) => {
-      if (!silent.aborted) throw cause;
-      throw new CredentialsError('helper-silent', `gave no answer within ${timeoutMs} ms`);
-    });
+    const [said, complained, [code, signal]] = await abortable(work, silent)
+      .catch((cause: unknown) => {
+        if (!silent.aborted) throw cause;
+        throw new CredentialsError('helper-silent', `gave no answer within ${timeoutMs} ms`);
+      })
+      .finally(() => silent.removeEventListener('abort', end));
     if (code !== 0) {
       // Helpers tell what went wrong on standard output (Docker's protocol) or on standard error.
-      const words = withoutSecrets(`${complained}\n${said}`.trim().slice(0, longestMessage), env);
-      throw new CredentialsError('helper-failed', `ended with ${code ?? signal}: ${words}`);
+      const words = [complained, said].map((text) => text.slice(0, longestMessage).trim()).filter(Boolean);
+      throw new CredentialsError(
+        'helper-failed',
+        `ended with ${code ?? signal}: ${withoutSecrets(words.join('; '), env)}`,
+      );
     }
     const answer = parseObject(Buffer.from(said));
     const [username, password] = [answer?.['Username'], answer?.['Secret']];
@@ -133,8 +139,14 @@ export class CredentialHelper implements Credentials {
   }
 }
 
-function endGroup({ pid, exitCode, signalCode }: ChildProcess): void {
-  if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, 'SIGKILL');
+/** Also what a program that has ended left behind. */
+function endGroup({ pid }: ChildProcess): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch (error) {
+    if (codeOf(error) !== 'ESRCH') throw error;
+  }
 }
 
 /** The rest is read and dropped, so that the program is not held up by it. */

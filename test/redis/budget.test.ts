@@ -60,7 +60,8 @@ function newLink(addr: string): RedisLink {
   const none = undefined;
   const config = { addrs: [addr], mastername: none, username: none, password: none, sentinelusername: none };
   const times = { dialtimeout: none, readtimeout: none, writetimeout: none, tls: none };
-  const client = connectRedis({ ...config, sentinelpassword: none, db: 0, ...times }, 'test');
+  const log = pino({ level: 'silent' });
+  const client = connectRedis({ ...config, sentinelpassword: none, db: 0, ...times }, 'test', log);
   const events = { failed: () => undefined, state: () => undefined };
-  return new RedisLink(client, 5_000, 'test', pino({ level: 'silent' }), events);
+  return new RedisLink(client, 5_000, 'test', log, events);
 }

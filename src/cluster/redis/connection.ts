@@ -3,6 +3,9 @@ import type { ConnectionOptions } from 'node:tls';
 import { Redis, type RedisOptions as AllOptions } from 'ioredis';
 import type { RedisConfig } from '../../config/config.js';
 import { parseListen } from '../../config/listen.js';
+import type { Secret } from '../../config/secret.js';
+import { secretFile } from '../../config/watched-file.js';
+import type { Logger } from '../../telemetry/log.js';
 
 type RedisOptions = Omit<AllOptions, 'replyMapping'>;
 
@@ -21,29 +24,75 @@ export function commandBudget({ readtimeout, writetimeout }: RedisConfig): numbe
 
 /**
  * A connection that never makes anybody wait: while it is down commands fail at once, none is queued, none is sent
- * twice. It reconnects for ever; with Sentinel to whoever is master then.
+ * twice. It reconnects for ever; with Sentinel to whoever is master then. Passwords and certificates in files are read
+ * again before each connection. @throws where they cannot be read at the start.
  */
-export function connectRedis(config: RedisConfig, name: string): Redis {
-  const tls = tlsOptions(config);
-  const pause = (times: number): number => Math.min(50 * 2 ** Math.min(times, 5), longestPauseMs);
-  const options: RedisOptions = {
+export function connectRedis(config: RedisConfig, name: string, log: Pick<Logger, 'warn'>): Redis {
+  const files = new RedisFiles(config);
+  const options = optionsOf(config, name, files, (times) => {
+    try {
+      Object.assign(client.options, files.read());
+    } catch (err) {
+      // The first of a row: what was read last may still be right.
+      if (times === 1) log.warn({ err, redis: name }, 'a password or certificate for redis cannot be read');
+    }
+    return pause(times);
+  });
+  const client: Redis = config.mastername === undefined ? single(config, options) : sentinel(config, options);
+  client.on('error', () => undefined); // whoever sends a command is told; RedisLink logs the outage
+  return client;
+}
+
+const pause = (times: number): number => Math.min(50 * 2 ** Math.min(times, 5), longestPauseMs);
+
+/** What of the options is in files, as it is now. */
+class RedisFiles {
+  readonly #password: (() => string) | undefined;
+  readonly #sentinelPassword: (() => string) | undefined;
+
+  constructor(private readonly config: RedisConfig) {
+    this.#password = secretOf(config.password, config.passwordfile);
+    this.#sentinelPassword = secretOf(config.sentinelpassword, config.sentinelpasswordfile);
+  }
+
+  /** @throws the system's error. */
+  read(): RedisOptions {
+    const tls = tlsOptions(this.config);
+    return {
+      ...(this.#password === undefined ? {} : { password: this.#password() }),
+      ...(this.#sentinelPassword === undefined ? {} : { sentinelPassword: this.#sentinelPassword() }),
+      ...(tls === undefined ? {} : { tls }),
+      ...(tls === undefined || this.config.mastername === undefined ? {} : { sentinelTLS: tls }),
+    };
+  }
+}
+
+function secretOf(given: Secret | undefined, path: string | undefined): (() => string) | undefined {
+  if (given !== undefined) return () => given.reveal();
+  if (path === undefined) return undefined;
+  const file = secretFile(path);
+  return () => file.readSync();
+}
+
+function optionsOf(
+  config: RedisConfig,
+  name: string,
+  files: RedisFiles,
+  retryStrategy: (times: number) => number,
+): RedisOptions {
+  return {
     connectionName: `cistern-${name}`,
     db: config.db,
     connectTimeout: Math.max(config.dialtimeout ?? 0, shortestDialMs),
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,
-    retryStrategy: pause,
+    retryStrategy,
     // A master that was demoted says so: the next connection goes to the new one.
     reconnectOnError: (error) => (error.message.startsWith('READONLY') ? 1 : false),
     ...(config.username === undefined ? {} : { username: config.username }),
-    ...(config.password === undefined ? {} : { password: config.password.reveal() }),
-    ...(tls === undefined ? {} : { tls }),
+    ...files.read(),
   };
-  const client =
-    config.mastername === undefined ? single(config, options) : sentinel(config, options, pause, tls);
-  client.on('error', () => undefined); // whoever sends a command is told; RedisLink logs the outage
-  return client;
 }
 
 function single({ addrs }: RedisConfig, options: RedisOptions): Redis {
@@ -51,12 +100,7 @@ function single({ addrs }: RedisConfig, options: RedisOptions): Redis {
   return new Redis({ ...options, host, port });
 }
 
-function sentinel(
-  config: RedisConfig,
-  options: RedisOptions,
-  pause: (times: number) => number,
-  tls: ConnectionOptions | undefined,
-): Redis {
+function sentinel(config: RedisConfig, options: RedisOptions): Redis {
   return new Redis({
     ...options,
     name: config.mastername ?? '',
@@ -69,8 +113,7 @@ function sentinel(
     sentinelCommandTimeout: shortestDialMs,
     failoverDetector: true,
     ...(config.sentinelusername === undefined ? {} : { sentinelUsername: config.sentinelusername }),
-    ...(config.sentinelpassword === undefined ? {} : { sentinelPassword: config.sentinelpassword.reveal() }),
-    ...(tls === undefined ? {} : { sentinelTLS: tls, enableTLSForSentinelMode: true }),
+    ...(config.tls === undefined ? {} : { enableTLSForSentinelMode: true }),
   });
 }
 

@@ -1,5 +1,9 @@
+import { readFileSync } from 'node:fs';
+import { getCACertificates } from 'node:tls';
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import type { S3Config } from '../../config/config.js';
+import type { Secret } from '../../config/secret.js';
+import { secretFile } from '../../config/watched-file.js';
 
 const connectMs = 1_500;
 /** Silence after which a request is given up, never a limit on its whole time: reads have a client who waits. */
@@ -15,7 +19,8 @@ export function writingClient(config: S3Config): S3Client {
 }
 
 function clientOptions(config: S3Config, idleMs: number, maxAttempts: number): S3ClientConfig {
-  const { accesskey, secretkey, sessiontoken, endpoint, useragent } = config;
+  const { endpoint, useragent } = config;
+  const credentials = credentialsOf(config);
   const agent = { keepAlive: true, maxSockets: Infinity };
   return {
     region: config.region,
@@ -27,15 +32,7 @@ function clientOptions(config: S3Config, idleMs: number, maxAttempts: number): S
     maxAttempts,
     logger: silent,
     ...(useragent === undefined ? {} : { customUserAgent: useragent }),
-    ...(accesskey === undefined || secretkey === undefined
-      ? {}
-      : {
-          credentials: {
-            accessKeyId: accesskey.reveal(),
-            secretAccessKey: secretkey.reveal(),
-            ...(sessiontoken === undefined ? {} : { sessionToken: sessiontoken.reveal() }),
-          },
-        }),
+    ...(credentials === undefined ? {} : { credentials }),
     // Streams with trailing checksums are refused by Ceph RGW (411), and content is verified by its own digest.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
@@ -45,9 +42,38 @@ function clientOptions(config: S3Config, idleMs: number, maxAttempts: number): S
       connectionTimeout: connectMs,
       socketTimeout: idleMs,
       httpAgent: agent,
-      httpsAgent: { ...agent, rejectUnauthorized: !config.skipverify },
+      httpsAgent: { ...agent, rejectUnauthorized: !config.skipverify, ...authorities(config) },
     },
   };
+}
+
+type Provider = Extract<S3ClientConfig['credentials'], () => unknown> & { memoized?: boolean };
+
+/** Asked before each request: what is in files is read again when it changes. `undefined`: the usual places. */
+function credentialsOf(config: S3Config): Provider | undefined {
+  const accesskey = secretOf(config.accesskey, config.accesskeyfile);
+  const secretkey = secretOf(config.secretkey, config.secretkeyfile);
+  const sessiontoken = secretOf(config.sessiontoken, config.sessiontokenfile);
+  if (accesskey === undefined || secretkey === undefined) return undefined;
+  const provider: Provider = async () => ({
+    accessKeyId: await accesskey(),
+    secretAccessKey: await secretkey(),
+    ...(sessiontoken === undefined ? {} : { sessionToken: await sessiontoken() }),
+  });
+  // Or the SDK would keep the first answer for good.
+  provider.memoized = true;
+  return provider;
+}
+
+function secretOf(given: Secret | undefined, path: string | undefined): (() => Promise<string>) | undefined {
+  if (given !== undefined) return () => Promise.resolve(given.reveal());
+  if (path === undefined) return undefined;
+  const file = secretFile(path);
+  return () => file.read();
+}
+
+function authorities({ ca }: S3Config): { ca?: string[] } {
+  return ca === undefined ? {} : { ca: [...getCACertificates('default'), readFileSync(ca, 'utf8')] };
 }
 
 /** What goes wrong is thrown, and told once by whoever asked; the SDK would write to the console as well. */
