@@ -167,6 +167,8 @@ export interface UpstreamConfig {
   readonly exec?: HelperConfig | undefined;
   /** Hosts, besides those of its own domain, whose token service may be given the credentials. */
   readonly realms: readonly string[];
+  /** Whether it is asked who may read there, with the credential of whoever asks here. */
+  readonly verifycaller: boolean;
   /** Hosts that may be redirected to wherever they are. */
   readonly redirects: readonly string[];
   /** A PEM file, absolute. */

@@ -112,6 +112,8 @@ describe('upstreams', () => {
         hosts: ['g.example'],
         credentials: [],
         realms: [],
+        redirects: [],
+        verifycaller: false,
         ttl: 604_800_000,
       },
     ]);

@@ -17,6 +17,7 @@ export function checkRules(tree: Tree): ConfigFault[] {
   upstreamsOf(tree).forEach((_, index) =>
     checkUpstreamCredentials(tree, ['proxy', 'upstreams', index], report),
   );
+  checkCallers(tree, report);
   checkHosts(tree, report);
   checkHostNames(tree, report);
   if (has(tree, ['storage', 's3']) && has(tree, ['proxy', 'minfree'])) {
@@ -145,6 +146,21 @@ function checkCredentials(tree: Tree, path: Path, report: Report): void {
   }
   if (!username && (password || passwordfile)) {
     report([...path, 'username'], 'nothing', 'a username, since there is a password');
+  }
+}
+
+/** What cannot be asked of anybody must not look as if it were. */
+function checkCallers(tree: Tree, report: Report): void {
+  const asks = (path: Path): boolean =>
+    flag.read(textAt(tree, [...path, 'verifycaller']) ?? 'false') === true;
+  const upstreams = upstreamsOf(tree).map((_, index): Path => ['proxy', 'upstreams', index]);
+  if (asks(['proxy']) && !has(tree, ['proxy', 'remoteurl'])) {
+    report(['proxy', 'verifycaller'], 'no remoteurl beside it', 'it with a remoteurl, which is asked');
+  }
+  for (const path of [['proxy'], ...upstreams].filter((each) => asks(each))) {
+    if (!has(tree, ['auth'])) continue;
+    const wanted = 'only one of them: clients send one credential';
+    report([...path, 'verifycaller'], 'an auth section beside it', wanted);
   }
 }
 

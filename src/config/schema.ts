@@ -268,6 +268,12 @@ const redirects = list(
   'Hosts that its redirects may lead to on any address. Others only on one that is no further inside than its own: public, private, loopback, link-local.',
   ours,
 );
+const verifycaller = defaulted(
+  flag,
+  'false',
+  'Asks it, with the credential that the client sends, whether that client may read; a yes holds for 5 minutes.',
+  ours,
+);
 const someBytes = atLeast(1, size, 'a size above 0, such as 500GB');
 const ca = optional(file, "Certificates in PEM to trust for it, besides the system's.", ours);
 
@@ -288,6 +294,7 @@ const proxy = section(
       ours,
     ),
     realms,
+    verifycaller,
     redirects,
     ca,
     ttl: defaulted(time, '168h', 'How long content is kept after its last use; `0` for ever.'),
@@ -339,6 +346,7 @@ const proxy = section(
         ),
         credentials: furtherCredentials,
         realms,
+        verifycaller,
         redirects,
         ca,
         ttl: optional(time, 'How long its content is kept after its last use; `proxy.ttl` without it.', ours),

@@ -11,6 +11,9 @@ export type Target =
   | { readonly kind: 'referrers'; readonly name: string; readonly reference: string }
   | { readonly kind: 'upload'; readonly name: string };
 
+/** Those that name a repository to read from. */
+export type ContentTarget = Exclude<Extract<Target, { readonly name: string }>, { readonly kind: 'upload' }>;
+
 export interface ParsedPath {
   readonly target: Target;
   readonly query: URLSearchParams | undefined;

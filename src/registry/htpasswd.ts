@@ -2,6 +2,7 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import { compare } from 'bcryptjs';
 import { LRUCache } from 'lru-cache';
+import { parseBasic } from './basic.js';
 import { RegistryError } from './errors.js';
 
 const rememberMs = 5 * 60_000;
@@ -26,17 +27,19 @@ export class Htpasswd {
 
   /** The user's name. Throws the challenge as RegistryError `UNAUTHORIZED`. */
   async authenticate(header: string | undefined): Promise<string> {
-    const given = header === undefined ? undefined : parseBasic(header);
+    const given = parseBasic(header);
     if (given === undefined) throw this.#challenge();
     await this.#refresh();
-    const stored = this.#entries.get(given.user);
-    const key = createHmac('sha256', this.#key).update(`${given.user}\0${given.password}`).digest('base64');
+    const stored = this.#entries.get(given.username);
+    const key = createHmac('sha256', this.#key)
+      .update(`${given.username}\0${given.password}`)
+      .digest('base64');
     const remembered = this.#remembered.get(key);
-    if (stored !== undefined && remembered !== undefined && equal(remembered, stored)) return given.user;
+    if (stored !== undefined && remembered !== undefined && equal(remembered, stored)) return given.username;
     if (!(await this.#check(key, given.password, stored ?? nobody)) || stored === undefined)
       throw this.#challenge();
     this.#remembered.set(key, stored);
-    return given.user;
+    return given.username;
   }
 
   /** Many requests with one password are one comparison. */
@@ -65,14 +68,6 @@ export class Htpasswd {
 
 function equal(a: string, b: string): boolean {
   return a.length === b.length && timingSafeEqual(Buffer.from(a), Buffer.from(b));
-}
-
-function parseBasic(header: string): { user: string; password: string } | undefined {
-  const match = /^basic +([A-Za-z0-9+/=]+)$/i.exec(header);
-  if (match?.[1] === undefined) return undefined;
-  const text = Buffer.from(match[1], 'base64').toString('utf8');
-  const colon = text.indexOf(':');
-  return colon === -1 ? undefined : { user: text.slice(0, colon), password: text.slice(colon + 1) };
 }
 
 /** Lines `name:hash`; registry takes bcrypt only, and so do we: other hashes never match. */

@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { parsePath, type ParsedPath, type Target } from '../oci/path.js';
+import { parsePath, type ContentTarget, type ParsedPath, type Target } from '../oci/path.js';
 import type { Route, UpstreamDirectory } from '../upstream/directory.js';
 import type { Access } from './access.js';
 import type { BlobReply } from './blob-reply.js';
+import type { CallerGate } from './caller-gate.js';
 import { RegistryError, toRegistryError } from './errors.js';
 import { Exchange, type HandlerName } from './exchange.js';
 import type { Htpasswd } from './htpasswd.js';
@@ -17,6 +18,7 @@ export interface RegistryHandlerOptions {
   readonly listings: ListingReply;
   readonly access: Access;
   readonly htpasswd: Htpasswd | undefined;
+  readonly callers: CallerGate;
   /** `http.prefix`, without its closing slash. */
   readonly prefix: string;
 }
@@ -60,7 +62,7 @@ export class RegistryHandler {
   }
 
   #dispatch(exchange: Exchange, parsed: ParsedPath | undefined): Promise<void> | undefined {
-    const { manifests, blobs, listings } = this.options;
+    const { listings, callers } = this.options;
     const { method } = exchange.request;
     if (method !== 'GET' && method !== 'HEAD') {
       // What the client is about to send is not wanted: the connection ends with the answer.
@@ -70,27 +72,46 @@ export class RegistryHandler {
     const { target, query } = parsed;
     switch (target.kind) {
       case 'base':
+        callers.greet(exchange, this.#hostOf(exchange, query));
         sendText(exchange, 200, '{}');
         return undefined;
       case 'catalog':
+        callers.guardCatalogue();
         return listings.sendCatalog(exchange, query);
       case 'upload':
         throw new RegistryError('UNSUPPORTED', undefined, { Allow: 'GET, HEAD' });
       default: {
         const route = this.#route(exchange, target.name, query);
-        switch (target.kind) {
-          case 'manifest':
-            if (manifests.sendRemembered(exchange, route, target.reference)) return undefined;
-            return manifests.send(exchange, route, target.reference);
-          case 'blob':
-            return blobs.send(exchange, route, target.reference);
-          case 'tags':
-            return listings.sendTags(exchange, route, target.name, query);
-          case 'referrers':
-            return listings.sendReferrers(exchange, route, target.reference, query);
-        }
+        const admitted = callers.admit(exchange, route, target);
+        if (admitted === undefined) return this.#send(exchange, route, target, query);
+        return admitted.then(() => this.#send(exchange, route, target, query));
       }
     }
+  }
+
+  #send(
+    exchange: Exchange,
+    route: Route,
+    target: ContentTarget,
+    query: URLSearchParams | undefined,
+  ): Promise<void> | undefined {
+    const { manifests, blobs, listings } = this.options;
+    switch (target.kind) {
+      case 'manifest':
+        if (manifests.sendRemembered(exchange, route, target.reference)) return undefined;
+        return manifests.send(exchange, route, target.reference);
+      case 'blob':
+        return blobs.send(exchange, route, target.reference);
+      case 'tags':
+        return listings.sendTags(exchange, route, target.name, query);
+      case 'referrers':
+        return listings.sendReferrers(exchange, route, target.reference, query);
+    }
+  }
+
+  #hostOf({ request }: Exchange, query: URLSearchParams | undefined): string | undefined {
+    const ns = query?.get('ns') ?? undefined;
+    return this.options.directory.hostOf({ ns, hostHeader: request.headers.host });
   }
 
   #route(exchange: Exchange, name: string, query: URLSearchParams | undefined): Route {

@@ -11,12 +11,14 @@ import type { RepositoryStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { LOG } from '../telemetry/telemetry.module.js';
+import type { CallerCheck } from '../upstream/caller.js';
 import { UpstreamDirectory } from '../upstream/directory.js';
-import { UpstreamModule } from '../upstream/upstream.module.js';
+import { UPSTREAMS, UpstreamModule, type Upstreams } from '../upstream/upstream.module.js';
 import { USAGE_RECORDER, UsageModule } from '../usage/usage.module.js';
 import type { UsageRecorder } from '../usage/usage.js';
 import { Access } from './access.js';
 import { BlobReply } from './blob-reply.js';
+import { CallerGate } from './caller-gate.js';
 import { Htpasswd } from './htpasswd.js';
 import { ListingReply } from './listing-reply.js';
 import { ManifestReply } from './manifest-reply.js';
@@ -30,6 +32,7 @@ import { RegistryHandler } from './registry-handler.js';
       useFactory: (
         { auth, http, log: { accesslog } }: Config,
         directory: UpstreamDirectory,
+        upstreams: Upstreams,
         manifests: Manifests,
         tags: Tags,
         blobs: Blobs,
@@ -46,11 +49,13 @@ import { RegistryHandler } from './registry-handler.js';
           listings: new ListingReply(listings, repositories),
           access: new Access(metrics, log, !accesslog.disabled),
           htpasswd: auth && new Htpasswd(auth.htpasswd.path, auth.htpasswd.realm),
+          callers: new CallerGate(callerChecks(upstreams)),
           prefix: http.prefix.replace(/\/$/, ''),
         }),
       inject: [
         CONFIG,
         UpstreamDirectory,
+        UPSTREAMS,
         Manifests,
         Tags,
         Blobs,
@@ -65,3 +70,11 @@ import { RegistryHandler } from './registry-handler.js';
   exports: [RegistryHandler],
 })
 export class RegistryModule {}
+
+function callerChecks(upstreams: Upstreams): ReadonlyMap<string, CallerCheck> {
+  return new Map(
+    [...upstreams].flatMap(([host, { callers }]) =>
+      callers === undefined ? [] : [[host, callers] as const],
+    ),
+  );
+}

@@ -2,7 +2,9 @@ import type { Descriptor } from '../oci/descriptor.js';
 import { algorithmOf, digestOf, parseDigest, type Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { ByteRange } from '../oci/range.js';
+import { manifestTypes } from './accept.js';
 import { BlobBody, checkIdentity, contentLength, readBody } from './body.js';
+import { CallerCheck } from './caller.js';
 import { readContentRange } from './content-range.js';
 import type { Credentials, Login } from './credentials.js';
 import { fetchReferrers, fetchTags } from './listings.js';
@@ -33,11 +35,13 @@ export interface UpstreamOptions {
   readonly realms: readonly string[];
   /** Hosts that its redirects may lead to, wherever they are. */
   readonly redirects?: readonly string[] | undefined;
+  /** Whether it is asked, with their own credentials, who may read there. */
+  readonly verifycaller?: boolean | undefined;
   /** A PEM file of authorities that are trusted beside the system's. */
   readonly ca?: string | undefined;
   readonly proxy?: ProxySettings | undefined;
-  /** Defaults: 5 s, 10 s, 15 s; a token within 10 s. */
-  readonly timeouts?: Partial<Timeouts & { readonly tokenMs: number }> | undefined;
+  /** Defaults: 5 s, 10 s, 15 s; a token within 10 s; whether a caller may read within 8 s. */
+  readonly timeouts?: Partial<Timeouts & { readonly tokenMs: number; readonly callerMs: number }> | undefined;
   readonly log: UpstreamLog;
   readonly observer: UpstreamObserver;
   /** Milliseconds of a clock that never goes back, for the breaker and the tokens; this process's by default. */
@@ -46,6 +50,8 @@ export interface UpstreamOptions {
 
 /** An upstream with what the status page and the shutdown need beside the contract. */
 export interface RegistryUpstream extends Upstream {
+  /** `undefined`: whoever is let in here may read what there is of it. */
+  readonly callers: CallerCheck | undefined;
   /** Counts what is left of its pull limit together with the other replicas. */
   keepBudgetIn(ledger: BudgetLedger): void;
   breakerState(): BreakerState;
@@ -59,23 +65,14 @@ export function createUpstream(options: UpstreamOptions): RegistryUpstream {
 }
 
 const identity = { 'accept-encoding': 'identity', 'user-agent': 'cistern' };
-const manifestHeaders = {
-  ...identity,
-  accept: [
-    'application/vnd.oci.image.index.v1+json',
-    'application/vnd.oci.image.manifest.v1+json',
-    'application/vnd.docker.distribution.manifest.list.v2+json',
-    'application/vnd.docker.distribution.manifest.v2+json',
-    'application/vnd.oci.artifact.manifest.v1+json',
-    '*/*',
-  ].join(', '),
-};
+const manifestHeaders = { ...identity, accept: manifestTypes };
 const blobHeaders = { ...identity, accept: '*/*' };
 /** Answers that say that HEAD is not served here, and nothing about the content. */
 const withoutHead: ReadonlySet<number> = new Set([405, 501]);
 
 class RegistryClient implements RegistryUpstream {
   readonly host: string;
+  readonly callers: CallerCheck | undefined;
   readonly #base: string;
   readonly #transport: Transport;
   readonly #requests: Requests;
@@ -88,6 +85,7 @@ class RegistryClient implements RegistryUpstream {
       headersMs = 10_000,
       bodyIdleMs = 15_000,
       tokenMs = 10_000,
+      callerMs = 8_000,
     } = options.timeouts ?? {};
     this.host = host;
     this.#base = `${url.origin}${url.pathname.replace(/\/$/, '')}/v2`;
@@ -99,15 +97,23 @@ class RegistryClient implements RegistryUpstream {
       proxy,
       timeouts: { connectMs, headersMs, bodyIdleMs },
     });
+    const rule = { host, url, realms };
+    const now = options.now ?? (() => performance.now());
+    const transport = this.#transport;
     this.#requests = new Requests({
-      rule: { host, url, realms },
-      transport: this.#transport,
+      rule,
+      transport,
       identities: identitiesOf(options),
       tokenMs,
-      now: options.now ?? (() => performance.now()),
+      now,
       observer,
       log,
     });
+    if (options.verifycaller === true) {
+      const guarded = this.#requests.guarded.bind(this.#requests);
+      const shared = { rule, base: this.#base, transport, guarded, now, observer };
+      this.callers = new CallerCheck({ ...shared, answerMs: callerMs });
+    }
   }
 
   headManifest(repository: Repository, reference: Tag | Digest, signal: AbortSignal): Promise<Descriptor> {

@@ -126,11 +126,24 @@ export class UpstreamDirectory {
     return this.#routeIn(this.#default, name, false);
   }
 
+  /** Whose content a request without a name is about; `undefined` where nobody's. */
+  hostOf({ ns, hostHeader }: Omit<RouteQuery, 'name'>): string | undefined {
+    if (ns !== undefined && ns !== '') return this.#byName.get(ns.toLowerCase())?.host;
+    return (this.#placeOfHost(hostHeader) ?? this.#default)?.host;
+  }
+
   /** A stored name as users write it: with its host in front, unless that is the default's. */
   imageName(stored: Repository): string {
+    const { host, name } = this.placeOf(stored);
+    return name === stored ? stored : `${host}/${name}`;
+  }
+
+  /** Whose a stored name is, and what it is called there. */
+  placeOf(stored: Repository): { readonly host: string; readonly name: string } {
     const slash = stored.indexOf('/');
     const place = slash === -1 ? undefined : this.#byPrefix.get(stored.slice(0, slash));
-    return place === undefined ? stored : `${place.host}${stored.slice(slash)}`;
+    if (place === undefined) return { host: this.#default?.host ?? '', name: stored };
+    return { host: place.host, name: stored.slice(slash + 1) };
   }
 
   #routeIn(place: Place, text: string, explicit: boolean): Route {

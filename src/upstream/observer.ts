@@ -1,6 +1,6 @@
 import type { Budget, UpstreamCode } from './upstream.js';
 
-export type RequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'token';
+export type RequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'caller';
 export type BreakerState = 'closed' | 'open' | 'half-open';
 
 /** One request to an upstream, its redirects included, from sending it to the headers of the last answer. */

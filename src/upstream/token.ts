@@ -24,7 +24,7 @@ export interface TokenSourceOptions {
   readonly timeoutMs: number;
   /** Milliseconds of a clock that never goes back. */
   readonly now: () => number;
-  readonly observer: UpstreamObserver;
+  readonly observer: Pick<UpstreamObserver, 'requestFinished' | 'tokenFetched'>;
 }
 
 interface Token {
