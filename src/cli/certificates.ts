@@ -9,17 +9,23 @@ import type { Logger } from '../telemetry/log.js';
 const lookMs = 1_000;
 
 /** What the files say now. @throws where one of them cannot be read. */
-export function readCertificates({ certificate, key, minimumtls }: TlsConfig): SecureContextOptions {
+export function readCertificates({
+  certificate,
+  key,
+  minimumtls,
+  clientcas,
+}: TlsConfig): SecureContextOptions {
   return {
     cert: readFileSync(certificate),
     key: readFileSync(key),
     minVersion: minimumtls ?? 'TLSv1.2',
+    ...(clientcas.length === 0 ? {} : { ca: clientcas.map((file) => readFileSync(file)) }),
   };
 }
 
 /** The files that {@link readCertificates} reads. */
-function filesOf({ certificate, key }: TlsConfig): string[] {
-  return [certificate, key];
+function filesOf({ certificate, key, clientcas }: TlsConfig): string[] {
+  return [certificate, key, ...clientcas];
 }
 
 /**

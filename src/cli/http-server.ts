@@ -27,7 +27,10 @@ function createSecureServer(
   listener: RequestListener,
   log: Logger,
 ): Server {
-  const server = createTlsServer({ ...options, ...readCertificates(tls) }, listener);
+  // As registry has it: with authorities of clients, none without a certificate of theirs comes in.
+  const verified = tls.clientcas.length > 0;
+  const clients = { requestCert: verified, rejectUnauthorized: verified };
+  const server = createTlsServer({ ...options, ...readCertificates(tls), ...clients }, listener);
   const closed = new AbortController();
   server.once('close', () => closed.abort());
   followCertificates(server, tls, log, closed.signal);

@@ -1,6 +1,6 @@
 import type { ParsedConfig } from './schema.js';
 import type { Secret } from './secret.js';
-import type { TlsVersion } from './values.js';
+import type { Network, SigningAlgorithm, TlsVersion } from './values.js';
 
 /** The whole configuration, checked and frozen. Classes are given their own section of it. Times are milliseconds, sizes bytes. */
 export interface Config {
@@ -92,6 +92,8 @@ export interface HttpConfig {
   readonly headers: Readonly<Record<string, readonly string[]>>;
   readonly draindelay: number;
   readonly draintimeout: number;
+  /** Whose `X-Forwarded-For` is believed. */
+  readonly trustedproxies: readonly Network[];
   readonly limits: HttpLimits;
   readonly tls: TlsConfig | undefined;
   readonly debug: DebugConfig | undefined;
@@ -116,6 +118,8 @@ export interface TlsConfig {
   readonly key: string;
   /** As Node's `minVersion` has it. */
   readonly minimumtls: TlsVersion | undefined;
+  /** None: clients need no certificate. */
+  readonly clientcas: readonly string[];
 }
 
 export interface DebugConfig {
@@ -123,8 +127,31 @@ export interface DebugConfig {
   readonly prometheus: { readonly enabled: boolean; readonly path: string };
 }
 
+/** One of them. */
 export interface AuthConfig {
-  readonly htpasswd: { readonly realm: string; readonly path: string };
+  readonly htpasswd?: { readonly realm: string; readonly path: string };
+  readonly token?: TokenConfig;
+}
+
+/** Paths are absolute; one of them is there. */
+export interface TokenConfig {
+  readonly realm: string;
+  readonly service: string;
+  readonly issuer: string;
+  readonly rootcertbundle: string | undefined;
+  readonly jwks: string | undefined;
+  /** None: all that are known. */
+  readonly signingalgorithms: readonly SigningAlgorithm[];
+}
+
+/** Who may pull what of an upstream. It names users, networks, or everybody. */
+export interface GrantConfig {
+  /** `*`: whoever logged in. */
+  readonly users: readonly string[];
+  readonly anonymous: boolean;
+  readonly networks: readonly Network[];
+  /** None: all. */
+  readonly repositories: readonly string[];
 }
 
 export type HealthConfig = Frozen<ParsedConfig['health']>;
@@ -167,6 +194,8 @@ export interface UpstreamConfig {
   readonly exec?: HelperConfig | undefined;
   /** Hosts, besides those of its own domain, whose token service may be given the credentials. */
   readonly realms: readonly string[];
+  /** None: whoever was let in may pull all of it. */
+  readonly access: readonly GrantConfig[];
   /** Whether it is asked who may read there, with the credential of whoever asks here. */
   readonly verifycaller: boolean;
   /** Hosts that may be redirected to wherever they are. */

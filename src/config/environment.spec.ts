@@ -136,14 +136,21 @@ describe('the environment', () => {
     expect(warnings).toHaveLength(1);
   });
 
-  const inBucket = 'version: 0.1\nstorage: {s3: {region: r, bucket: b}}';
+  /** Where a key may stand at all. */
+  const bases = [
+    ['storage.s3.', 'version: 0.1\nstorage: {s3: {region: r, bucket: b}}'],
+    [
+      'auth.token.',
+      `${minimal}auth: {token: {realm: 'https://a.example', service: s, issuer: i, jwks: /dev/null}}`,
+    ],
+  ] as const;
   const variables = (form: Facts['form']) =>
     [...keysOf(root)]
       .filter(({ facts }) => facts.form === form)
       .map(({ variable, path }) => [variable, path] as const);
 
   it.each(variables('ignored'))('knows %s, which is without effect', (variable, path) => {
-    const base = path.startsWith('storage.s3.') ? inBucket : minimal;
+    const [, base = minimal] = bases.find(([section]) => path.startsWith(section)) ?? [];
     expect(texts.warnedKeys(base, { [variable]: 'x' })).toContain(path);
   });
 

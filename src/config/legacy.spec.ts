@@ -75,14 +75,11 @@ describe('what deletes', () => {
 
 describe('what guards access', () => {
   it.each([
-    ['auth.token', 'auth: {token: {realm: r, service: s}}'],
-    ['auth.token', 'auth: token'],
     ['auth.silly', 'auth: {silly: }'],
     ['auth.ldap', 'auth: ldap'],
-    ['http.tls.clientcas', 'http: {tls: {certificate: config.yml, key: config.yml, clientcas: [ca.pem]}}'],
     [
       'http.tls.clientauth',
-      'http: {tls: {certificate: config.yml, key: config.yml, clientauth: verify-client-cert-if-given}}',
+      'http: {tls: {certificate: config.yml, key: config.yml, clientcas: [config.yml], clientauth: request-client-cert}}',
     ],
     ['http.tls.letsencrypt', 'http: {tls: {letsencrypt: {email: a@b}}}'],
     ['proxy.remotenamespace', 'proxy: {remoteurl: http://a, remotenamespace: x}'],
@@ -91,9 +88,11 @@ describe('what guards access', () => {
   });
 
   it('is refused from the environment too', () => {
-    expect(texts.faultyKeys(minimal, { REGISTRY_AUTH: 'token' })).toEqual(['auth.token']);
+    expect(texts.faultyKeys(minimal, { REGISTRY_AUTH: 'silly' })).toEqual(['auth.silly']);
     expect(texts.faultyKeys(minimal, { REGISTRY_AUTH_LDAP_URL: 'x' })).toEqual(['auth.ldap']);
-    expect(texts.faultyKeys(minimal, { REGISTRY_HTTP_TLS_CLIENTCAS_0: 'x' })).toEqual(['http.tls.clientcas']);
+    expect(texts.faultyKeys(minimal, { REGISTRY_HTTP_TLS_LETSENCRYPT_EMAIL: 'x' })).toEqual([
+      'http.tls.letsencrypt',
+    ]);
   });
 
   it('needs its file', () => {
@@ -123,6 +122,7 @@ describe('what guards access', () => {
       certificate: join(texts.folder, 'config.yml'),
       key: join(texts.folder, 'config.yml'),
       minimumtls: 'TLSv1.3',
+      clientcas: [],
     });
     expect(texts.faultyKeys(tls('certificate: config.yml'))).toEqual(['http.tls.key']);
     expect(texts.faultyKeys(tls('key: config.yml'))).toEqual(['http.tls.certificate']);

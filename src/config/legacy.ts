@@ -54,22 +54,17 @@ export const legacy = {
   },
   tls: {
     ciphersuites: ignored('the TLS library has its own list, which no longer holds a weak one'),
-    clientcas: refused(
-      `client certificates are not checked in this version; ${unlocked}`,
-      'none; check them in a proxy in front',
-    ),
-    clientauth: refused(
-      `client certificates are not checked in this version; ${unlocked}`,
-      'none; check them in a proxy in front',
-    ),
     letsencrypt: refused(
       'certificates are not fetched in this version',
       'certificate and key, or a proxy in front',
     ),
   },
   auth: {
-    token: refused(`token authentication is not supported in this version; ${unlocked}`, 'htpasswd or none'),
-    silly: refused(`silly authentication is not supported; ${unlocked}`, 'htpasswd or none'),
+    silly: refused(`silly authentication is not supported; ${unlocked}`, 'htpasswd, token or none'),
+  },
+  token: {
+    autoredirect: ignored('clients are always sent to `realm`'),
+    autoredirectpath: ignored('clients are always sent to `realm`'),
   },
   proxy: {
     remotenamespace: refused('a namespace in front of names is not supported in this version', 'no such key'),

@@ -112,6 +112,7 @@ describe('upstreams', () => {
         hosts: ['g.example'],
         credentials: [],
         realms: [],
+        access: [],
         redirects: [],
         verifycaller: false,
         ttl: 604_800_000,

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import type {
+  AuthConfig,
   ClusterConfig,
   CredentialsConfig,
   Config,
@@ -26,13 +27,20 @@ export function normalise(parsed: ParsedConfig, cwd: string, podip: string | und
     },
     storage: normaliseStorage(parsed),
     http: normaliseHttp(parsed.http, cwd),
-    auth: auth?.htpasswd === undefined ? undefined : { htpasswd: auth.htpasswd },
+    auth: normaliseAuth(auth),
     health,
     proxy: normaliseProxy(parsed.proxy),
     redis: normaliseRedis(parsed.redis),
     cluster: normaliseCluster(parsed.cluster, podip),
     scheduler: parsed.scheduler,
   });
+}
+
+function normaliseAuth(auth: ParsedConfig['auth']): AuthConfig | undefined {
+  if (auth?.htpasswd !== undefined) return { htpasswd: auth.htpasswd };
+  if (auth?.token === undefined) return undefined;
+  const { realm, service, issuer, rootcertbundle, jwks, signingalgorithms } = auth.token;
+  return { token: { realm, service, issuer, rootcertbundle, jwks, signingalgorithms } };
 }
 
 function normaliseStorage({ storage }: ParsedConfig): StorageConfig {
@@ -84,7 +92,7 @@ function normaliseS3(s3: NonNullable<ParsedConfig['storage']['s3']>): S3Config {
 }
 
 function normaliseHttp(http: ParsedConfig['http'], cwd: string): HttpConfig {
-  const { net, addr, prefix, headers, draindelay, draintimeout, limits, tls, debug } = http;
+  const { net, addr, prefix, headers, draindelay, draintimeout, limits, tls, debug, trustedproxies } = http;
   return {
     net,
     addr: net === 'unix' ? resolve(cwd, addr) : addr,
@@ -92,11 +100,17 @@ function normaliseHttp(http: ParsedConfig['http'], cwd: string): HttpConfig {
     headers,
     draindelay,
     draintimeout,
+    trustedproxies,
     limits: { ...limits, burst: limits.burst ?? (limits.rate ?? 0) * 10 },
     tls:
       tls?.certificate === undefined || tls.key === undefined
         ? undefined
-        : { certificate: tls.certificate, key: tls.key, minimumtls: tls.minimumtls },
+        : {
+            certificate: tls.certificate,
+            key: tls.key,
+            minimumtls: tls.minimumtls,
+            clientcas: tls.clientcas,
+          },
     debug: debug.addr === undefined ? undefined : { addr: debug.addr, prometheus: debug.prometheus },
   };
 }
@@ -128,6 +142,7 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
             credentials: credentialsOf(proxy),
             exec: helperOf(proxy.exec),
             realms,
+            access: proxy.access,
             verifycaller: proxy.verifycaller,
             redirects,
             ca,
@@ -141,6 +156,7 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
       credentials: credentialsOf(upstream),
       exec: helperOf(upstream.exec),
       realms: upstream.realms,
+      access: upstream.access,
       verifycaller: upstream.verifycaller,
       redirects: upstream.redirects,
       ca: upstream.ca,

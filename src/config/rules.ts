@@ -18,6 +18,8 @@ export function checkRules(tree: Tree): ConfigFault[] {
     checkUpstreamCredentials(tree, ['proxy', 'upstreams', index], report),
   );
   checkCallers(tree, report);
+  checkAuth(tree, report);
+  checkGrants(tree, report);
   checkHosts(tree, report);
   checkHostNames(tree, report);
   if (has(tree, ['storage', 's3']) && has(tree, ['proxy', 'minfree'])) {
@@ -38,6 +40,29 @@ export function checkRules(tree: Tree): ConfigFault[] {
 
 /** What is lawful, and without effect beside something else. */
 export function noteRules(tree: Tree): ConfigNote[] {
+  return [...noteOpen(tree), ...noteKept(tree)];
+}
+
+/** Whoever reaches the mirror reads with its credentials: lawful, and often not meant. */
+function noteOpen(tree: Tree): ConfigNote[] {
+  if (hasLogin(tree)) return [];
+  const paths = [['proxy'], ...upstreamsOf(tree).map((_, index): Path => ['proxy', 'upstreams', index])];
+  const open = paths.filter(
+    (path) =>
+      ['username', 'credentials', 'exec'].some((key) => has(tree, [...path, key])) &&
+      !has(tree, [...path, 'access']) &&
+      flag.read(textAt(tree, [...path, 'verifycaller']) ?? 'false') !== true,
+  );
+  if (open.length === 0) return [];
+  const names = open.map(
+    (path) =>
+      textAt(tree, [...path, 'host']) ?? originHost(textAt(tree, [...path, 'remoteurl'])) ?? 'the default',
+  );
+  const message = `is none, so whoever reaches this mirror may pull what its credentials can read from ${names.join(', ')}`;
+  return [{ key: 'auth', message }];
+}
+
+function noteKept(tree: Tree): ConfigNote[] {
   if (flag.read(textAt(tree, ['storage', 'delete', 'enabled']) ?? 'false') === true) return [];
   const paths: Path[] = [
     ['proxy', 'ttl'],
@@ -57,6 +82,16 @@ export function noteRules(tree: Tree): ConfigNote[] {
 
 function has(tree: Tree, path: Path): boolean {
   return at(tree, path) !== undefined;
+}
+
+function isEmpty(value: Tree | undefined): boolean {
+  return Array.isArray(value) && value.length === 0;
+}
+
+/** Whether there is anything by which a client is somebody. */
+function hasLogin(tree: Tree): boolean {
+  const authorities = at(tree, ['http', 'tls', 'clientcas']);
+  return has(tree, ['auth']) || (authorities !== undefined && !isEmpty(authorities));
 }
 
 function textAt(tree: Tree, path: Path): string | undefined {
@@ -117,9 +152,13 @@ function checkServer(tree: Tree, report: Report): void {
     report([...http, 'addr'], JSON.stringify(listen), 'HOST:PORT, :PORT or [IPv6]:PORT');
   }
   const tls: Path = [...http, 'tls'];
+  const authorities = at(tree, [...tls, 'clientcas']);
+  if (has(tree, [...tls, 'clientauth']) && (authorities === undefined || isEmpty(authorities)))
+    report([...tls, 'clientcas'], 'nothing', 'readable files, since there is clientauth');
   const pair = ['certificate', 'key'] as const;
   const given = pair.filter((name) => has(tree, [...tls, name]));
-  if (given.length === 2 || (given.length === 0 && !has(tree, [...tls, 'minimumtls']))) return;
+  const others = ['minimumtls', 'clientcas', 'clientauth'].some((name) => has(tree, [...tls, name]));
+  if (given.length === 2 || (given.length === 0 && !others)) return;
   for (const name of pair) {
     if (!given.includes(name))
       report([...tls, name], 'nothing', 'a readable file: TLS needs a certificate and its key');
@@ -161,6 +200,44 @@ function checkCallers(tree: Tree, report: Report): void {
     if (!has(tree, ['auth'])) continue;
     const wanted = 'only one of them: clients send one credential';
     report([...path, 'verifycaller'], 'an auth section beside it', wanted);
+  }
+}
+
+function checkAuth(tree: Tree, report: Report): void {
+  if (has(tree, ['auth', 'htpasswd']) && has(tree, ['auth', 'token']))
+    report(['auth'], 'htpasswd and token', 'one of them');
+  const keys = ['rootcertbundle', 'jwks'].some((key) => has(tree, ['auth', 'token', key]));
+  if (has(tree, ['auth', 'token']) && !keys)
+    report(['auth', 'token', 'rootcertbundle'], 'nothing', 'a readable file, or jwks instead');
+}
+
+/** A grant that nobody can use, or that is wider than it looks, is a mistake. */
+function checkGrants(tree: Tree, report: Report): void {
+  const login = hasLogin(tree);
+  const upstreams = upstreamsOf(tree).map((_, index): Path => ['proxy', 'upstreams', index]);
+  for (const upstream of [['proxy'], ...upstreams]) {
+    const grants = at(tree, [...upstream, 'access']);
+    if (!Array.isArray(grants)) continue;
+    if (upstream.length === 1 && !has(tree, ['proxy', 'remoteurl']))
+      report(
+        [...upstream, 'access'],
+        'no remoteurl beside it',
+        'it with a remoteurl, whose content it is about',
+      );
+    if (grants.length === 0) report([...upstream, 'access'], 'an empty list', 'a grant, or no such key');
+    grants.forEach((grant, index) => {
+      const path = [...upstream, 'access', index];
+      for (const key of ['users', 'networks', 'repositories'])
+        if (isEmpty(at(grant, [key])))
+          report([...path, key], 'an empty list', 'something in it, or no such key');
+      const users = has(grant, ['users']);
+      const anonymous = flag.read(textAt(grant, ['anonymous']) ?? 'false') === true;
+      if (!users && !anonymous && !has(grant, ['networks']))
+        report(path, 'nobody to grant it to', 'users, networks or anonymous');
+      if (users && anonymous)
+        report([...path, 'anonymous'], 'users beside it', 'only one of users and anonymous');
+      if (users && !login) report([...path, 'users'], 'no login', 'them with auth or http.tls.clientcas');
+    });
   }
 }
 

@@ -25,6 +25,7 @@ import {
   flag,
   host,
   image,
+  network,
   plainHost,
   oneOf,
   orIfZero,
@@ -32,13 +33,16 @@ import {
   partSize,
   path,
   platform,
+  repositoryPattern,
   secret,
+  signingAlgorithm,
   size,
   text,
   time,
   tlsVersion,
   url,
   urlPath,
+  userName,
 } from './values.js';
 
 const level = oneOf('error', 'warn', 'info', 'debug');
@@ -134,6 +138,11 @@ const http = section('The server.', {
     'How long new requests are still taken after SIGTERM, while `/readyz` says 503 already.',
     ours,
   ),
+  trustedproxies: list(
+    network,
+    'Proxies in front. Only what they add to `X-Forwarded-For` is believed about the address of a client.',
+    ours,
+  ),
   limits: section(
     'What clients may take of this server.',
     {
@@ -182,6 +191,14 @@ const http = section('The server.', {
     certificate: optional(file, 'The certificate and its chain, in PEM.'),
     key: optional(file, 'Its private key, in PEM.'),
     minimumtls: optional(tlsVersion, 'The oldest version that is spoken; `tls1.2` without it.'),
+    clientcas: list(
+      file,
+      'Certificates in PEM. With them every client, health checks too, needs a certificate that one of them vouches for; its common name is the user.',
+    ),
+    clientauth: optional(
+      oneOf('require-and-verify-client-cert'),
+      'What `clientcas` means in any case: other policies are not supported.',
+    ),
     ...legacy.tls,
   }),
   debug: section('A second server, for operators alone.', {
@@ -201,6 +218,21 @@ const auth = optionalSection(
       realm: required(text, 'What clients show when they ask for the password.'),
       path: required(file, 'The file, as `htpasswd -B` writes it.'),
     }),
+    token: optionalSection(
+      'Tokens that a token service gives out (JWT, by the registry token specification).',
+      {
+        realm: required(url, 'Where clients get them.'),
+        service: required(text, 'The name of this mirror there; a token must be for it (`aud`).'),
+        issuer: required(text, 'Who must have issued them (`iss`).'),
+        rootcertbundle: optional(
+          file,
+          'Certificates in PEM: their keys sign tokens, as do those of certificates that they vouch for. Read again when it changes.',
+        ),
+        jwks: optional(file, 'Keys that sign tokens (RFC 7517, public ones). Read again when it changes.'),
+        signingalgorithms: list(signingAlgorithm, 'How tokens may be signed; without it, all of these ways.'),
+        ...legacy.token,
+      },
+    ),
     ...legacy.auth,
   },
   { unknown: 'refusal' },
@@ -274,6 +306,24 @@ const verifycaller = defaulted(
   'Asks it, with the credential that the client sends, whether that client may read; a yes holds for 5 minutes.',
   ours,
 );
+const access = entries(
+  'Who may pull what of it: whatever one of these grants. Without any, whoever was let in by `auth` may pull all of it.',
+  {
+    users: list(userName, 'These may, once they logged in; `*` is whoever did.', ours),
+    anonymous: defaulted(flag, 'false', 'Everybody may, without a login.', ours),
+    networks: list(
+      network,
+      'From these addresses. Without `users`, everybody there may, and is never asked for a login (dockerd has none for a mirror of Docker Hub).',
+      ours,
+    ),
+    repositories: list(
+      repositoryPattern,
+      "By the upstream's own names: `library/alpine`, `team/*` for all below; all without it.",
+      ours,
+    ),
+  },
+  { unknown: 'fault', ...ours },
+);
 const someBytes = atLeast(1, size, 'a size above 0, such as 500GB');
 const ca = optional(file, "Certificates in PEM to trust for it, besides the system's.", ours);
 
@@ -294,6 +344,7 @@ const proxy = section(
       ours,
     ),
     realms,
+    access,
     verifycaller,
     redirects,
     ca,
@@ -346,6 +397,7 @@ const proxy = section(
         ),
         credentials: furtherCredentials,
         realms,
+        access,
         verifycaller,
         redirects,
         ca,
@@ -365,7 +417,11 @@ const redis = optionalSection(
     mastername: optional(text, 'The name of the master, which the Sentinels are asked for.'),
     username: optional(text, 'A Redis user.'),
     password: optional(secret, 'Its password.'),
-    passwordfile: optional(file, `A file that holds the password instead; ${again} and a connection is made.`, ours),
+    passwordfile: optional(
+      file,
+      `A file that holds the password instead; ${again} and a connection is made.`,
+      ours,
+    ),
     sentinelusername: optional(text, 'A user of the Sentinels.'),
     sentinelpassword: optional(secret, 'Its password.'),
     sentinelpasswordfile: optional(

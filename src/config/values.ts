@@ -1,3 +1,5 @@
+import { isIP } from 'node:net';
+import { parseRepository } from '../oci/name.js';
 import { parseReference } from '../oci/reference.js';
 import { parseListen } from './listen.js';
 import { Secret } from './secret.js';
@@ -258,4 +260,67 @@ export const image: Value<string> = {
   kind: 'image',
   wanted: 'an image such as alpine:3 or ghcr.io/owner/image:v1',
   read: (given) => (parseReference(given) === undefined ? undefined : given),
+};
+
+/** Addresses by their prefix (CIDR); a single address is a network of its own. */
+export interface Network {
+  readonly family: 'ipv4' | 'ipv6';
+  readonly address: string;
+  readonly prefix: number;
+}
+
+export const network: Value<Network> = {
+  kind: 'network',
+  wanted: 'a network such as 10.0.0.0/8 or fd00::/8, or an address',
+  read: (given) => {
+    const [address = '', prefix, more] = given.split('/');
+    const version = isIP(address);
+    if (version === 0 || address.includes('%') || more !== undefined) return undefined;
+    const longest = version === 4 ? 32 : 128;
+    if (prefix !== undefined && !/^\d{1,3}$/.test(prefix)) return undefined;
+    const length = prefix === undefined ? longest : Number(prefix);
+    return length > longest
+      ? undefined
+      : { family: version === 4 ? 'ipv4' : 'ipv6', address, prefix: length };
+  },
+};
+
+/** Names of an upstream's repositories: one, all below a path (`team/*`), or all (`*`). */
+export const repositoryPattern: Value<string> = {
+  kind: 'repositories',
+  wanted: 'a repository such as team/app, team/* for all below, or * for all',
+  read: (given) => {
+    const name = given.endsWith('/*') ? given.slice(0, -2) : given;
+    return given === '*' || parseRepository(name) !== undefined ? given : undefined;
+  },
+};
+
+export const userName: Value<string> = {
+  kind: 'user',
+  wanted: 'the name of a user, or * for whoever logged in',
+  read: (given) => (given === '' ? undefined : given),
+};
+
+const signingAlgorithms = [
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+] as const;
+export type SigningAlgorithm = (typeof signingAlgorithms)[number];
+
+/**
+ * How tokens may be signed, by the names of RFC 7518 and RFC 8037: with a private key. Those with a secret (HS256)
+ * and without any (none) are not among them, because whoever can read the public key could make such a token.
+ */
+export const signingAlgorithm: Value<SigningAlgorithm> = {
+  kind: signingAlgorithms.join(', '),
+  wanted: `one of ${signingAlgorithms.join(', ')}`,
+  read: (given) => signingAlgorithms.find((name) => name === given),
 };

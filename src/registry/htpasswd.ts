@@ -2,6 +2,7 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import { compare } from 'bcryptjs';
 import { LRUCache } from 'lru-cache';
+import type { Authentication, Login } from './authentication.js';
 import { parseBasic } from './basic.js';
 import { RegistryError } from './errors.js';
 
@@ -13,7 +14,7 @@ const nobody = '$2a$10$CwTycUXWue0Thq9StjUM0uJ8rwOSZqEcq2wUUxQqqyX5kQ6P6Yr1e';
  * `auth.htpasswd` of registry: bcrypt entries only, the file re-read when it changes. A right password is remembered
  * for minutes under a keyed hash, because clients send it with each request and bcrypt is slow on purpose.
  */
-export class Htpasswd {
+export class Htpasswd implements Authentication {
   readonly #key = randomBytes(32);
   readonly #remembered = new LRUCache<string, string>({ max: 10_000, ttl: rememberMs });
   readonly #checking = new Map<string, Promise<boolean>>();
@@ -25,21 +26,20 @@ export class Htpasswd {
     private readonly realm: string,
   ) {}
 
-  /** The user's name. Throws the challenge as RegistryError `UNAUTHORIZED`. */
-  async authenticate(header: string | undefined): Promise<string> {
-    const given = parseBasic(header);
-    if (given === undefined) throw this.#challenge();
+  async login(authorization: string | undefined): Promise<Login | 'refused' | undefined> {
+    const given = parseBasic(authorization);
+    if (given === undefined) return authorization === undefined ? undefined : 'refused';
     await this.#refresh();
     const stored = this.#entries.get(given.username);
     const key = createHmac('sha256', this.#key)
       .update(`${given.username}\0${given.password}`)
       .digest('base64');
+    const login: Login = { user: given.username, claims: undefined };
     const remembered = this.#remembered.get(key);
-    if (stored !== undefined && remembered !== undefined && equal(remembered, stored)) return given.username;
-    if (!(await this.#check(key, given.password, stored ?? nobody)) || stored === undefined)
-      throw this.#challenge();
+    if (stored !== undefined && remembered !== undefined && equal(remembered, stored)) return login;
+    if (!(await this.#check(key, given.password, stored ?? nobody)) || stored === undefined) return 'refused';
     this.#remembered.set(key, stored);
-    return given.username;
+    return login;
   }
 
   /** Many requests with one password are one comparison. */
@@ -60,7 +60,7 @@ export class Htpasswd {
     this.#version = version;
   }
 
-  #challenge(): RegistryError {
+  challenge(): RegistryError {
     const realm = this.realm.replaceAll(/["\\]/g, String.raw`\$&`);
     return new RegistryError('UNAUTHORIZED', undefined, { 'WWW-Authenticate': `Basic realm="${realm}"` });
   }

@@ -1,5 +1,6 @@
 import { parseDigest } from '../oci/digest.js';
 import { ociIndex } from '../oci/manifest.js';
+import type { Repository } from '../oci/name.js';
 import type { Listings } from '../proxy/listings.js';
 import type { RepositoryStore } from '../storage/storage.js';
 import type { Route } from '../upstream/directory.js';
@@ -10,6 +11,9 @@ import { cacheHeaders, sendText, type Headers } from './reply.js';
 const defaultCatalogPage = 100;
 const longestPage = 10_000;
 
+/** Whether a stored repository may be shown. */
+export type ListingFilter = (stored: Repository) => boolean;
+
 /** `_catalog`, `tags/list` and `referrers`. */
 export class ListingReply {
   constructor(
@@ -18,16 +22,36 @@ export class ListingReply {
   ) {}
 
   /** What is cached, as registry:2 answers it. */
-  async sendCatalog(exchange: Exchange, query: URLSearchParams | undefined): Promise<void> {
+  async sendCatalog(
+    exchange: Exchange,
+    query: URLSearchParams | undefined,
+    mayList: ListingFilter | undefined,
+  ): Promise<void> {
     const size = Math.min(pageSize(query) ?? defaultCatalogPage, longestPage);
     const last = query?.get('last') || undefined;
     // One more tells whether there is a next page.
-    const found = await this.repositories.listRepositories(last, size + 1);
+    const found = await this.#listed(last, size + 1, mayList);
     const repositories = found.slice(0, size);
     const headers: Headers = { 'Cache-Status': 'cistern; hit' };
     if (found.length > size && size > 0)
       headers['Link'] = nextLink(exchange, size, repositories.at(-1), query);
     sendText(exchange, 200, `${JSON.stringify({ repositories })}\n`, headers);
+  }
+
+  async #listed(
+    after: string | undefined,
+    wanted: number,
+    mayList: ListingFilter | undefined,
+  ): Promise<Repository[]> {
+    const listed: Repository[] = [];
+    let last = after;
+    for (;;) {
+      const page = await this.repositories.listRepositories(last, wanted);
+      listed.push(...(mayList === undefined ? page : page.filter(mayList)));
+      last = page.at(-1);
+      if (page.length < wanted || last === undefined || listed.length >= wanted)
+        return listed.slice(0, wanted);
+    }
   }
 
   async sendTags(

@@ -1,13 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { parsePath, type ContentTarget, type ParsedPath, type Target } from '../oci/path.js';
 import type { Route, UpstreamDirectory } from '../upstream/directory.js';
+import type { AccessControl } from './access-control.js';
 import type { Access } from './access.js';
 import type { BlobReply } from './blob-reply.js';
 import type { CallerGate } from './caller-gate.js';
 import { RegistryError, toRegistryError } from './errors.js';
 import { Exchange, type HandlerName } from './exchange.js';
-import type { Htpasswd } from './htpasswd.js';
-import type { ListingReply } from './listing-reply.js';
+import type { ListingFilter, ListingReply } from './listing-reply.js';
 import type { ManifestReply } from './manifest-reply.js';
 import { sendError, sendText } from './reply.js';
 
@@ -17,7 +17,8 @@ export interface RegistryHandlerOptions {
   readonly blobs: BlobReply;
   readonly listings: ListingReply;
   readonly access: Access;
-  readonly htpasswd: Htpasswd | undefined;
+  /** `undefined`: everybody may pull everything, and nobody is asked who they are. */
+  readonly control: AccessControl | undefined;
   readonly callers: CallerGate;
   /** `http.prefix`, without its closing slash. */
   readonly prefix: string;
@@ -53,15 +54,20 @@ export class RegistryHandler {
   }
 
   #answer(exchange: Exchange, parsed: ParsedPath | undefined): Promise<void> | undefined {
-    const { htpasswd } = this.options;
-    if (htpasswd === undefined) return this.#dispatch(exchange, parsed);
-    return htpasswd.authenticate(exchange.request.headers.authorization).then((user) => {
-      exchange.user = user;
-      return this.#dispatch(exchange, parsed);
+    const { control } = this.options;
+    if (control === undefined) return this.#dispatch(exchange, parsed, undefined);
+    return control.admit(exchange.request, parsed).then((caller) => {
+      exchange.user = caller.user;
+      return this.#dispatch(exchange, parsed, (stored) => control.mayList(caller, stored));
     });
   }
 
-  #dispatch(exchange: Exchange, parsed: ParsedPath | undefined): Promise<void> | undefined {
+  /** `mayList`: what the catalogue may show; all without it. */
+  #dispatch(
+    exchange: Exchange,
+    parsed: ParsedPath | undefined,
+    mayList: ListingFilter | undefined,
+  ): Promise<void> | undefined {
     const { listings, callers } = this.options;
     const { method } = exchange.request;
     if (method !== 'GET' && method !== 'HEAD') {
@@ -77,7 +83,7 @@ export class RegistryHandler {
         return undefined;
       case 'catalog':
         callers.guardCatalogue();
-        return listings.sendCatalog(exchange, query);
+        return listings.sendCatalog(exchange, query, mayList);
       case 'upload':
         throw new RegistryError('UNSUPPORTED', undefined, { Allow: 'GET, HEAD' });
       default: {

@@ -1,6 +1,6 @@
 import { Module } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
-import type { Config } from '../config/config.js';
+import type { AuthConfig, Config } from '../config/config.js';
 import { Blobs } from '../proxy/blobs.js';
 import { Listings } from '../proxy/listings.js';
 import { Manifests } from '../proxy/manifests.js';
@@ -16,13 +16,19 @@ import { UpstreamDirectory } from '../upstream/directory.js';
 import { UPSTREAMS, UpstreamModule, type Upstreams } from '../upstream/upstream.module.js';
 import { USAGE_RECORDER, UsageModule } from '../usage/usage.module.js';
 import type { UsageRecorder } from '../usage/usage.js';
+import { AccessControl } from './access-control.js';
 import { Access } from './access.js';
+import type { Authentication } from './authentication.js';
 import { BlobReply } from './blob-reply.js';
 import { CallerGate } from './caller-gate.js';
+import { ClientAddresses } from './client-address.js';
+import { Grants } from './grants.js';
 import { Htpasswd } from './htpasswd.js';
 import { ListingReply } from './listing-reply.js';
 import { ManifestReply } from './manifest-reply.js';
 import { RegistryHandler } from './registry-handler.js';
+import { TokenAuthentication } from './token-authentication.js';
+import { TokenKeyFiles } from './token-keys.js';
 
 @Module({
   imports: [ProxyModule, UpstreamModule, UsageModule],
@@ -30,7 +36,7 @@ import { RegistryHandler } from './registry-handler.js';
     {
       provide: RegistryHandler,
       useFactory: (
-        { auth, http, log: { accesslog } }: Config,
+        config: Config,
         directory: UpstreamDirectory,
         upstreams: Upstreams,
         manifests: Manifests,
@@ -47,10 +53,10 @@ import { RegistryHandler } from './registry-handler.js';
           manifests: new ManifestReply(manifests, tags, usage),
           blobs: new BlobReply(blobs, usage),
           listings: new ListingReply(listings, repositories),
-          access: new Access(metrics, log, !accesslog.disabled),
-          htpasswd: auth && new Htpasswd(auth.htpasswd.path, auth.htpasswd.realm),
+          access: new Access(metrics, log, !config.log.accesslog.disabled),
+          control: accessControl(config, directory, log),
           callers: new CallerGate(callerChecks(upstreams)),
-          prefix: http.prefix.replace(/\/$/, ''),
+          prefix: config.http.prefix.replace(/\/$/, ''),
         }),
       inject: [
         CONFIG,
@@ -77,4 +83,29 @@ function callerChecks(upstreams: Upstreams): ReadonlyMap<string, CallerCheck> {
       callers === undefined ? [] : [[host, callers] as const],
     ),
   );
+}
+
+/** `undefined` where nothing is asked of anybody: then it costs nothing either. */
+function accessControl(
+  { auth, http, proxy }: Config,
+  directory: UpstreamDirectory,
+  log: Logger,
+): AccessControl | undefined {
+  const upstreams = [proxy.default, ...proxy.upstreams].filter((each) => each !== undefined);
+  const grants = new Map(
+    upstreams.filter(({ access }) => access.length > 0).map(({ host, access }) => [host, new Grants(access)]),
+  );
+  if (auth === undefined && grants.size === 0) return undefined;
+  return new AccessControl({
+    authentication: auth && authentication(auth, log),
+    certificates: auth === undefined && (http.tls?.clientcas.length ?? 0) > 0,
+    grants,
+    addresses: new ClientAddresses(http.trustedproxies),
+    directory,
+  });
+}
+
+function authentication({ htpasswd, token }: AuthConfig, log: Logger): Authentication | undefined {
+  if (htpasswd !== undefined) return new Htpasswd(htpasswd.path, htpasswd.realm);
+  return token && new TokenAuthentication(token, new TokenKeyFiles(token, log));
 }

@@ -1,0 +1,149 @@
+import type { IncomingMessage } from 'node:http';
+import type { Repository } from '../oci/name.js';
+import type { ParsedPath } from '../oci/path.js';
+import { RouteError, type Route, type RouteQuery, type UpstreamDirectory } from '../upstream/directory.js';
+import { certificateUser, type Authentication, type Claim, type LoginTrouble } from './authentication.js';
+import type { ClientAddresses } from './client-address.js';
+import { RegistryError } from './errors.js';
+import type { Grants, Identity } from './grants.js';
+
+export interface AccessControlOptions {
+  /** `undefined`: nobody is asked for a login. */
+  readonly authentication: Authentication | undefined;
+  /** Whether clients are who their certificate says. Only where nobody is asked for another login. */
+  readonly certificates: boolean;
+  /** By the upstream's host; those that are missing are for whoever was let in. */
+  readonly grants: ReadonlyMap<string, Grants>;
+  readonly addresses: ClientAddresses;
+  readonly directory: UpstreamDirectory;
+}
+
+/** Who asks, as far as it is known. */
+export interface Caller extends Identity {
+  readonly claims: readonly Claim[] | undefined;
+  /** Credentials were sent, and were not right. */
+  readonly refused: boolean;
+  /** A grant is for everybody at this address: a client there may have no way to log in, so it is never told to. */
+  readonly neverAsked: boolean;
+}
+
+/** What is asked for: a repository, with the path's name for it; the catalogue; or nothing of anybody's. */
+type Wanted = { readonly route: Route; readonly name: string } | 'catalogue' | 'nothing';
+
+/**
+ * Who may come in, and to what. Decided by the request alone, before anything is looked for: what is cached, stored
+ * or running makes no difference.
+ */
+export class AccessControl {
+  constructor(private readonly options: AccessControlOptions) {}
+
+  /** Throws RegistryError: `UNAUTHORIZED` where a login would help, else `DENIED`. */
+  async admit(request: IncomingMessage, parsed: ParsedPath | undefined): Promise<Caller> {
+    const caller = await this.#callerOf(request);
+    const wanted = this.#wanted(request, parsed);
+    if (typeof wanted === 'object') this.#admitTo(wanted, caller);
+    else this.#admitIn(wanted, caller);
+    return caller;
+  }
+
+  /** Whether the catalogue shows a stored repository to this caller. */
+  mayList(caller: Caller, stored: Repository): boolean {
+    const { host, name } = this.options.directory.placeOf(stored);
+    return this.#granted(caller, host, name, caller.known);
+  }
+
+  async #callerOf(request: IncomingMessage): Promise<Caller> {
+    const { authentication, certificates, addresses, grants } = this.options;
+    const address = addresses.of(request);
+    const neverAsked = [...grants.values()].some((each) => each.opens(address));
+    if (authentication === undefined) {
+      const user = certificates ? certificateUser(request) : undefined;
+      return { known: certificates, user, address, claims: undefined, refused: false, neverAsked };
+    }
+    const login = await authentication.login(request.headers.authorization);
+    if (login === undefined || login === 'refused') {
+      const refused = login === 'refused';
+      return { known: false, user: undefined, address, claims: undefined, refused, neverAsked };
+    }
+    return { known: true, ...login, address, refused: false, neverAsked };
+  }
+
+  /** What leads nowhere is for whoever may come in at all; the answer is made later. */
+  #wanted(request: IncomingMessage, parsed: ParsedPath | undefined): Wanted {
+    if (parsed === undefined) return 'nothing';
+    const { target, query } = parsed;
+    if (target.kind === 'catalog') return 'catalogue';
+    if (!('name' in target)) return 'nothing';
+    const ns = query?.get('ns') ?? undefined;
+    const route = this.#route({ ns, hostHeader: request.headers.host, name: target.name });
+    return route === undefined ? 'nothing' : { route, name: target.name };
+  }
+
+  #admitIn(wanted: 'catalogue' | 'nothing', caller: Caller): void {
+    const scope = wanted === 'catalogue' ? 'registry:catalog:*' : undefined;
+    if (!caller.known) {
+      if (this.options.authentication === undefined || caller.neverAsked) return;
+      throw this.#challenge(caller, scope);
+    }
+    if (wanted === 'nothing' || caller.claims === undefined) return;
+    if (!claimed(caller.claims, ({ type, name }) => type === 'registry' && name === 'catalog', '*'))
+      throw this.#challenge(caller, scope);
+  }
+
+  #admitTo({ route, name }: Exclude<Wanted, string>, caller: Caller): void {
+    const { grants, authentication } = this.options;
+    const lacking = caller.claims !== undefined && !this.#mayByToken(caller.claims, route);
+    if (this.#granted(caller, route.host, route.name, caller.known && !lacking)) return;
+    const login = grants.get(route.host)?.needLogin ?? true;
+    const couldHelp = authentication !== undefined && login && (!caller.known || lacking);
+    if (!couldHelp || caller.neverAsked) throw new RegistryError('DENIED');
+    throw this.#challenge(caller, `repository:${this.#tokenName(route, name)}:pull`);
+  }
+
+  /** `known`: whether the login counts for this. */
+  #granted(caller: Caller, host: string, name: string, known: boolean): boolean {
+    const grants = this.options.grants.get(host);
+    if (grants !== undefined) return grants.admit({ ...caller, known }, name);
+    return known || this.options.authentication === undefined;
+  }
+
+  /**
+   * Whether a token lets its bearer pull there. Names in tokens are read as paths are, whatever `ns` or `Host` the
+   * request has: the same name may be another image at another upstream.
+   */
+  #mayByToken(claims: readonly Claim[], { stored }: Route): boolean {
+    return claimed(
+      claims,
+      ({ type, name }) => type === 'repository' && this.#route({ name })?.stored === stored,
+      'pull',
+    );
+  }
+
+  /** What a token has to say: the path's own name where that leads there by itself, else with the host in front. */
+  #tokenName(route: Route, name: string): string {
+    return this.#route({ name })?.stored === route.stored ? name : `${route.host}/${route.name}`;
+  }
+
+  #challenge({ known, refused }: Caller, scope: string | undefined): RegistryError {
+    const trouble: LoginTrouble | undefined = known
+      ? 'insufficient_scope'
+      : refused
+        ? 'invalid_token'
+        : undefined;
+    const { authentication } = this.options;
+    return authentication?.challenge(scope, trouble) ?? new RegistryError('DENIED');
+  }
+
+  #route(query: RouteQuery): Route | undefined {
+    try {
+      return this.options.directory.route(query);
+    } catch (error) {
+      if (error instanceof RouteError) return undefined;
+      throw error;
+    }
+  }
+}
+
+function claimed(claims: readonly Claim[], fits: (claim: Claim) => boolean, action: string): boolean {
+  return claims.some((claim) => claim.actions.includes(action) && fits(claim));
+}

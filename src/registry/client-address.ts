@@ -1,0 +1,55 @@
+import type { IncomingMessage } from 'node:http';
+import { BlockList, isIP } from 'node:net';
+import type { Network } from '../config/values.js';
+
+/** A set of addresses. */
+export class Networks {
+  readonly #list = new BlockList();
+
+  constructor(networks: readonly Network[]) {
+    for (const { address, prefix, family } of networks) this.#list.addSubnet(address, prefix, family);
+  }
+
+  has(address: string | undefined): boolean {
+    const version = address === undefined ? 0 : isIP(address);
+    return (
+      version !== 0 && address !== undefined && this.#list.check(address, version === 4 ? 'ipv4' : 'ipv6')
+    );
+  }
+}
+
+/** Where requests really come from. */
+export class ClientAddresses {
+  readonly #proxies: Networks;
+
+  constructor(proxies: readonly Network[]) {
+    this.#proxies = new Networks(proxies);
+  }
+
+  /**
+   * The address of the connection; behind a trusted proxy the last one in `X-Forwarded-For` that is no trusted proxy
+   * itself, because those before it are what the client says. `undefined` where that cannot be told.
+   */
+  of({
+    socket,
+    headers,
+  }: Pick<IncomingMessage, 'headers'> & { socket: { remoteAddress?: string | undefined } }):
+    string | undefined {
+    const direct = plain(socket.remoteAddress ?? '');
+    if (!this.#proxies.has(direct)) return direct;
+    const given = headers['x-forwarded-for'];
+    const hops = (Array.isArray(given) ? given.join() : (given ?? '')).split(',').toReversed();
+    for (const hop of hops) {
+      const address = plain(hop.trim());
+      if (!this.#proxies.has(address)) return address;
+    }
+    return undefined;
+  }
+}
+
+/** Without a port, brackets and IPv6's way to write IPv4; `undefined` where it is no address. */
+function plain(text: string): string | undefined {
+  const bare = /^\[(.+)\](?::\d+)?$/.exec(text)?.[1] ?? /^(\d+\.\d+\.\d+\.\d+):\d+$/.exec(text)?.[1] ?? text;
+  const address = bare.replace(/^::ffff:(?=\d+\.)/i, '');
+  return isIP(address) === 0 ? undefined : address;
+}

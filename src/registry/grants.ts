@@ -1,0 +1,68 @@
+import type { GrantConfig } from '../config/config.js';
+import { Networks } from './client-address.js';
+
+/** What is known of whoever asks. */
+export interface Identity {
+  /** Whether there was a login, even one without a name. */
+  readonly known: boolean;
+  readonly user: string | undefined;
+  readonly address: string | undefined;
+}
+
+/** One grant of `proxy.access`. */
+class Grant {
+  readonly #networks: Networks | undefined;
+
+  constructor(private readonly config: GrantConfig) {
+    this.#networks = config.networks.length === 0 ? undefined : new Networks(config.networks);
+  }
+
+  /** Whether users have to be known for it. */
+  get needsLogin(): boolean {
+    return this.config.users.length > 0;
+  }
+
+  /** Whether it is for everybody at this address. */
+  opens(address: string | undefined): boolean {
+    return !this.needsLogin && this.#networks?.has(address) === true;
+  }
+
+  admits({ known, user, address }: Identity, repository: string): boolean {
+    const { users, repositories } = this.config;
+    const right =
+      !this.needsLogin ||
+      (known && users.some((name) => name === user || (name === '*' && user !== undefined)));
+    const here = this.#networks === undefined || this.#networks.has(address);
+    return (
+      right && here && (repositories.length === 0 || repositories.some((each) => covers(each, repository)))
+    );
+  }
+}
+
+/** `team/*` covers all below `team`, not `team` itself. */
+function covers(pattern: string, repository: string): boolean {
+  if (pattern === '*') return true;
+  return pattern.endsWith('/*') ? repository.startsWith(pattern.slice(0, -1)) : repository === pattern;
+}
+
+/** Who may pull what of one upstream. */
+export class Grants {
+  readonly #grants: readonly Grant[];
+
+  constructor(configs: readonly GrantConfig[]) {
+    this.#grants = configs.map((config) => new Grant(config));
+  }
+
+  /** Whether a login could change an answer. */
+  get needLogin(): boolean {
+    return this.#grants.some((grant) => grant.needsLogin);
+  }
+
+  opens(address: string | undefined): boolean {
+    return this.#grants.some((grant) => grant.opens(address));
+  }
+
+  admit(identity: Identity, repository: string): boolean {
+    return this.#grants.some((grant) => grant.admits(identity, repository));
+  }
+}
