@@ -3,22 +3,59 @@ import { createServer, type RequestListener, type Server, type ServerOptions } f
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { HttpConfig, TlsConfig } from '../config/config.js';
+import type { HttpConfig, HttpLimits, TlsConfig } from '../config/config.js';
 import { parseListen } from '../config/listen.js';
 import type { Logger } from '../telemetry/log.js';
 import { followCertificates, readCertificates } from './certificates.js';
 
-/** Longer than the idle time of the usual load balancers (Traefik 90 s), so that they close first. */
+/** Of servers that clients do not reach. */
 const keepAliveMs = 120_000;
 const headersMs = 30_000;
+/** Nothing may move on a connection for so long while its answer is made. */
+const answerMs = 30_000;
+/** What goes on is said again after this. */
+const repeatMs = 60_000;
 
 /** @throws where the certificate or the key cannot be read or do not fit. Later ones are taken when the files change. */
-export function createHttpServer(tls: TlsConfig | undefined, listener: RequestListener, log: Logger): Server {
-  const options = { keepAliveTimeout: keepAliveMs, headersTimeout: headersMs, requestTimeout: 0 };
+export function createHttpServer(
+  tls: TlsConfig | undefined,
+  listener: RequestListener,
+  log: Logger,
+  limits?: HttpLimits,
+): Server {
+  const options =
+    limits === undefined
+      ? { keepAliveTimeout: keepAliveMs, headersTimeout: headersMs, requestTimeout: 0 }
+      : optionsFor(limits);
   const server =
     tls === undefined ? createServer(options, listener) : createSecureServer(tls, options, listener, log);
   server.on('clientError', refuse);
+  if (limits !== undefined) {
+    // Also for answers that are handed over whole. Whoever sends a body tells a stall by itself, and earlier.
+    server.timeout = limits.readtimeout + answerMs;
+    limitConnections(server, limits.connections, log);
+  }
   return server;
+}
+
+function optionsFor({ headersize, headertimeout, idletimeout }: HttpLimits): ServerOptions {
+  return {
+    maxHeaderSize: headersize,
+    headersTimeout: headertimeout,
+    requestTimeout: headertimeout, // no request that is honoured has a body
+    connectionsCheckingInterval: Math.min(headertimeout, headersMs) / 2,
+    keepAliveTimeout: idletimeout,
+  };
+}
+
+function limitConnections(server: Server, most: number, log: Logger): void {
+  let quietUntil = 0;
+  server.maxConnections = most;
+  server.on('drop', () => {
+    if (performance.now() < quietUntil) return;
+    quietUntil = performance.now() + repeatMs;
+    log.warn({ connections: most }, 'as many connections are open as may be, more are closed at once');
+  });
 }
 
 function createSecureServer(

@@ -11,7 +11,7 @@ import { AppModule } from '../app.module.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { CLUSTER } from '../cluster/cluster.module.js';
 import { PeerServer } from '../cluster/peers/peer-server.js';
-import type { Config, TlsConfig } from '../config/config.js';
+import type { Config, HttpConfig } from '../config/config.js';
 import { DebugModule } from '../health/health.module.js';
 import { Health } from '../health/health.js';
 import { Transfers } from '../proxy/transfers.js';
@@ -35,7 +35,7 @@ export interface RunningMirror {
 
 /** Starts the mirror. Throws before any port is open, or when one cannot be opened. */
 export async function serve(config: Config, log: Logger): Promise<RunningMirror> {
-  const app = await createApplication(AppModule.for(config, log), config.http.tls, log, (framework) => {
+  const app = await createApplication(AppModule.for(config, log), config.http, log, (framework) => {
     const headers = Object.entries(config.http.headers);
     const { prefix } = config.http;
     return (request, response) => {
@@ -92,12 +92,17 @@ interface Application {
 /** A framework application on a server of ours, whose requests `front` sees first. */
 async function createApplication(
   module: DynamicModule,
-  tls: TlsConfig | undefined,
+  http: Pick<HttpConfig, 'tls' | 'limits'> | undefined,
   log: Logger,
   front: (framework: RequestListener) => RequestListener,
 ): Promise<Application> {
   let listener: RequestListener = refuse;
-  const server = createHttpServer(tls, (request, response) => listener(request, response), log);
+  const server = createHttpServer(
+    http?.tls,
+    (request, response) => listener(request, response),
+    log,
+    http?.limits,
+  );
   const adapter = new FastifyAdapter({
     serverFactory: (framework: RequestListener) => {
       listener = front(framework);

@@ -19,6 +19,7 @@ export const errorCodes = {
     message: 'the upstream or the storage cannot be reached; try another host or later',
   },
   UNKNOWN: { status: 500, message: 'internal error' },
+  URL_TOO_LONG: { status: 414, message: 'the path and query are too long' },
   UNSUPPORTED: { status: 405, message: 'this is a read-only mirror: push to the upstream registry instead' },
 } as const satisfies Record<string, { readonly status: number; readonly message: string }>;
 

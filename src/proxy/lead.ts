@@ -17,6 +17,8 @@ const final: ReadonlySet<UpstreamCode> = new Set([
 ]);
 
 export interface LeadOptions {
+  /** Of a blob; larger ones are refused. */
+  readonly maxBytes: number;
   /** Bytes that came from the upstream. */
   read(bytes: number): void;
   resumed(source: Source, offset: number, error: UpstreamError): void;
@@ -57,7 +59,8 @@ async function fillFrom(source: Source, filling: Filling, options: LeadOptions):
       if (filling.length >= since + progress) breaks = 0;
       since = filling.length;
       const pause = (filling.length === 0 ? openingPauses : resumePauses)[breaks];
-      if (pause === undefined || (filling.length === 0 && final.has(error.code))) throw error;
+      const isFinal = error.code === 'too-large' || (filling.length === 0 && final.has(error.code));
+      if (pause === undefined || isFinal) throw error;
       breaks += 1;
       options.resumed(source, filling.length, error);
       await sleep(pause, undefined, { signal: filling.signal });
@@ -65,18 +68,35 @@ async function fillFrom(source: Source, filling: Filling, options: LeadOptions):
   }
 }
 
-async function readBody(source: Source, filling: Filling, { mayGoOn, read }: LeadOptions): Promise<void> {
+async function readBody(source: Source, filling: Filling, options: LeadOptions): Promise<void> {
   const { upstream, repository } = source;
+  const { maxBytes, mayGoOn, read } = options;
   if (filling.size !== undefined && filling.length === filling.size) return;
   await mayGoOn?.();
   const fetched = await upstream.fetchBlob(repository, filling.digest, filling.length, filling.signal);
-  filling.open(source, fetched.size);
+  try {
+    checkSize(fetched.size ?? 0, maxBytes, upstream.host);
+    filling.open(source, fetched.size);
+  } catch (error) {
+    await fetched.body[Symbol.asyncIterator]().return?.(); // nobody reads it: its connection is given up
+    throw error;
+  }
   for await (const chunk of fetched.body) {
     await mayGoOn?.();
+    checkSize(filling.length + chunk.byteLength, maxBytes, upstream.host);
     if (filling.size !== undefined && filling.length + chunk.byteLength > filling.size) {
       throw new UpstreamError('invalid', upstream.host, 'sent more bytes than it declared');
     }
     read(chunk.byteLength);
     await filling.append(chunk);
   }
+}
+
+function checkSize(size: number, most: number, host: string): void {
+  if (size <= most) return;
+  throw new UpstreamError(
+    'too-large',
+    host,
+    `the blob is larger than proxy.maxblobsize allows (${most} bytes)`,
+  );
 }

@@ -79,6 +79,8 @@ const PRESIGNING = Symbol('Presigning');
           newSpoolFile: (digest) => spools.newFile(hexOf(digest).slice(0, 16)),
           freeSpoolBytes: () => spools.freeBytes(),
           maxSpoolBytes: proxy.spool.maxsize,
+          maxTransfers: proxy.maxtransfers,
+          maxBlobBytes: proxy.maxblobsize ?? Infinity,
           trouble,
           log,
           metrics,

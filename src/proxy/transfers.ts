@@ -29,6 +29,9 @@ export interface TransfersOptions {
   readonly freeSpoolBytes: () => Promise<number | undefined>;
   /** Bytes that running spools may take together. */
   readonly maxSpoolBytes: number;
+  /** `proxy.maxtransfers` and `proxy.maxblobsize`. */
+  readonly maxTransfers: number;
+  readonly maxBlobBytes: number;
   readonly trouble: StoreTrouble;
   readonly log: Logger;
   readonly metrics: Metrics;
@@ -62,6 +65,10 @@ export class Transfers {
   start(digest: Digest, source: Source, damaged?: number): Promise<Transfer | undefined> {
     const running = this.#running.get(digest);
     if (running !== undefined) return running;
+    if (this.#running.size >= this.options.maxTransfers) {
+      const reason = `as many transfers are running as proxy.maxtransfers allows (${this.#running.size})`;
+      return Promise.reject(new StorageError('busy', reason));
+    }
     const transfer = this.#create(digest, source, damaged);
     this.#running.set(digest, transfer);
     transfer.then(
@@ -163,12 +170,13 @@ export class Transfers {
     damaged: number | undefined,
     size: () => number | undefined,
   ): Filler {
-    const { cluster, log, metrics } = this.options;
+    const { cluster, maxBlobBytes, log, metrics } = this.options;
     const { digest } = spool;
     const { blobs } = this.options.shelf;
     const upload = uploadsEarly(blobs) ? blobs.begin(digest, spool.path) : undefined;
     const shelf = upload === undefined ? this.options.shelf : this.options.shelf.withUpload(upload);
     const lead: LeadOptions = {
+      maxBytes: maxBlobBytes,
       read: (bytes) => {
         metrics.proxyPulledBytes.inc({ type: 'blob' }, bytes);
         upload?.grown(spool.kept, size());

@@ -14,6 +14,8 @@ export class BlobReply {
   constructor(
     private readonly blobs: Blobs,
     private readonly usage: UsageRecorder,
+    /** When a client that takes nothing counts as gone. */
+    private readonly stalledMs: number,
   ) {}
 
   async send(exchange: Exchange, route: Route, reference: string): Promise<void> {
@@ -71,7 +73,7 @@ export class BlobReply {
     if (length !== undefined) headers['Content-Length'] = length;
     if (range !== undefined) headers['Content-Range'] = `bytes ${range.start}-${range.end}/${size}`;
     exchange.response.writeHead(range === undefined ? 200 : 206, headers);
-    await sendStream(exchange, answer.body, length);
+    await sendStream(exchange, answer.body, length, this.stalledMs);
   }
 
   #headers(exchange: Exchange, route: Route, digest: Digest, outcome: Outcome): Headers {

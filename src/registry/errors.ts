@@ -34,6 +34,8 @@ export function unknownContent(handler: HandlerName, detail?: string): RegistryE
   return new RegistryError(codes[handler] ?? 'NAME_UNKNOWN', detail);
 }
 
+const busySeconds = 5;
+
 /** The one place that turns errors into answers. Trouble is 503: clients then use their next host at once. */
 export function toRegistryError(error: unknown, handler: HandlerName): RegistryError {
   if (error instanceof RegistryError) return error;
@@ -48,13 +50,16 @@ export function toRegistryError(error: unknown, handler: HandlerName): RegistryE
     return unavailable('the upstream sent content that does not match its digest; nothing was stored');
   }
   if (error instanceof StorageError) {
-    return unavailable(
-      error.code === 'full'
-        ? 'the mirror has no room for this content'
-        : 'the storage of the mirror has trouble',
-    );
+    return storageTrouble(error);
   }
   return new RegistryError('UNKNOWN');
+}
+
+function storageTrouble({ code }: StorageError): RegistryError {
+  if (code === 'busy')
+    return unavailable('the mirror fetches as many blobs as it may at a time', busySeconds);
+  if (code === 'full') return unavailable('the mirror has no room for this content');
+  return unavailable('the storage of the mirror has trouble');
 }
 
 function fromUpstream(error: UpstreamError, handler: HandlerName): RegistryError {

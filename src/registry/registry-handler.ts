@@ -9,6 +9,7 @@ import { RegistryError, toRegistryError } from './errors.js';
 import { Exchange, type HandlerName } from './exchange.js';
 import type { ListingFilter, ListingReply } from './listing-reply.js';
 import type { ManifestReply } from './manifest-reply.js';
+import type { Limits } from './limits.js';
 import { sendError, sendText } from './reply.js';
 
 export interface RegistryHandlerOptions {
@@ -17,6 +18,7 @@ export interface RegistryHandlerOptions {
   readonly blobs: BlobReply;
   readonly listings: ListingReply;
   readonly access: Access;
+  readonly limits: Limits;
   /** `undefined`: everybody may pull everything, and nobody is asked who they are. */
   readonly control: AccessControl | undefined;
   readonly callers: CallerGate;
@@ -32,7 +34,7 @@ export class RegistryHandler {
   constructor(private readonly options: RegistryHandlerOptions) {}
 
   handle(request: IncomingMessage, response: ServerResponse): void {
-    const { access } = this.options;
+    const { access, limits } = this.options;
     const exchange = new Exchange(request, response, access.newId(request.headers['x-request-id']));
     const url = request.url ?? '';
     const parsed = parsePath(
@@ -46,11 +48,14 @@ export class RegistryHandler {
     response.setHeader('X-Request-Id', exchange.id);
     let pending: Promise<void> | undefined;
     try {
+      limits.check(exchange, parsed);
       pending = this.#answer(exchange, parsed);
     } catch (error) {
       this.#fail(exchange, error);
     }
-    pending?.catch((error: unknown) => this.#fail(exchange, error));
+    if (pending === undefined) return;
+    limits.hold(response);
+    pending.catch((error: unknown) => this.#fail(exchange, error));
   }
 
   #answer(exchange: Exchange, parsed: ParsedPath | undefined): Promise<void> | undefined {

@@ -24,6 +24,7 @@ import { CallerGate } from './caller-gate.js';
 import { ClientAddresses } from './client-address.js';
 import { Grants } from './grants.js';
 import { Htpasswd } from './htpasswd.js';
+import { Limits } from './limits.js';
 import { ListingReply } from './listing-reply.js';
 import { ManifestReply } from './manifest-reply.js';
 import { RegistryHandler } from './registry-handler.js';
@@ -51,9 +52,10 @@ import { TokenKeyFiles } from './token-keys.js';
         new RegistryHandler({
           directory,
           manifests: new ManifestReply(manifests, tags, usage),
-          blobs: new BlobReply(blobs, usage),
+          blobs: new BlobReply(blobs, usage, config.http.limits.readtimeout),
           listings: new ListingReply(listings, repositories),
           access: new Access(metrics, log, !config.log.accesslog.disabled),
+          limits: new Limits(config.http.limits, new ClientAddresses(config.http.trustedproxies)),
           control: accessControl(config, directory, log),
           callers: new CallerGate(callerChecks(upstreams)),
           prefix: config.http.prefix.replace(/\/$/, ''),

@@ -5,9 +5,6 @@ import type { RegistryError } from './errors.js';
 
 export type Headers = Record<string, string | number>;
 
-/** A client that takes nothing for this long is gone: containerd itself gives up after five minutes. */
-const stalledMs = 5 * 60_000;
-
 export function sendError(exchange: Exchange, error: RegistryError): void {
   sendText(exchange, error.status, error.body, error.headers);
 }
@@ -39,23 +36,26 @@ export function sendHead(exchange: Exchange, status: number, headers: Headers): 
 }
 
 /**
- * Sends a body at the client's pace. `length` is what was announced. Once the first byte is out an error can only be
+ * Sends a body at the client's pace. `length` is what was announced; a client that takes
+ * nothing for `stalledMs` is cut. Once the first byte is out an error can only be
  * told by cutting the connection: the client then sees a short body, never a wrong one that looks whole.
  */
 export async function sendStream(
   exchange: Exchange,
   body: AsyncIterable<Uint8Array>,
   length: number | undefined,
+  stalledMs: number,
 ): Promise<void> {
   const { response, signal } = exchange;
   try {
     for await (const chunk of body) {
       exchange.sent += chunk.byteLength;
-      await hand(response, chunk, exchange.sent === length, signal);
+      await hand(response, chunk, exchange.sent === length, stalledMs, signal);
     }
     if (length !== undefined && exchange.sent !== length) throw new ShortBody(length, exchange.sent);
     if (!response.writableEnded) response.end();
   } catch (error) {
+    exchange.failure = error; // before the access line, which is written when the response closes
     response.destroy();
     throw error;
   }
@@ -70,7 +70,7 @@ export class ShortBody extends Error {
 
 export class ClientStalled extends Error {
   override readonly name = 'ClientStalled';
-  constructor() {
+  constructor(stalledMs: number) {
     super(`the client took nothing for ${stalledMs / 1000} s`);
   }
 }
@@ -80,6 +80,7 @@ function hand(
   response: ServerResponse,
   chunk: Uint8Array,
   last: boolean,
+  stalledMs: number,
   signal: AbortSignal,
 ): Promise<void> {
   signal.throwIfAborted();
@@ -90,7 +91,7 @@ function hand(
     if (error) reject(error);
     else resolve();
   };
-  const timer = setTimeout(() => settle(new ClientStalled()), stalledMs);
+  const timer = setTimeout(() => settle(new ClientStalled(stalledMs)), stalledMs);
   const leave = (): void => settle(signal.reason as Error);
   signal.addEventListener('abort', leave, { once: true });
   if (last) response.end(chunk, settle);
