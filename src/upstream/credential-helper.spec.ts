@@ -116,7 +116,7 @@ describe('a credential helper', () => {
       });
     }
     await program(counting);
-    await expect(helper.login()).rejects.toThrow();
+    await expect(helper.login()).rejects.toMatchObject({ code: 'helper-failed' });
     clock = 10_000;
     expect(await helper.login()).toEqual(answer(1));
     expect(told).toEqual([

@@ -54,11 +54,11 @@ describe('a docker config.json', () => {
     const path = join(folder, 'config.json');
     await writeFile(path, textOf({ 'ghcr.io': auth('u:first'), 'docker.io': auth('hub:p') }));
     const config = new DockerConfig(path);
-    const github = config.credentialsFor(['ghcr.io']);
+    const github = config.credentialsFor('ghcr.io');
     expect(await github.login()).toEqual({ username: 'u', password: 'first' });
-    const hub = config.credentialsFor(['mirror.example', 'registry-1.docker.io']);
+    const hub = config.credentialsFor('registry-1.docker.io');
     expect(await hub.login()).toEqual({ username: 'hub', password: 'p' });
-    expect(await config.credentialsFor(['quay.io']).login()).toBeUndefined();
+    expect(await config.credentialsFor('quay.io').login()).toBeUndefined();
     await writeFile(path, textOf({ 'ghcr.io': auth('u:the second') }));
     expect(await github.login()).toEqual({ username: 'u', password: 'the second' });
     expect(await hub.login()).toBeUndefined();

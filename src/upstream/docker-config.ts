@@ -15,16 +15,10 @@ export class DockerConfig {
     this.#file = new WatchedFile(path, parseDockerConfig);
   }
 
-  /** What it has for the first of these hosts that it knows; nobody in particular where it knows none. */
-  credentialsFor(hosts: readonly string[]): Credentials {
-    return {
-      account: 'dockerconfigjson',
-      login: async () => {
-        const logins = await this.#file.read();
-        const known = hosts.map((host) => hubByOneName(host)).find((host) => logins.has(host));
-        return known === undefined ? undefined : logins.get(known);
-      },
-    };
+  /** What it has for the host that is really asked, whatever images call it; nobody in particular where it has nothing. */
+  credentialsFor(host: string): Credentials {
+    const name = hubByOneName(host);
+    return { account: 'dockerconfigjson', login: async () => (await this.#file.read()).get(name) };
   }
 }
 

@@ -75,7 +75,7 @@ function credentialsOf(config: UpstreamConfig, { docker, log }: CredentialSource
       command: exec.command,
       lifetimeMs: exec.lifetime,
       // What `docker login` files Docker Hub under.
-      server: host === dockerHubHosts[0] ? 'https://index.docker.io/v1/' : address,
+      server: dockerHubHosts.includes(address) ? 'https://index.docker.io/v1/' : address,
       env: helperEnvironment(process.env),
       host,
       log,
@@ -86,7 +86,7 @@ function credentialsOf(config: UpstreamConfig, { docker, log }: CredentialSource
     return passwordfile === undefined ? [] : userWith(username, filePassword(passwordfile));
   });
   const own = helper === undefined ? users : [helper, ...users];
-  return own.length > 0 || docker === undefined ? own : [docker.credentialsFor([host, address])];
+  return own.length > 0 || docker === undefined ? own : [docker.credentialsFor(address)];
 }
 
 /** A helper has its own settings in the environment; ours, with other upstreams' passwords, are not for it. */
