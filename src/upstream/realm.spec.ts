@@ -42,6 +42,7 @@ describe('the realm rule', () => {
   it.each<[string, string, string, string[]]>([
     ['another domain', 'https://evil.example.net/token', 'https://r.example.com', []],
     ['a domain that only ends alike', 'https://notexample.com/', 'https://r.example.com', []],
+    ['a name with an empty label', 'https://example.com../', 'https://r.example.com', []],
     ['a stranger under a public suffix', 'https://evil.co.uk/', 'https://registry.co.uk', []],
     ['a stranger under a private suffix', 'https://evil.github.io/', 'https://mine.github.io', []],
     ['another address', 'http://10.0.0.2/token', 'http://10.0.0.1', []],

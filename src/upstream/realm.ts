@@ -46,6 +46,7 @@ export function isListed(url: URL, hosts: readonly string[]): boolean {
 function isOwn(hostname: string, own: string): boolean {
   if (hostname === own) return true;
   if (isIP(hostname) !== 0 || isIP(own) !== 0) return false;
+  if (hostname.includes('..')) return false; // no name of the DNS, whatever the suffix list makes of it
   // Private suffixes count as suffixes: two customers of one hosting domain are strangers.
   const domain = getDomain(hostname, { allowPrivateDomains: true });
   return domain !== null && domain === getDomain(own, { allowPrivateDomains: true });
