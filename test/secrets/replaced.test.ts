@@ -1,0 +1,163 @@
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import { Agent, get, type RequestOptions } from 'node:https';
+import { join } from 'node:path';
+import type { TLSSocket } from 'node:tls';
+import { hash } from 'bcryptjs';
+import { Redis } from 'ioredis';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { lacks } from '../parts/debian.js';
+import { temporaryFolder } from '../parts/folder.js';
+import { imageOf, randomLayer } from '../parts/image.js';
+import { metric, startMirror } from '../parts/mirror.js';
+import { freePort } from '../parts/ports.js';
+import { startRedis } from '../parts/redis.js';
+import { putInPlace, writePair } from './certificate.js';
+
+interface Answered {
+  readonly status: number | undefined;
+  /** The common name on the certificate. */
+  readonly by: string | undefined;
+}
+
+function ask(url: string, options: RequestOptions): Promise<Answered> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answered>();
+  get(url, { rejectUnauthorized: false, ...options }, (response) => {
+    const by = (response.socket as TLSSocket).getPeerCertificate().subject?.CN;
+    response.resume();
+    response.once('end', () => resolve({ status: response.statusCode, by: String(by) }));
+    response.once('error', reject);
+  }).once('error', reject);
+  return promise;
+}
+
+/** Asks without a pause, several at once, until told to stop; what went wrong. */
+function underLoad(request: () => Promise<number | undefined>): {
+  stop(): Promise<unknown[]>;
+  count(): number;
+} {
+  const wrong: unknown[] = [];
+  let stopped = false;
+  let count = 0;
+  const work = Array.from({ length: 4 }, async () => {
+    while (!stopped) {
+      const status = await request().catch((error: unknown) => error);
+      count += 1;
+      if (status !== 200) wrong.push(status);
+    }
+  });
+  return {
+    count: () => count,
+    stop: async () => {
+      stopped = true;
+      await Promise.all(work);
+      return wrong;
+    },
+  };
+}
+
+describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
+  it('are replaced under load, and no request fails', async () => {
+    await using folder = await temporaryFolder();
+    const pair = await writePair(folder.path, 'first');
+    await using mirror = await startMirror({ config: { http: { tls: pair } } });
+    mirror.upstream.addImage('app', 'v1', imageOf({ layers: [randomLayer(1_000, 'tls')] }));
+    const url = mirror.url('app/manifests/v1');
+    const kept = new Agent({ keepAlive: true, maxSockets: 2 });
+    const load = underLoad(async () => {
+      const [answer] = await Promise.all([ask(url, { agent: false }), ask(url, { agent: kept })]);
+      return answer.status;
+    });
+    for (const name of ['second', 'third']) {
+      await putInPlace(await writePair(folder.path, name), pair);
+      await expect
+        .poll(() => ask(url, { agent: false }), { timeout: 30_000 })
+        .toEqual({ status: 200, by: name });
+    }
+    expect(await load.stop()).toEqual([]);
+    expect(load.count()).toBeGreaterThan(20);
+    expect(await ask(url, { agent: kept }), 'open connections stay').toEqual({ status: 200, by: 'first' });
+    kept.destroy();
+    expect(mirror.cistern.log()).not.toContain('cannot be used');
+  });
+
+  it('that are broken are told once, and those before them stay until good ones come', async () => {
+    await using folder = await temporaryFolder();
+    const pair = await writePair(folder.path, 'first');
+    const key = await readFile(pair.key, 'utf8');
+    await using mirror = await startMirror({ config: { http: { tls: pair } } });
+    const lines = () => mirror.cistern.log().split('the one before it stays').length - 1;
+    const other = await writePair(folder.path, 'other');
+    await rename(other.key, pair.key); // of another certificate
+    await expect.poll(lines, { timeout: 30_000 }).toBe(1);
+    await writeFile(pair.certificate, 'no certificate');
+    await expect.poll(lines, { timeout: 30_000 }).toBe(2);
+    expect(await ask(mirror.url(''), { agent: false })).toEqual({ status: 200, by: 'first' });
+    await putInPlace(await writePair(folder.path, 'second'), pair);
+    await expect
+      .poll(() => ask(mirror.url(''), { agent: false }), { timeout: 30_000 })
+      .toEqual({ status: 200, by: 'second' });
+    expect(lines()).toBe(2);
+    for (const line of key.split('\n').filter((each) => each.length > 20 && !each.startsWith('-'))) {
+      expect(mirror.cistern.log()).not.toContain(line);
+    }
+  });
+});
+
+it('an htpasswd file is replaced under load, and no request of a user who stays fails', async () => {
+  await using folder = await temporaryFolder();
+  const path = join(folder.path, 'htpasswd');
+  const line = async (name: string, secret: string) => `${name}:${await hash(secret, 4)}\n`;
+  await writeFile(path, await line('stays', 'one'));
+  await using mirror = await startMirror({ config: { auth: { htpasswd: { realm: 'mirror', path } } } });
+  mirror.upstream.addImage('app', 'v1', imageOf({ layers: [randomLayer(1_000, 'users')] }));
+  const as = async (name: string, secret: string): Promise<number> => {
+    const authorization = `Basic ${Buffer.from(`${name}:${secret}`).toString('base64')}`;
+    const answer = await fetch(mirror.url('app/manifests/v1'), { headers: { authorization } });
+    await answer.arrayBuffer();
+    return answer.status;
+  };
+  expect(await as('stays', 'one')).toBe(200);
+  const load = underLoad(() => as('stays', 'one'));
+  for (let round = 0; round < 5; round += 1) {
+    const next = join(folder.path, 'next');
+    await writeFile(next, (await line(`guest${round}`, 'two')) + (await line('stays', 'one')));
+    await rename(next, path);
+    expect(await as(`guest${round}`, 'two')).toBe(200);
+    if (round > 0) expect(await as(`guest${round - 1}`, 'two')).toBe(401);
+  }
+  expect(await load.stop()).toEqual([]);
+  expect(load.count()).toBeGreaterThan(20);
+});
+
+describe.skipIf(lacks('redis-server'))('the password of Redis', () => {
+  it('is read from its file again before each connection', async () => {
+    await using folder = await temporaryFolder();
+    const passwordfile = join(folder.path, 'password');
+    await writeFile(passwordfile, 'first-passw0rd\n');
+    await using redis = await startRedis({ args: ['--requirepass', 'first-passw0rd'] });
+    await using mirror = await startMirror({
+      config: {
+        redis: { addr: redis.addr, passwordfile, readtimeout: '2s' },
+        cluster: { addr: `127.0.0.1:${await freePort()}` },
+        storage: { cache: { blobdescriptor: 'redis' } },
+      },
+    });
+    const { cistern } = mirror;
+    const usable = async () =>
+      (await metric(cistern, 'cistern_redis_usable', { connection: 'data' })) +
+      (await metric(cistern, 'cistern_redis_usable', { connection: 'locks' }));
+    await expect.poll(usable, { timeout: 20_000 }).toBe(2);
+    const client = new Redis(`redis://:first-passw0rd@${redis.addr}`);
+    onTestFinished(() => client.disconnect());
+    const mirrors = async () => String(await client.client('LIST')).split(' name=cistern-').length - 1;
+    await expect.poll(mirrors, { timeout: 20_000 }).toBe(2);
+    await client.config('SET', 'requirepass', 'second-passw0rd');
+    await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    await expect.poll(usable, { timeout: 20_000 }).toBe(0);
+    await writeFile(passwordfile, 'second-passw0rd\n');
+    await expect.poll(usable, { timeout: 20_000 }).toBe(2);
+    await expect.poll(mirrors, { timeout: 20_000 }).toBe(2);
+    await expect.poll(() => cistern.log()).toContain('redis is used again');
+    expect(cistern.log()).not.toMatch(/first-passw0rd|second-passw0rd/);
+  });
+});
