@@ -124,7 +124,7 @@ async function expectNoFile(path: string): Promise<void> {
 
 async function expectAnswer(check: HealthConfig['http'][number]): Promise<void> {
   const headers = Object.entries(check.headers).flatMap(([name, values]) =>
-    values.map((value): [string, string] => [name, value]),
+    values.map((value): [string, string] => [name, value.reveal()]),
   );
   const signal = AbortSignal.timeout(check.timeout);
   const { status } = await fetch(check.uri, { method: 'HEAD', headers, redirect: 'manual', signal });
