@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { Secret } from './secret.js';
 import type { Value } from './values.js';
 
 /** What is known of a key besides its type. The documentation, the warnings and the names in the environment come from it. */
@@ -143,9 +144,20 @@ const headerValue: Value<string> = {
   read: (given) => (/^[\t\x20-\x7e\x80-\xff]*$/.test(given) ? given : undefined),
 };
 
-/** HTTP headers, each with a list of values (RFC 9110 §5). Values may be credentials, so they are never shown. */
+/** HTTP headers, each with a list of values (RFC 9110 §5). Values may be credentials, so no error shows them. */
 export function headers(text: string): z.ZodType<Record<string, string[]>> {
-  const values = z.array(scalar(headerValue), { error: () => 'a list of header values' });
+  return headersOf(headerValue, text);
+}
+
+/** The same where values are likely to be credentials: they stay secret once they are read. */
+export function secretHeaders(text: string): z.ZodType<Record<string, Secret[]>> {
+  const read = (given: string): Secret | undefined =>
+    headerValue.read(given) === undefined ? undefined : new Secret(given);
+  return headersOf({ ...headerValue, read }, text);
+}
+
+function headersOf<T>(value: Value<T>, text: string): z.ZodType<Record<string, T[]>> {
+  const values = z.array(scalar(value), { error: () => 'a list of header values' });
   const name = z.string().regex(headerName);
   const error: z.core.$ZodErrorMap = ({ code }) =>
     code === 'invalid_key' ? 'the name of a header' : 'a map of header names, each with a list of values';

@@ -10,6 +10,7 @@ import {
   optionalSection,
   ours,
   required,
+  secretHeaders,
   section,
   sectionOf,
 } from './key.js';
@@ -257,7 +258,7 @@ const health = section('Checks. Their results are at `/debug/health` of the debu
     'Of HTTP servers, by HEAD.',
     {
       uri: required(url, 'What is asked.'),
-      headers: headers('Sent along.'),
+      headers: secretHeaders('Sent along.'),
       statuscode: defaulted(count(100, 599), '200', 'What it must answer.'),
       timeout: defaulted(orIfZero(duration, 3000), '3s', 'When it counts as failed.'),
       ...periodic,
