@@ -36,7 +36,7 @@ export async function skopeo(args: readonly string[]): Promise<Output> {
   await using home = await temporaryFolder();
   const registries = join(home.path, 'registries.conf');
   await writeFile(registries, '');
-  return runProcess(commandOf('skopeo'), ['--insecure-policy', `--tmpdir=${home.path}`, ...args], {
+  return await runProcess(commandOf('skopeo'), ['--insecure-policy', `--tmpdir=${home.path}`, ...args], {
     env: { HOME: home.path, XDG_RUNTIME_DIR: home.path, CONTAINERS_REGISTRIES_CONF: registries },
   });
 }

@@ -1,0 +1,39 @@
+import { join } from 'node:path';
+import { commandOf } from './debian.js';
+import { runSuccessfully } from './process.js';
+
+export interface CertificateFiles {
+  /** PEM. */
+  readonly certificate: string;
+  readonly key: string;
+}
+
+const keyKind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
+
+/** A certificate in a folder, made with openssl: by an issuer, or one that may be an issuer itself. */
+export async function makeCertificate(
+  folder: string,
+  commonName: string,
+  issuer?: CertificateFiles,
+): Promise<CertificateFiles> {
+  const made = {
+    certificate: join(folder, `${commonName}.cert`),
+    key: join(folder, `${commonName}.key`),
+  };
+  const by = issuer === undefined ? [] : ['-CA', issuer.certificate, '-CAkey', issuer.key];
+  const leaf = ['-addext', 'basicConstraints=critical,CA:FALSE', '-addext', 'subjectAltName=IP:127.0.0.1'];
+  await runSuccessfully(commandOf('openssl'), [
+    'req',
+    '-x509',
+    ...keyKind,
+    ...(issuer === undefined ? [] : leaf),
+    ...by,
+    '-subj',
+    `/CN=${commonName}`,
+    '-keyout',
+    made.key,
+    '-out',
+    made.certificate,
+  ]);
+  return made;
+}
