@@ -25,6 +25,9 @@ const askBudgetMs = 60_000;
 const longestBudgetMs = 7 * 60 * 60_000;
 /** An index in an index is lawful; a deeper nest is nobody's image. */
 const deepest = 4;
+/** Nor has anybody an image of more than these. */
+const mostManifests = 2_000;
+const mostBlobs = 20_000;
 
 /** An image to be fetched, as in `docker pull`. */
 export interface WantedImage {
@@ -45,6 +48,7 @@ export type PrewarmCode =
   | 'reference' // the text names no image or no platform
   | 'offline' // its upstream is not configured to be asked
   | 'unknown' // the upstream has no such image, or not for a platform
+  | 'excessive' // more manifests or blobs than an image has
   | 'stale' // the upstream cannot be asked, what is here may be old
   | 'budget'; // its pull limit stayed too low
 
@@ -202,6 +206,10 @@ export class ImageWarmer {
         const named = references(found.manifest.bytes);
         for (const { kind, digest: blob } of named) if (kind === 'blob') blobs.add(blob);
         below.push(...chosen(wanted, named, found.manifest.mediaType));
+        if (seen.size + below.length > mostManifests || blobs.size > mostBlobs) {
+          const most = `more than ${mostManifests} manifests or ${mostBlobs} blobs`;
+          throw new PrewarmError('excessive', `${wanted.text} names ${most}`);
+        }
         await watch.step();
       }
       layer = below;

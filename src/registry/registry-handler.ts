@@ -34,6 +34,12 @@ export class RegistryHandler {
   constructor(private readonly options: RegistryHandlerOptions) {}
 
   handle(request: IncomingMessage, response: ServerResponse): void {
+    // No registry client sends a request before the last is answered, and whoever does could make many wait that
+    // Node tells nothing of: an answer behind another has no socket, and no `close` when the client leaves.
+    if (response.socket === null) {
+      request.socket.destroy();
+      return;
+    }
     const { access, limits } = this.options;
     const exchange = new Exchange(request, response, access.newId(request.headers['x-request-id']));
     const url = request.url ?? '';
