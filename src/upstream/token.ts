@@ -126,11 +126,7 @@ export class TokenSource {
     return reply.status === 200;
   }
 
-  async #request(
-    url: URL,
-    identity: Login | undefined,
-    signal: AbortSignal,
-  ): Promise<Reply> {
+  async #request(url: URL, identity: Login | undefined, signal: AbortSignal): Promise<Reply> {
     const { host, transport, now, observer } = this.options;
     const headers = {
       accept: 'application/json',
