@@ -1,92 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { SlowClient } from '../fakes/slow-client.js';
 import { imageOf, randomLayer } from '../parts/image.js';
 import { blobOf, metric, type Mirror, startMirror } from '../parts/mirror.js';
 import { receivesAll } from '../parts/replicas.js';
-import { dial, get, type RawConnection, say } from './raw.js';
+import { attacks } from './attacks.js';
+import { get, say } from './raw.js';
 
 const MiB = 1024 * 1024;
 const allowedGrowth = 160 * MiB;
 const image = imageOf({ layers: [randomLayer(2 * MiB, 'honest')] });
 const large = blobOf(32 * MiB, 'slow');
-
-/** Enemies who do so until they are disposed of; how many connections each has is theirs. */
-type Attack = (mirror: Mirror) => Promise<Disposable[]>;
-
-function many(count: number, start: (index: number) => Promise<Disposable>): Promise<Disposable[]> {
-  return Promise.all(Array.from({ length: count }, (_, index) => start(index)));
-}
-
-/** Dials again whenever it is cut, and says this at once. */
-function repeating(url: string, text: string): Promise<Disposable> {
-  const stopped = new AbortController();
-  let current: RawConnection | undefined;
-  const loop = async (): Promise<void> => {
-    while (!stopped.signal.aborted) {
-      current = await dial(url);
-      current.socket.write(text, 'latin1');
-      await current.ended;
-    }
-  };
-  void loop();
-  return Promise.resolve({
-    [Symbol.dispose]: () => {
-      stopped.abort();
-      current?.[Symbol.dispose]();
-    },
-  });
-}
-
-const attacks: readonly (readonly [string, Attack])[] = [
-  ['idle connections', ({ cistern }) => many(2_000, () => dial(cistern.url))],
-  [
-    'slow headers',
-    ({ cistern }) =>
-      many(500, async () => {
-        const connection = await dial(cistern.url);
-        connection.socket.write('GET /v2/ HTTP/1.1\r\nHost: mirror\r\nX-Slow: ');
-        const timer = setInterval(() => connection.socket.write('x'), 200);
-        return {
-          [Symbol.dispose]: () => {
-            clearInterval(timer);
-            connection[Symbol.dispose]();
-          },
-        };
-      }),
-  ],
-  [
-    'slow reads',
-    (mirror) =>
-      many(200, async () => {
-        const client = new SlowClient(mirror.url(`team/app/blobs/${large.digest}`), { pauseAfter: 16_384 });
-        await client.received(16_384);
-        return client;
-      }),
-  ],
-  ['header floods', ({ cistern }) => many(20, () => repeating(cistern.url, get('/v2/', flood)))],
-  [
-    'pipelined garbage',
-    ({ cistern }) =>
-      many(20, () =>
-        repeating(
-          cistern.url,
-          `${'GET /v2/ HTTP/1.1\r\nHost: m\r\n\r\n'.repeat(500)}\0\u00ffnonsense\r\n\r\n`,
-        ),
-      ),
-  ],
-  [
-    'answers that nobody reads',
-    (mirror) =>
-      many(50, async () => {
-        const connection = await dial(mirror.cistern.url);
-        connection.socket.pause();
-        connection.socket.write(`GET /v2/team/app/manifests/v1 HTTP/1.1\r\nHost: m\r\n\r\n`.repeat(200));
-        return connection;
-      }),
-  ],
-];
-const flood = Array.from({ length: 5_000 }, (_, index) => `X-Flood-${index}: ${'x'.repeat(20)}`);
 
 describe('while clients attack with', () => {
   let mirror: Mirror;
@@ -113,7 +36,12 @@ describe('while clients attack with', () => {
   it.each(attacks)('%s, others pull, and memory stays bounded', async (_, attack) => {
     await pull();
     const before = await memory();
-    const enemies = await attack(mirror);
+    const enemies = await attack({
+      url: mirror.cistern.url,
+      blob: `/v2/team/app/blobs/${large.digest}`,
+      manifest: '/v2/team/app/manifests/v1',
+      idle: 2_000,
+    });
     try {
       for (let count = 0; count < 5; count += 1) await pull();
       expect((await memory()) - before).toBeLessThan(allowedGrowth);
