@@ -11,8 +11,9 @@ const introduction = `# Configuration
 
 The format is that of Distribution's \`config.yml\`, version 0.1, with some keys more: a file that was written for
 registry 2 or 3 as a mirror works as it is, and registry starts with a file that was written for this program. Keys of
-our own stand under \`proxy\`, \`http\`, \`cluster\` and \`scheduler\`, where registry does not mind them, and never under
-\`storage\`, where it would take them for a second driver.
+our own stand under \`proxy\`, \`http\`, \`cluster\` and \`scheduler\`, and some beside registry's in \`redis\` and
+\`storage.s3\`, where registry does not mind them; never directly under \`storage\`, where it would take them for a second
+driver.
 
 **Which file.** The argument of \`serve\`; else \`REGISTRY_CONFIGURATION_PATH\`; else \`/etc/docker/registry/config.yml\`,
 \`/etc/distribution/config.yml\`, or the \`deploy/config/default.yml\` of the installation, the first that is there.
