@@ -121,6 +121,12 @@ describe('without any of these', () => {
       expect(texts.load(open(more)).warnings).toEqual([{ key: 'auth', message: other }]);
   });
 
+  it('and all of them where a docker config.json may have some for each', () => {
+    const text = `${minimal}proxy: {dockerconfigjson: config.yml, upstreams: [{host: a.example, url: 'https://a.example'}]}\n`;
+    const message = expect.stringMatching(/from a\.example$/) as string;
+    expect(texts.load(text).warnings).toEqual([{ key: 'auth', message }]);
+  });
+
   it('and there is none with a login', () => {
     expect(texts.load(open('') + htpasswd).warnings).toEqual([]);
   });

@@ -47,9 +47,12 @@ export function noteRules(tree: Tree): ConfigNote[] {
 function noteOpen(tree: Tree): ConfigNote[] {
   if (hasLogin(tree)) return [];
   const paths = [['proxy'], ...upstreamsOf(tree).map((_, index): Path => ['proxy', 'upstreams', index])];
+  // It may have some for any of them.
+  const shared = has(tree, ['proxy', 'dockerconfigjson']);
+  const own = ['username', 'credentials', 'exec'];
   const open = paths.filter(
     (path) =>
-      ['username', 'credentials', 'exec'].some((key) => has(tree, [...path, key])) &&
+      (shared ? isMirrored(tree, path) : own.some((key) => has(tree, [...path, key]))) &&
       !has(tree, [...path, 'access']) &&
       flag.read(textAt(tree, [...path, 'verifycaller']) ?? 'false') !== true,
   );
@@ -60,6 +63,11 @@ function noteOpen(tree: Tree): ConfigNote[] {
   );
   const message = `is none, so whoever reaches this mirror may pull what its credentials can read from ${names.join(', ')}`;
   return [{ key: 'auth', message }];
+}
+
+/** `proxy` itself is an upstream only by its URL. */
+function isMirrored(tree: Tree, path: Path): boolean {
+  return path.length > 1 || has(tree, [...path, 'remoteurl']);
 }
 
 function noteKept(tree: Tree): ConfigNote[] {
