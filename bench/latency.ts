@@ -14,8 +14,8 @@ export interface Latency {
 export async function latencyDuring(url: string, work: Promise<unknown>): Promise<Latency> {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   const took: number[] = [];
-  let over = false;
-  const stop = (): void => void (over = true);
+  const over = new AbortController();
+  const stop = (): void => over.abort();
   work.then(stop, stop);
   try {
     do {
@@ -23,7 +23,7 @@ export async function latencyDuring(url: string, work: Promise<unknown>): Promis
       await ask(url, agent);
       took.push(performance.now() - began);
       await delay(everyMs);
-    } while (!over);
+    } while (!over.signal.aborted);
   } finally {
     agent.destroy();
   }

@@ -18,12 +18,12 @@ const tables = `
   CREATE TABLE repository(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, ttl INTEGER NOT NULL);
   CREATE TABLE content(id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, size INTEGER, modified INTEGER,
     type TEXT, known INTEGER NOT NULL DEFAULT 0, kept INTEGER NOT NULL DEFAULT 0, hidden INTEGER);
-  CREATE INDEX content_hidden ON content(hidden) WHERE hidden IS NOT NULL;
+  CREATE INDEX content_hidden ON content(hidden, digest, size) WHERE hidden IS NOT NULL;
   CREATE TABLE link(kind INTEGER, repository INTEGER, content INTEGER, used INTEGER, effective INTEGER,
     parents INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(kind, repository, content)) WITHOUT ROWID;
   CREATE INDEX link_content ON link(content, kind);
   CREATE INDEX link_effective ON link(effective, kind);
-  CREATE INDEX link_free ON link(effective, kind) WHERE parents = 0;
+  CREATE INDEX link_free ON link(effective, kind DESC) WHERE parents = 0;
   CREATE TABLE tag(repository INTEGER, name TEXT, content INTEGER, PRIMARY KEY(repository, name)) WITHOUT ROWID;
   CREATE INDEX tag_content ON tag(content, repository);
   CREATE TABLE reference(parent INTEGER, child INTEGER, PRIMARY KEY(parent, child)) WITHOUT ROWID;
@@ -33,7 +33,7 @@ const tables = `
 /** Nothing of an unfinished index is worth keeping, and nobody else opens the file. */
 const settings = `
   PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE;
-  PRAGMA cache_size = -16384; PRAGMA temp_store = FILE;
+  PRAGMA cache_size = -8192; PRAGMA temp_store = FILE;
 `;
 
 type Row = Record<string, SQLOutputValue>;
@@ -98,12 +98,19 @@ export class ContentIndex implements Disposable {
     rmSync(this.file, { force: true });
   }
 
-  /** Forgets all but what manifests refer to, which never changes. */
-  clear(): void {
-    this.#database.exec(`DELETE FROM link; DELETE FROM tag; DELETE FROM repository;
-      UPDATE content SET size = NULL, modified = NULL, kept = 0, hidden = NULL WHERE size IS NOT NULL OR kept = 1`);
+  /** Forgets all but what manifests refer to, which never changes. Yields between small portions of the work. */
+  *clear(): Generator<void> {
+    this.#database.exec('DELETE FROM link; DELETE FROM tag; DELETE FROM repository');
     this.blobs = 0;
     this.bytes = 0;
+    for (const [from, to] of this.#contentSlices()) {
+      yield;
+      this.#run(
+        'UPDATE content SET size = NULL, modified = NULL, kept = 0, hidden = NULL WHERE id BETWEEN ? AND ?',
+        from,
+        to,
+      );
+    }
   }
 
   addBlobs(page: readonly StoredBlob[]): void {
@@ -431,9 +438,20 @@ export class ContentIndex implements Disposable {
     });
   }
 
-  *hidden(): Generator<readonly [at: number, digest: Digest]> {
-    const rows = this.#statement('SELECT hidden, digest FROM content WHERE hidden IS NOT NULL').iterate();
-    for (const { hidden, digest } of rows) yield [Number(hidden), digest as Digest];
+  /** In pages. */
+  *hidden(): Generator<readonly (readonly [at: number, digest: Digest])[]> {
+    for (let after: readonly [number, string] = [0, '']; ;) {
+      const rows = this.#all(
+        `SELECT hidden, digest FROM content WHERE hidden IS NOT NULL AND (hidden, digest) > (?, ?)
+         ORDER BY hidden, digest LIMIT 1000`,
+        ...after,
+      );
+      const page = rows.map(({ hidden, digest }) => [Number(hidden), digest as Digest] as const);
+      const last = page.at(-1);
+      if (last === undefined) return;
+      yield page;
+      after = last;
+    }
   }
 
   hiddenBytes(): number {
@@ -606,7 +624,7 @@ export class ContentIndex implements Disposable {
     for (;;) {
       const rows = this.#all(
         `SELECT kind, repository, content FROM link WHERE (kind, repository, content) > (?, ?, ?) AND kind <= ?
-         ORDER BY kind, repository, content LIMIT 256`,
+         ORDER BY kind, repository, content LIMIT 128`,
         last.kind,
         last.repository,
         last.content,

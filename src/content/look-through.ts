@@ -33,7 +33,7 @@ export async function lookThrough(
   watch: Watch,
 ): Promise<void> {
   const { signal } = watch;
-  index.clear();
+  await inPortions(index.clear(), signal);
   for await (const page of inventory.listBlobs(undefined, signal)) {
     index.addBlobs(page);
     watch.progress({ doing: 'listing blobs', done: index.blobs, total: undefined });
@@ -45,8 +45,12 @@ export async function lookThrough(
     watch.progress({ doing: 'listing links', done: links, total: undefined });
   }
   await readManifests(index, blobs, watch);
-  for await (const page of usage.snapshot(signal)) index.addUses(page);
-  for await (const page of usage.noted(signal)) index.addUses(page);
+  for (const pages of [usage.snapshot(signal), usage.noted(signal)]) {
+    for await (const page of pages) {
+      index.addUses(page);
+      await breathe(); // many pages come from one record
+    }
+  }
   index.addUses([...usage.unwritten()]);
   await inPortions(index.settle(now), signal);
 }

@@ -1,3 +1,4 @@
+import { setImmediate as breathe } from 'node:timers/promises';
 import type { Cluster } from '../cluster/cluster.js';
 import { parseDigest, type Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
@@ -216,6 +217,7 @@ export class Removals implements Disposable {
     this.#notedAt = performance.now();
     for await (const page of this.parts.usage.noted(this.run.signal)) {
       for (const use of page) await this.#renewOne(use);
+      await breathe(); // many pages come from one record
     }
   }
 

@@ -1,3 +1,4 @@
+import { setImmediate as breathe } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, RemovalReason } from '../scheduler/job.js';
@@ -186,7 +187,10 @@ export class StoredContent implements ContentKeeper {
     const index = this.#index;
     try {
       await lookThrough(index, this.options, this.#seconds(), watch);
-      index.addHidden(await readHidden(this.options.records));
+      for await (const page of readHidden(this.options.records)) {
+        index.addHidden(page);
+        await breathe();
+      }
       return index;
     } catch (error) {
       // Half-filled, it is of no use; a new one is made from nothing.
