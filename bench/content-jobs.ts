@@ -107,9 +107,10 @@ async function measureStep(
   const summary = await running;
   const seconds = (performance.now() - began) / 1000;
   const { peak } = await memoryOf(server.pid);
-  say(`${store.blobs} blobs, ${title}: ${seconds.toFixed(1)} s ${JSON.stringify(summary)}`);
+  const measured = { seconds, peak, latency };
+  say(`${store.blobs} blobs | ${title} | ${cells(measured)} | ${JSON.stringify(summary)}`);
   if (!did(summary, store)) throw new Error(`${title} did not do what it should`);
-  return { seconds, peak, latency };
+  return measured;
 }
 
 async function run(server: Server, job: JobName, signal: AbortSignal): Promise<JobSummary> {
