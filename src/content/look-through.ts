@@ -5,7 +5,8 @@ import type { Repository } from '../oci/name.js';
 import type { JobRun } from '../scheduler/job.js';
 import type { BlobStore, Inventory, RepositoryStore } from '../storage/storage.js';
 import type { Use, UsageHistory } from '../usage/usage.js';
-import type { ContentIndex, IndexedBlob } from './content-index.js';
+import type { ContentIndex } from './content-index.js';
+import type { IndexedBlob } from './index-queries.js';
 
 /** As long as the distribution-spec wants manifests to be taken. */
 const longestManifest = 4 * 1024 * 1024;
@@ -101,9 +102,9 @@ async function readManifests(index: ContentIndex, blobs: BlobStore, watch: Watch
       for (const further of found) await readAll(further);
     }
   };
-  for (let page = index.unreadManifests(undefined, longestManifest); page.length > 0;) {
+  for (let page = index.queries.unreadManifests(undefined, longestManifest); page.length > 0;) {
     await readAll(page);
-    page = index.unreadManifests(page.at(-1), longestManifest);
+    page = index.queries.unreadManifests(page.at(-1), longestManifest);
   }
 }
 

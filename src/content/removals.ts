@@ -6,7 +6,8 @@ import type { JobRun, JobSummary, Removal, RemovalReason } from '../scheduler/jo
 import type { Rescues } from '../storage/rescues.js';
 import type { BlobStore, Deletes, RepositoryStore } from '../storage/storage.js';
 import type { Use, UsageHistory } from '../usage/usage.js';
-import type { ContentIndex, IndexedBlob, IndexedLink, IndexedTag, Wanted } from './content-index.js';
+import type { ContentIndex } from './content-index.js';
+import type { IndexedBlob, IndexedLink, IndexedTag, Wanted } from './index-queries.js';
 import { learnLate, rescue } from './look-through.js';
 
 /** What other replicas have noted is read again this often; they write it down about as often. */
@@ -58,11 +59,11 @@ export class Removals implements Disposable {
     return Object.fromEntries(this.#counts);
   }
 
-  /** As {@link ContentIndex.candidates}, with all that is known of uses now; none when nothing may be deleted. */
+  /** As {@link IndexQueries.candidates}, with all that is known of uses now; none when nothing may be deleted. */
   async candidates(which: Wanted, from: number, usedBefore: number, now: number): Promise<IndexedLink[]> {
     await this.run.step();
     await this.#renew();
-    return (await this.run.mayDelete()) ? this.index.candidates(which, from, usedBefore, now) : [];
+    return (await this.run.mayDelete()) ? this.index.queries.candidates(which, from, usedBefore, now) : [];
   }
 
   /** Returns the bytes that nothing needs any more; 0 when the link stays, because it is used meanwhile. */
@@ -71,7 +72,7 @@ export class Removals implements Disposable {
     if (!(await this.run.mayDelete()) || this.#usedSince(link)) return 0;
     const { kind, repository, digest } = link;
     const tags: IndexedTag[] = [];
-    for (const tag of kind === 'manifest' ? this.index.tagsOf(link) : []) {
+    for (const tag of kind === 'manifest' ? this.index.queries.tagsOf(link) : []) {
       if (await this.#deleteTag(tag)) tags.push(tag);
     }
     if (!(await this.#unlinkUnlessUsed(link))) {
@@ -94,21 +95,21 @@ export class Removals implements Disposable {
     await this.#renew();
     const digest = reference === undefined ? undefined : parseDigest(reference);
     const now = this.#seconds();
-    const tags = this.index.tagsIn(repository);
+    const tags = this.index.queries.tagsIn(repository);
     if (reference !== undefined && digest === undefined) {
       const tag = tags.find((each) => each.tag === reference);
       if (tag === undefined) return;
       await this.removeTag(tag, 'purged');
       const others = tags.some((each) => each !== tag && each.digest === tag.digest);
-      if (!others) await this.#purgeAll(this.index.find('manifest', repository, tag.digest), now);
+      if (!others) await this.#purgeAll(this.index.queries.find('manifest', repository, tag.digest), now);
       return;
     }
     if (digest !== undefined) {
-      await this.#purgeAll(this.index.find('manifest', repository, digest), now);
+      await this.#purgeAll(this.index.queries.find('manifest', repository, digest), now);
       return;
     }
     for (const tag of tags) await this.removeTag(tag, 'purged');
-    const next = (): IndexedLink[] => this.index.linksIn(repository, now);
+    const next = (): IndexedLink[] => this.index.queries.linksIn(repository, now);
     for (let page = next(); page.length > 0; page = next()) {
       await this.run.step();
       if (!(await this.run.mayDelete())) return;
@@ -121,7 +122,7 @@ export class Removals implements Disposable {
     for (;;) {
       await this.run.step();
       await this.#renew();
-      const batch = this.index.deletable(hiddenBefore, modifiedBefore);
+      const batch = this.index.queries.deletable(hiddenBefore, modifiedBefore);
       if (batch.length === 0) return;
       for (let from = 0; from < batch.length; from += atOnce) {
         if (!(await this.run.mayDelete())) return;
@@ -145,7 +146,7 @@ export class Removals implements Disposable {
         await this.#learnRescues();
         await this.#learn();
         // Nothing may come between this look and the removal.
-        if ((this.index.hiddenAt(blob) ?? Infinity) > hiddenBefore) return;
+        if ((this.index.queries.hiddenAt(blob) ?? Infinity) > hiddenBefore) return;
         await deletes.deleteBlob(digest);
       } finally {
         await lease.release(false);
@@ -159,7 +160,8 @@ export class Removals implements Disposable {
   async #purgeAll(link: IndexedLink | undefined, usedBefore: number): Promise<void> {
     if (link === undefined || link.parents > 0) return;
     await this.unlink(link, 'purged');
-    for (const child of this.index.orphanedBy(link, usedBefore)) await this.#purgeAll(child, usedBefore);
+    for (const child of this.index.queries.orphanedBy(link, usedBefore))
+      await this.#purgeAll(child, usedBefore);
   }
 
   /** `false`: it points elsewhere by now, or may not be deleted. */
@@ -207,7 +209,7 @@ export class Removals implements Disposable {
   }
 
   #usedSince({ kind, repository, digest, effective }: IndexedLink): boolean {
-    return (this.index.find(kind, repository, digest)?.effective ?? effective) > effective;
+    return (this.index.queries.find(kind, repository, digest)?.effective ?? effective) > effective;
   }
 
   /** All uses that are known of by now. */
