@@ -41,7 +41,8 @@ export class IndexDatabase implements Disposable {
 
   /** The file must not exist. */
   constructor(private readonly file: string) {
-    this.#database = new DatabaseSync(file);
+    // A database that defends itself refuses to be without a journal.
+    this.#database = new DatabaseSync(file, { defensive: false });
     this.#database.exec(settings + tables);
   }
 

@@ -14,6 +14,8 @@ export interface IndexedLink {
   readonly effective: number;
   readonly repositoryId: number;
   readonly contentId: number;
+  /** Of the content, in bytes; 0 where it is not stored. */
+  readonly size: number;
   /** Manifests of the same repository that refer to it. */
   readonly parents: number;
 }
@@ -42,7 +44,7 @@ const wanted: Readonly<Record<Wanted, string>> = {
   untagged: `?3 > 0 AND ${untagged}`,
 };
 const linkColumns = `l.kind, l.repository AS repositoryId, l.content AS contentId, l.effective, l.parents,
-  r.name AS repository, c.digest FROM link l JOIN repository r ON r.id = l.repository JOIN content c ON c.id = l.content`;
+  r.name AS repository, c.digest, coalesce(c.size, 0) AS size FROM link l JOIN repository r ON r.id = l.repository JOIN content c ON c.id = l.content`;
 
 /** What an index can be asked. Lists are short, or come in short pages. */
 export class IndexQueries {

@@ -12,7 +12,8 @@ import { learnLate, rescue } from './look-through.js';
 
 /** What other replicas have noted is read again this often; they write it down about as often. */
 const notedEveryMs = 30_000;
-const atOnce = 8;
+/** Removals that are under way at the same time. */
+export const atOnce = 8;
 
 export interface RemovalParts {
   readonly deletes: Deletes;
@@ -35,6 +36,7 @@ export class Removals implements Disposable {
   #notedAt = -Infinity;
   /** In this process, not yet in the index. */
   readonly #uses = new Map<string, Use>();
+  #learning: Promise<void> = Promise.resolve();
   readonly #rescued = new Set<Digest>();
   readonly #watching: Disposable;
 
@@ -66,22 +68,21 @@ export class Removals implements Disposable {
     return (await this.run.mayDelete()) ? this.index.queries.candidates(which, from, usedBefore, now) : [];
   }
 
-  /** Returns the bytes that nothing needs any more; 0 when the link stays, because it is used meanwhile. */
-  async unlink(link: IndexedLink, why: RemovalReason): Promise<number> {
-    await this.#learn();
-    if (!(await this.run.mayDelete()) || this.#usedSince(link)) return 0;
-    const { kind, repository, digest } = link;
-    const tags: IndexedTag[] = [];
-    for (const tag of kind === 'manifest' ? this.index.queries.tagsOf(link) : []) {
-      if (await this.#deleteTag(tag)) tags.push(tag);
+  /** A few at a time, none of which depends on another. Returns the bytes that nothing needs any more. */
+  async unlink(links: readonly IndexedLink[], why: RemovalReason): Promise<number> {
+    let freed = 0;
+    for (let from = 0; from < links.length; from += atOnce) {
+      const some = links.slice(from, from + atOnce);
+      const taken = await Promise.all(some.map((link) => this.#takeAway(link)));
+      for (const [n, link] of some.entries()) {
+        const tags = taken[n];
+        if (tags === undefined) continue;
+        const { kind, repository, digest } = link;
+        for (const tag of tags) this.#tellTag(tag, why);
+        this.#tell({ what: kind, repository, reference: digest, bytes: 0, why });
+        freed += this.index.removeLink(link);
+      }
     }
-    if (!(await this.#unlinkUnlessUsed(link))) {
-      await this.#putBack(link, tags);
-      return 0;
-    }
-    for (const tag of tags) this.#tellTag(tag, why);
-    this.#tell({ what: kind, repository, reference: digest, bytes: 0, why });
-    const freed = this.index.removeLink(link);
     this.freedBytes += freed;
     return freed;
   }
@@ -113,7 +114,7 @@ export class Removals implements Disposable {
     for (let page = next(); page.length > 0; page = next()) {
       await this.run.step();
       if (!(await this.run.mayDelete())) return;
-      for (const link of page) await this.unlink(link, 'purged');
+      await this.unlink(page, 'purged');
     }
   }
 
@@ -159,7 +160,7 @@ export class Removals implements Disposable {
 
   async #purgeAll(link: IndexedLink | undefined, usedBefore: number): Promise<void> {
     if (link === undefined || link.parents > 0) return;
-    await this.unlink(link, 'purged');
+    await this.unlink([link], 'purged');
     for (const child of this.index.queries.orphanedBy(link, usedBefore))
       await this.#purgeAll(child, usedBefore);
   }
@@ -176,6 +177,19 @@ export class Removals implements Disposable {
       cluster.tags.drop(`${repository}:${tag}`);
     }
     return true;
+  }
+
+  /** The tags that went with it; `undefined`: it stays, because it is used meanwhile. */
+  async #takeAway(link: IndexedLink): Promise<readonly IndexedTag[] | undefined> {
+    await this.#learn();
+    if (!(await this.run.mayDelete()) || this.#usedSince(link)) return undefined;
+    const tags: IndexedTag[] = [];
+    for (const tag of link.kind === 'manifest' ? this.index.queries.tagsOf(link) : []) {
+      if (await this.#deleteTag(tag)) tags.push(tag);
+    }
+    if (await this.#unlinkUnlessUsed(link)) return tags;
+    await this.#putBack(link, tags);
+    return undefined;
   }
 
   /** `false`: it is to stay. */
@@ -223,8 +237,13 @@ export class Removals implements Disposable {
     }
   }
 
-  /** Uses in this process since the last time. */
-  async #learn(): Promise<void> {
+  /** Uses in this process until now. Whoever asks meanwhile waits for all that were noted before. */
+  #learn(): Promise<void> {
+    this.#learning = this.#learning.then(() => this.#learnNoted());
+    return this.#learning;
+  }
+
+  async #learnNoted(): Promise<void> {
     while (this.#uses.size > 0) {
       const uses = [...this.#uses.values()];
       this.#uses.clear();

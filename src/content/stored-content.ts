@@ -5,11 +5,11 @@ import type { JobRun, JobSummary, RemovalReason } from '../scheduler/job.js';
 import type { RecordStore } from '../storage/storage.js';
 import { ContentIndex } from './content-index.js';
 import { IndexDatabase } from './index-database.js';
-import type { IndexedTag, Wanted } from './index-queries.js';
+import type { IndexedLink, IndexedTag, Wanted } from './index-queries.js';
 import { readHidden, readSummary, writeHidden, writeSummary, type Summary } from './content-records.js';
 import type { CachedImage, ContentKeeper, ContentTotals } from './content.js';
 import { inPortions, lookThrough, type Sources, type Watch } from './look-through.js';
-import { Removals, type RemovalParts } from './removals.js';
+import { atOnce, Removals, type RemovalParts } from './removals.js';
 import { Turns } from './turns.js';
 
 /** Evicting goes on until this much of `maxsize` is in use, and leaves so many times `minfree` free. */
@@ -209,9 +209,8 @@ export class StoredContent implements ContentKeeper {
       const batch = await removals.candidates(which, from, now - this.#grace, now);
       if (batch.length === 0) return;
       from = batch[0]?.effective ?? now;
-      for (const link of batch) {
-        if (freed >= enough) return;
-        freed += await removals.unlink(link, why);
+      while (batch.length > 0 && freed < enough) {
+        freed += await removals.unlink(takeFor(batch, enough - freed), why);
       }
     }
   }
@@ -240,10 +239,9 @@ export class StoredContent implements ContentKeeper {
       page.length > 0;
       page = index.queries.dangling(page.at(-1))
     ) {
-      for (const link of page) {
-        if ((await this.options.blobs.stat(link.digest)) === undefined)
-          await removals.unlink(link, 'dangling');
-      }
+      const sizes = await Promise.all(page.map(({ digest }) => this.options.blobs.stat(digest)));
+      const lost = page.filter((_link, n) => sizes[n] === undefined);
+      await removals.unlink(lost, 'dangling');
     }
     for (let after: IndexedTag | undefined; ;) {
       const page = index.queries.danglingTags(after);
@@ -284,6 +282,15 @@ export class StoredContent implements ContentKeeper {
   #seconds(): number {
     return Math.floor(this.options.now() / 1000);
   }
+}
+
+/** The next few, but no more than it takes to come by so many bytes. */
+function takeFor(links: IndexedLink[], bytes: number): IndexedLink[] {
+  let count = 0;
+  for (let sum = 0; count < Math.min(links.length, atOnce) && sum < bytes; count += 1) {
+    sum += links[count]?.size ?? 0;
+  }
+  return links.splice(0, count);
 }
 
 function totalsOf({ at, blobs, bytes, hiddenBytes }: Summary): ContentTotals {
