@@ -96,7 +96,7 @@ export async function startServer(
 function commandLine(program: Program): [string, ...string[]] {
   if (program === 'docker-registry') return [commandOf('docker-registry')];
   if (!existsSync(main)) throw new Error('dist/main.js is not there: npm run build');
-  return [process.execPath, '--max-semi-space-size=2', main]; // as npm start does
+  return [process.execPath, '--max-semi-space-size=2', '--max-old-space-size=384', main]; // as npm start does
 }
 
 const onDemand = Object.fromEntries(jobNames.map((name) => [name, { schedule: 'never' }]));
