@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
+import { jobNames } from '../src/scheduler/job.js';
 import { commandOf } from '../test/parts/debian.js';
 import { freePort } from '../test/parts/ports.js';
 
@@ -14,6 +15,8 @@ const patienceMs = 20_000;
 
 export interface Server extends AsyncDisposable {
   readonly url: string;
+  /** Where its debug server listens on loopback. */
+  readonly debugPort: number;
   readonly pid: number;
   /** Its storage. */
   readonly root: string;
@@ -29,7 +32,14 @@ export interface ServerOptions {
   readonly folder: string;
   readonly root?: string;
   /** The upstream that it mirrors. */
-  readonly proxy?: { readonly remoteurl: string; readonly username: string; readonly password: string };
+  readonly proxy?: {
+    readonly remoteurl: string;
+    readonly username?: string;
+    readonly password?: string;
+    readonly maxsize?: number;
+  };
+  /** Deletes, by jobs that run when they are asked for alone. Cistern's. */
+  readonly deletes?: { readonly grace: string };
   /** What it asks of its own clients. */
   readonly auth?: unknown;
   readonly requestsLogged: boolean;
@@ -50,7 +60,8 @@ export async function startServer(
   const url = `http://127.0.0.1:${port}`;
   const configFile = join(folder, 'config.yml');
   const logFile = join(folder, 'log');
-  await writeFile(configFile, stringify(settings(options, root, port, await freePort())));
+  const debugPort = await freePort();
+  await writeFile(configFile, stringify(settings(options, root, port, debugPort)));
   const [command, ...args] = commandLine(program);
   await using log = await open(logFile, 'w');
   const child = spawn(command, [...args, 'serve', configFile], {
@@ -78,18 +89,21 @@ export async function startServer(
     await delay(20);
   }
   const owned = cleanup.move();
-  return { url, pid: Number(child.pid), root, logFile, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  const pid = Number(child.pid);
+  return { url, debugPort, pid, root, logFile, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 function commandLine(program: Program): [string, ...string[]] {
   if (program === 'docker-registry') return [commandOf('docker-registry')];
   if (!existsSync(main)) throw new Error('dist/main.js is not there: npm run build');
-  return [process.execPath, '--max-semi-space-size=2', main]; // as npm start does
+  return [process.execPath, '--max-semi-space-size=2', '--max-old-space-size=384', main]; // as npm start does
 }
+
+const onDemand = Object.fromEntries(jobNames.map((name) => [name, { schedule: 'never' }]));
 
 /** The same for both but for folder and ports. */
 function settings(options: ServerOptions, root: string, port: number, debugPort: number): unknown {
-  const { proxy, auth, requestsLogged } = options;
+  const { proxy, auth, deletes, requestsLogged } = options;
   return {
     version: 0.1,
     log: {
@@ -97,7 +111,11 @@ function settings(options: ServerOptions, root: string, port: number, debugPort:
       formatter: 'json',
       accesslog: { disabled: !requestsLogged },
     },
-    storage: { filesystem: { rootdirectory: root }, cache: { blobdescriptor: 'inmemory' } },
+    storage: {
+      filesystem: { rootdirectory: root },
+      cache: { blobdescriptor: 'inmemory' },
+      ...(deletes === undefined ? {} : { delete: { enabled: true } }),
+    },
     http: {
       addr: `127.0.0.1:${port}`,
       secret: 'benchmark',
@@ -105,6 +123,7 @@ function settings(options: ServerOptions, root: string, port: number, debugPort:
     },
     ...(proxy === undefined ? {} : { proxy }),
     ...(auth === undefined ? {} : { auth }),
+    ...(deletes === undefined ? {} : { scheduler: { ...deletes, ...onDemand } }),
   };
 }
 

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=2
+#!/usr/bin/env -S node --max-semi-space-size=2 --max-old-space-size=384
 import { ConfigError, formatFaults } from './config/faults.js';
 import { loadConfig } from './config/load.js';
 import { runCommand } from './cli/command.js';

@@ -1,3 +1,4 @@
+import { setImmediate as breathe } from 'node:timers/promises';
 import { parseDigest, type Digest } from '../oci/digest.js';
 import type { RecordStore } from '../storage/storage.js';
 
@@ -18,26 +19,37 @@ export interface Summary {
   readonly ttls: string;
 }
 
-/** Since when content is hidden: lines of a time in seconds and a digest. */
-export async function readHidden(records: RecordStore): Promise<(readonly [at: number, digest: Digest])[]> {
-  const bytes = await records.readRecord(hiddenKey);
-  const found: (readonly [number, Digest])[] = [];
-  for (const line of bytes?.toString('utf8').split('\n') ?? []) {
-    const [at, text] = line.split(' ');
-    const digest = parseDigest(text ?? '');
-    if (digest !== undefined && /^\d{1,12}$/.test(at ?? '')) found.push([Number(at), digest]);
+export type Hidden = readonly [at: number, digest: Digest];
+
+const pageBytes = 64 * 1024;
+
+/** Since when content is hidden: lines of a time in seconds and a digest. In pages. */
+export async function* readHidden(records: RecordStore): AsyncGenerator<readonly Hidden[]> {
+  const bytes = (await records.readRecord(hiddenKey)) ?? Buffer.alloc(0);
+  for (let from = 0; from < bytes.length;) {
+    const end = bytes.indexOf('\n', from + pageBytes);
+    const to = end === -1 ? bytes.length : end + 1;
+    yield parseHidden(bytes.toString('latin1', from, to));
+    from = to;
   }
-  return found;
 }
 
-export async function writeHidden(
-  records: RecordStore,
-  hidden: Iterable<readonly [at: number, digest: Digest]>,
-): Promise<void> {
-  const lines: string[] = [];
-  for (const [at, digest] of hidden) lines.push(`${at} ${digest}\n`);
-  if (lines.length === 0) await records.removeRecord(hiddenKey);
-  else await records.writeRecord(hiddenKey, Buffer.from(lines.join('')));
+function parseHidden(text: string): Hidden[] {
+  return text.split('\n').flatMap((line) => {
+    const [at = '', name = ''] = line.split(' ');
+    const digest = parseDigest(name);
+    return digest !== undefined && /^\d{1,12}$/.test(at) ? [[Number(at), digest] as const] : [];
+  });
+}
+
+export async function writeHidden(records: RecordStore, pages: Iterable<readonly Hidden[]>): Promise<void> {
+  const text: Buffer[] = [];
+  for (const page of pages) {
+    text.push(Buffer.from(page.map(([at, digest]) => `${at} ${digest}\n`).join('')));
+    await breathe();
+  }
+  if (text.length === 0) await records.removeRecord(hiddenKey);
+  else await records.writeRecord(hiddenKey, Buffer.concat(text));
 }
 
 /** `undefined` where there is none that this version understands. */

@@ -5,7 +5,8 @@ import type { Repository } from '../oci/name.js';
 import type { JobRun } from '../scheduler/job.js';
 import type { BlobStore, Inventory, RepositoryStore } from '../storage/storage.js';
 import type { Use, UsageHistory } from '../usage/usage.js';
-import type { ContentIndex, IndexedBlob } from './content-index.js';
+import type { ContentIndex } from './content-index.js';
+import type { IndexedBlob } from './index-queries.js';
 
 /** As long as the distribution-spec wants manifests to be taken. */
 const longestManifest = 4 * 1024 * 1024;
@@ -33,7 +34,7 @@ export async function lookThrough(
   watch: Watch,
 ): Promise<void> {
   const { signal } = watch;
-  index.clear();
+  await inPortions(index.clear(), signal);
   for await (const page of inventory.listBlobs(undefined, signal)) {
     index.addBlobs(page);
     watch.progress({ doing: 'listing blobs', done: index.blobs, total: undefined });
@@ -45,8 +46,12 @@ export async function lookThrough(
     watch.progress({ doing: 'listing links', done: links, total: undefined });
   }
   await readManifests(index, blobs, watch);
-  for await (const page of usage.snapshot(signal)) index.addUses(page);
-  for await (const page of usage.noted(signal)) index.addUses(page);
+  for (const pages of [usage.snapshot(signal), usage.noted(signal)]) {
+    for await (const page of pages) {
+      index.addUses(page);
+      await breathe(); // many pages come from one record
+    }
+  }
   index.addUses([...usage.unwritten()]);
   await inPortions(index.settle(now), signal);
 }
@@ -97,9 +102,9 @@ async function readManifests(index: ContentIndex, blobs: BlobStore, watch: Watch
       for (const further of found) await readAll(further);
     }
   };
-  for (let page = index.unreadManifests(undefined, longestManifest); page.length > 0;) {
+  for (let page = index.queries.unreadManifests(undefined, longestManifest); page.length > 0;) {
     await readAll(page);
-    page = index.unreadManifests(page.at(-1), longestManifest);
+    page = index.queries.unreadManifests(page.at(-1), longestManifest);
   }
 }
 

@@ -1,3 +1,4 @@
+import { setImmediate as breathe } from 'node:timers/promises';
 import type { Cluster } from '../cluster/cluster.js';
 import { parseDigest, type Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
@@ -5,12 +6,14 @@ import type { JobRun, JobSummary, Removal, RemovalReason } from '../scheduler/jo
 import type { Rescues } from '../storage/rescues.js';
 import type { BlobStore, Deletes, RepositoryStore } from '../storage/storage.js';
 import type { Use, UsageHistory } from '../usage/usage.js';
-import type { ContentIndex, IndexedBlob, IndexedLink, IndexedTag, Wanted } from './content-index.js';
+import type { ContentIndex } from './content-index.js';
+import type { IndexedBlob, IndexedLink, IndexedTag, Wanted } from './index-queries.js';
 import { learnLate, rescue } from './look-through.js';
 
 /** What other replicas have noted is read again this often; they write it down about as often. */
 const notedEveryMs = 30_000;
-const atOnce = 8;
+/** Removals that are under way at the same time. */
+export const atOnce = 8;
 
 export interface RemovalParts {
   readonly deletes: Deletes;
@@ -33,6 +36,7 @@ export class Removals implements Disposable {
   #notedAt = -Infinity;
   /** In this process, not yet in the index. */
   readonly #uses = new Map<string, Use>();
+  #learning: Promise<void> = Promise.resolve();
   readonly #rescued = new Set<Digest>();
   readonly #watching: Disposable;
 
@@ -57,29 +61,28 @@ export class Removals implements Disposable {
     return Object.fromEntries(this.#counts);
   }
 
-  /** As {@link ContentIndex.candidates}, with all that is known of uses now; none when nothing may be deleted. */
+  /** As {@link IndexQueries.candidates}, with all that is known of uses now; none when nothing may be deleted. */
   async candidates(which: Wanted, from: number, usedBefore: number, now: number): Promise<IndexedLink[]> {
     await this.run.step();
     await this.#renew();
-    return (await this.run.mayDelete()) ? this.index.candidates(which, from, usedBefore, now) : [];
+    return (await this.run.mayDelete()) ? this.index.queries.candidates(which, from, usedBefore, now) : [];
   }
 
-  /** Returns the bytes that nothing needs any more; 0 when the link stays, because it is used meanwhile. */
-  async unlink(link: IndexedLink, why: RemovalReason): Promise<number> {
-    await this.#learn();
-    if (!(await this.run.mayDelete()) || this.#usedSince(link)) return 0;
-    const { kind, repository, digest } = link;
-    const tags: IndexedTag[] = [];
-    for (const tag of kind === 'manifest' ? this.index.tagsOf(link) : []) {
-      if (await this.#deleteTag(tag)) tags.push(tag);
+  /** A few at a time, none of which depends on another. Returns the bytes that nothing needs any more. */
+  async unlink(links: readonly IndexedLink[], why: RemovalReason): Promise<number> {
+    let freed = 0;
+    for (let from = 0; from < links.length; from += atOnce) {
+      const some = links.slice(from, from + atOnce);
+      const taken = await Promise.all(some.map((link) => this.#takeAway(link)));
+      for (const [n, link] of some.entries()) {
+        const tags = taken[n];
+        if (tags === undefined) continue;
+        const { kind, repository, digest } = link;
+        for (const tag of tags) this.#tellTag(tag, why);
+        this.#tell({ what: kind, repository, reference: digest, bytes: 0, why });
+        freed += this.index.removeLink(link);
+      }
     }
-    if (!(await this.#unlinkUnlessUsed(link))) {
-      await this.#putBack(link, tags);
-      return 0;
-    }
-    for (const tag of tags) this.#tellTag(tag, why);
-    this.#tell({ what: kind, repository, reference: digest, bytes: 0, why });
-    const freed = this.index.removeLink(link);
     this.freedBytes += freed;
     return freed;
   }
@@ -93,25 +96,25 @@ export class Removals implements Disposable {
     await this.#renew();
     const digest = reference === undefined ? undefined : parseDigest(reference);
     const now = this.#seconds();
-    const tags = this.index.tagsIn(repository);
+    const tags = this.index.queries.tagsIn(repository);
     if (reference !== undefined && digest === undefined) {
       const tag = tags.find((each) => each.tag === reference);
       if (tag === undefined) return;
       await this.removeTag(tag, 'purged');
       const others = tags.some((each) => each !== tag && each.digest === tag.digest);
-      if (!others) await this.#purgeAll(this.index.find('manifest', repository, tag.digest), now);
+      if (!others) await this.#purgeAll(this.index.queries.find('manifest', repository, tag.digest), now);
       return;
     }
     if (digest !== undefined) {
-      await this.#purgeAll(this.index.find('manifest', repository, digest), now);
+      await this.#purgeAll(this.index.queries.find('manifest', repository, digest), now);
       return;
     }
     for (const tag of tags) await this.removeTag(tag, 'purged');
-    const next = (): IndexedLink[] => this.index.linksIn(repository, now);
+    const next = (): IndexedLink[] => this.index.queries.linksIn(repository, now);
     for (let page = next(); page.length > 0; page = next()) {
       await this.run.step();
       if (!(await this.run.mayDelete())) return;
-      for (const link of page) await this.unlink(link, 'purged');
+      await this.unlink(page, 'purged');
     }
   }
 
@@ -120,7 +123,7 @@ export class Removals implements Disposable {
     for (;;) {
       await this.run.step();
       await this.#renew();
-      const batch = this.index.deletable(hiddenBefore, modifiedBefore);
+      const batch = this.index.queries.deletable(hiddenBefore, modifiedBefore);
       if (batch.length === 0) return;
       for (let from = 0; from < batch.length; from += atOnce) {
         if (!(await this.run.mayDelete())) return;
@@ -144,7 +147,7 @@ export class Removals implements Disposable {
         await this.#learnRescues();
         await this.#learn();
         // Nothing may come between this look and the removal.
-        if ((this.index.hiddenAt(blob) ?? Infinity) > hiddenBefore) return;
+        if ((this.index.queries.hiddenAt(blob) ?? Infinity) > hiddenBefore) return;
         await deletes.deleteBlob(digest);
       } finally {
         await lease.release(false);
@@ -157,8 +160,9 @@ export class Removals implements Disposable {
 
   async #purgeAll(link: IndexedLink | undefined, usedBefore: number): Promise<void> {
     if (link === undefined || link.parents > 0) return;
-    await this.unlink(link, 'purged');
-    for (const child of this.index.orphanedBy(link, usedBefore)) await this.#purgeAll(child, usedBefore);
+    await this.unlink([link], 'purged');
+    for (const child of this.index.queries.orphanedBy(link, usedBefore))
+      await this.#purgeAll(child, usedBefore);
   }
 
   /** `false`: it points elsewhere by now, or may not be deleted. */
@@ -173,6 +177,19 @@ export class Removals implements Disposable {
       cluster.tags.drop(`${repository}:${tag}`);
     }
     return true;
+  }
+
+  /** The tags that went with it; `undefined`: it stays, because it is used meanwhile. */
+  async #takeAway(link: IndexedLink): Promise<readonly IndexedTag[] | undefined> {
+    await this.#learn();
+    if (!(await this.run.mayDelete()) || this.#usedSince(link)) return undefined;
+    const tags: IndexedTag[] = [];
+    for (const tag of link.kind === 'manifest' ? this.index.queries.tagsOf(link) : []) {
+      if (await this.#deleteTag(tag)) tags.push(tag);
+    }
+    if (await this.#unlinkUnlessUsed(link)) return tags;
+    await this.#putBack(link, tags);
+    return undefined;
   }
 
   /** `false`: it is to stay. */
@@ -206,7 +223,7 @@ export class Removals implements Disposable {
   }
 
   #usedSince({ kind, repository, digest, effective }: IndexedLink): boolean {
-    return (this.index.find(kind, repository, digest)?.effective ?? effective) > effective;
+    return (this.index.queries.find(kind, repository, digest)?.effective ?? effective) > effective;
   }
 
   /** All uses that are known of by now. */
@@ -216,11 +233,17 @@ export class Removals implements Disposable {
     this.#notedAt = performance.now();
     for await (const page of this.parts.usage.noted(this.run.signal)) {
       for (const use of page) await this.#renewOne(use);
+      await breathe(); // many pages come from one record
     }
   }
 
-  /** Uses in this process since the last time. */
-  async #learn(): Promise<void> {
+  /** Uses in this process until now. Whoever asks meanwhile waits for all that were noted before. */
+  #learn(): Promise<void> {
+    this.#learning = this.#learning.then(() => this.#learnNoted());
+    return this.#learning;
+  }
+
+  async #learnNoted(): Promise<void> {
     while (this.#uses.size > 0) {
       const uses = [...this.#uses.values()];
       this.#uses.clear();

@@ -1,12 +1,15 @@
+import { setImmediate as breathe } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, RemovalReason } from '../scheduler/job.js';
 import type { RecordStore } from '../storage/storage.js';
-import { ContentIndex, type IndexedTag, type Wanted } from './content-index.js';
+import { ContentIndex } from './content-index.js';
+import { IndexDatabase } from './index-database.js';
+import type { IndexedLink, IndexedTag, Wanted } from './index-queries.js';
 import { readHidden, readSummary, writeHidden, writeSummary, type Summary } from './content-records.js';
 import type { CachedImage, ContentKeeper, ContentTotals } from './content.js';
 import { inPortions, lookThrough, type Sources, type Watch } from './look-through.js';
-import { Removals, type RemovalParts } from './removals.js';
+import { atOnce, Removals, type RemovalParts } from './removals.js';
 import { Turns } from './turns.js';
 
 /** Evicting goes on until this much of `maxsize` is in use, and leaves so many times `minfree` free. */
@@ -84,7 +87,7 @@ export class StoredContent implements ContentKeeper {
       run,
       async (_removals, index) => {
         let done = 0;
-        for (const page of index.described()) {
+        for (const page of index.queries.described()) {
           await descriptors.share(
             page.map(({ repository, descriptor }) => [`${repository}@${descriptor.digest}`, descriptor]),
           );
@@ -126,7 +129,7 @@ export class StoredContent implements ContentKeeper {
   async *images(watch: Watch): AsyncGenerator<readonly CachedImage[]> {
     using _turn = await this.#turns.take(watch.signal);
     const index = await this.#look(watch);
-    for (const page of index.images()) {
+    for (const page of index.queries.images()) {
       watch.signal.throwIfAborted();
       yield page.map(({ repository, tag, digest, bytes, effective }) => ({
         repository,
@@ -160,8 +163,8 @@ export class StoredContent implements ContentKeeper {
     const now = this.#seconds();
     await inPortions(index.settleHidden(now), run.signal);
     if (!run.dryRun) {
-      await writeHidden(records, index.hidden());
-      await usage.save((digit) => index.uses(digit), run.signal);
+      await writeHidden(records, index.queries.hidden());
+      await usage.save((digit) => index.queries.uses(digit), run.signal);
       await rescues.forget(began, run.signal);
     }
     if (deletes) {
@@ -171,7 +174,7 @@ export class StoredContent implements ContentKeeper {
     }
     const summary = this.#summarise(index, now);
     if (!run.dryRun) {
-      await writeHidden(records, index.hidden());
+      await writeHidden(records, index.queries.hidden());
       await writeSummary(records, summary);
       this.options.observe(totalsOf(summary));
     }
@@ -182,11 +185,14 @@ export class StoredContent implements ContentKeeper {
   async #look(watch: Watch): Promise<ContentIndex> {
     if (this.options.now() - this.#madeMs > indexLivesMs) this.close();
     if (this.#index === undefined) this.#madeMs = this.options.now();
-    this.#index ??= new ContentIndex(await this.options.newFile());
+    this.#index ??= new ContentIndex(new IndexDatabase(await this.options.newFile()));
     const index = this.#index;
     try {
       await lookThrough(index, this.options, this.#seconds(), watch);
-      index.addHidden(await readHidden(this.options.records));
+      for await (const page of readHidden(this.options.records)) {
+        index.addHidden(page);
+        await breathe();
+      }
       return index;
     } catch (error) {
       // Half-filled, it is of no use; a new one is made from nothing.
@@ -203,15 +209,14 @@ export class StoredContent implements ContentKeeper {
       const batch = await removals.candidates(which, from, now - this.#grace, now);
       if (batch.length === 0) return;
       from = batch[0]?.effective ?? now;
-      for (const link of batch) {
-        if (freed >= enough) return;
-        freed += await removals.unlink(link, why);
+      while (batch.length > 0 && freed < enough) {
+        freed += await removals.unlink(takeFor(batch, enough - freed), why);
       }
     }
   }
 
   async #evict(removals: Removals, index: ContentIndex): Promise<void> {
-    const excess = await this.#excess(index.bytes, removals.freedBytes + index.hiddenBytes());
+    const excess = await this.#excess(index.bytes, removals.freedBytes + index.queries.hiddenBytes());
     if (excess > 0) await this.#unlink(removals, 'any', 'evicted', excess);
   }
 
@@ -229,14 +234,17 @@ export class StoredContent implements ContentKeeper {
   }
 
   async #removeDangling(removals: Removals, index: ContentIndex): Promise<void> {
-    for (let page = index.dangling(undefined); page.length > 0; page = index.dangling(page.at(-1))) {
-      for (const link of page) {
-        if ((await this.options.blobs.stat(link.digest)) === undefined)
-          await removals.unlink(link, 'dangling');
-      }
+    for (
+      let page = index.queries.dangling(undefined);
+      page.length > 0;
+      page = index.queries.dangling(page.at(-1))
+    ) {
+      const sizes = await Promise.all(page.map(({ digest }) => this.options.blobs.stat(digest)));
+      const lost = page.filter((_link, n) => sizes[n] === undefined);
+      await removals.unlink(lost, 'dangling');
     }
     for (let after: IndexedTag | undefined; ;) {
-      const page = index.danglingTags(after);
+      const page = index.queries.danglingTags(after);
       for (const tag of page) {
         // A manifest is linked before a tag points to it, but may have been looked for before.
         if (!(await this.options.repositories.hasManifest(tag.repository, tag.digest))) {
@@ -250,15 +258,17 @@ export class StoredContent implements ContentKeeper {
 
   #summarise(index: ContentIndex, now: number): Summary {
     const { ttls, shortestTtlMs, waitMs } = this.options;
-    const hiddenSince = index.hiddenSince();
+    const hiddenSince = index.queries.hiddenSince();
     // What comes in from now on has at least the shortest time.
     const expiries =
-      shortestTtlMs === undefined ? [] : [index.firstExpiry() ?? Infinity, now + shortestTtlMs / 1000];
+      shortestTtlMs === undefined
+        ? []
+        : [index.queries.firstExpiry() ?? Infinity, now + shortestTtlMs / 1000];
     return {
       at: now,
       blobs: index.blobs,
       bytes: index.bytes,
-      hiddenBytes: index.hiddenBytes(),
+      hiddenBytes: index.queries.hiddenBytes(),
       nextExpiry: expiries.length === 0 ? null : Math.ceil(Math.min(...expiries)),
       nextDeletion: hiddenSince === undefined ? null : hiddenSince + Math.ceil(waitMs / 1000),
       ttls,
@@ -272,6 +282,15 @@ export class StoredContent implements ContentKeeper {
   #seconds(): number {
     return Math.floor(this.options.now() / 1000);
   }
+}
+
+/** The next few, but no more than it takes to come by so many bytes. */
+function takeFor(links: IndexedLink[], bytes: number): IndexedLink[] {
+  let count = 0;
+  for (let sum = 0; count < Math.min(links.length, atOnce) && sum < bytes; count += 1) {
+    sum += links[count]?.size ?? 0;
+  }
+  return links.splice(0, count);
 }
 
 function totalsOf({ at, blobs, bytes, hiddenBytes }: Summary): ContentTotals {

@@ -174,6 +174,7 @@ export class Manifests {
     try {
       await this.blobs.put(digest, bytes);
       await this.repositories.linkManifest(route.stored, digest);
+      await this.rescues.note(digest); // what it refers to may be stored, and about to be deleted
       this.cluster.descriptors.put(key, { digest, size: manifest.size, mediaType: manifest.mediaType });
       await this.#stored(route.stored, digest);
       this.metrics.storageUploadBytes.inc(manifest.size);

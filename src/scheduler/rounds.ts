@@ -57,8 +57,7 @@ export class Rounds {
     const { name, leases } = this.#parts;
     if (this.#busyElsewhere && (await leases.heldElsewhere(name))) return watchMs;
     this.#busyElsewhere = false;
-    const found = await this.#read();
-    if (this.#due(found) === undefined) return this.#untilNext();
+    if (this.#due(await this.#read()) === undefined) return this.#untilNext();
     const lease = await leases.take(name);
     if (lease === undefined) {
       this.#busyElsewhere = true;
@@ -67,7 +66,7 @@ export class Rounds {
     await using held = lease;
     const away = held.scope === 'process' && this.#parts.shared;
     this.#parts.waitsForRedis(away);
-    return away ? watchRecordMs : await this.#lead(held, found, signal);
+    return away ? watchRecordMs : await this.#lead(held, signal);
   }
 
   async #read(): Promise<JobRecord> {
@@ -80,15 +79,18 @@ export class Rounds {
   }
 
   /** With the lease: nobody else does it, or nobody could be asked. */
-  async #lead(lease: HeldLease, found: JobRecord, signal: AbortSignal): Promise<number> {
+  async #lead(lease: HeldLease, signal: AbortSignal): Promise<number> {
     const { name, records, runner, perform, log } = this.#parts;
     const alone = lease.scope === 'process';
-    if (runsElsewhere(found, runner)) {
-      if (alone && !this.#isSilent(found)) return watchRecordMs;
+    // Somebody may have begun, or ended, since this one has looked.
+    let record = await this.#read();
+    if (runsElsewhere(record, runner)) {
+      if (alone && !this.#isSilent(record)) return watchRecordMs;
       if (!alone) await pause(handoverMs, signal);
       if (signal.aborted) return 0;
+      record = await this.#read();
     }
-    const due = this.#due(await this.#read());
+    const due = this.#due(record);
     if (due === undefined) return this.#untilNext();
     if (alone && !(await records.claim(name, { ...due, runner }, due.slotMs))) return watchRecordMs;
     // Whoever had claimed it before may have ended meanwhile.

@@ -36,12 +36,20 @@ const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms);
 interface ReplicaOptions {
   readonly shared?: boolean;
   readonly schedules?: Partial<Record<JobName, Schedule>>;
+  readonly latencyMs?: () => number;
 }
 
 function replica(runner: string, options: ReplicaOptions = {}): JobReplica {
-  const { shared = true, schedules = { sweep: every(10 * minute) } } = options;
+  const { shared = true, schedules = { sweep: every(10 * minute) }, latencyMs } = options;
   const coordinator = (lives: () => boolean) => (shared ? leases.coordinator(lives) : new LocalCoordinator());
-  const made = new JobReplica({ runner, records, coordinator, shared, schedules });
+  const made = new JobReplica({
+    runner,
+    records,
+    coordinator,
+    shared,
+    schedules,
+    ...(latencyMs === undefined ? {} : { latencyMs }),
+  });
   replicas.push(made);
   return made;
 }
@@ -82,6 +90,19 @@ describe.each([
     }
     expect(leases.held()).toEqual([]);
     expect([...records.records.keys()]).toEqual(['jobs/sweep']);
+  });
+
+  it('do it once although they look at the same moment, and it is done before the last of them has looked', async () => {
+    for (const name of ['a', 'b', 'c']) {
+      // Another one for each look, now and then a long one: all that they do falls between what others do.
+      let looks = name.charCodeAt(0);
+      const latencyMs = () => ((looks += 1) % 23 === 0 ? 1_000 : (looks * 13) % 29);
+      const made = replica(name, { shared, latencyMs });
+      made.does(ledger.job('sweep', () => made, name, 0, 0));
+    }
+    await pass(24 * 60 * minute);
+    expect(ledger.count('end')).toBe(144);
+    expect(ledger.most).toBe(1);
   });
 
   it('go on where one of them has died, and count it once', async () => {

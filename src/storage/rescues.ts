@@ -6,8 +6,9 @@ const folder = 'rescued/';
 const keptSeconds = 10 * 60;
 
 /**
- * Notes that stored content was linked anew without being fetched: nothing may have pointed to it, so that it was
- * about to be deleted. Written after the link and before a last look at the content; read before each deletion.
+ * Notes that stored content was linked anew without being fetched, and that a manifest came that may refer to such
+ * content: nothing may have pointed to it, so that it was about to be deleted. Written after the link and before a
+ * last look at the content; read before each deletion.
  */
 export class Rescues {
   constructor(private readonly records: RecordStore) {}

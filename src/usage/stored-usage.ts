@@ -20,7 +20,7 @@ import type { Digest } from '../oci/digest.js';
 import type { Repository } from '../oci/name.js';
 import type { Use, UsageHistory } from './usage.js';
 
-const pageSize = 5_000;
+const pageSize = 1_000;
 /** What {@link StoredUsage.compact} holds in memory. */
 const mostAtOnce = 200_000;
 /** Journals stay for so long after they came into the snapshot. */

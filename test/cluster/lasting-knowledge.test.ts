@@ -60,12 +60,11 @@ describe.skipIf(lacks('redis-server'))('rule 4: Redis loses all it knew', () => 
     const [used] = images;
     if (used === undefined) throw new Error('no image');
     const wanted = [used.manifest, used.config, ...used.layers].map(({ digest }) => digest).toSorted();
-    await until(async () => {
+    const left = async (): Promise<string[]> => {
       await pull(cluster.replica(0), 'team/app0', used);
-      const blobs = await store.blobs();
-      expect(blobs).toEqual(expect.arrayContaining(wanted));
-      return blobs.length === wanted.length;
-    }, AbortSignal.timeout(90_000));
+      return (await store.blobs()).toSorted();
+    };
+    await expect.poll(left, { timeout: 90_000, interval: 200 }).toEqual(wanted);
     expect((await listed(cluster.replica(1))).map(({ repository }) => repository)).toEqual(['team/app0']);
     expect(upstream.asked({ method: 'GET', path: `/v2/team/app0/blobs/${used.config.digest}` })).toHaveLength(
       1,

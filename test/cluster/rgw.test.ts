@@ -91,7 +91,13 @@ describe.skipIf(lacks('redis-server', 'docker-registry', ...cephParts))('replica
     async (redirect) => {
       await using counter = await S3Counter.start(rgw.regionendpoint);
       const newStore = () => newBucket(rgw, { endpoint: counter.url, redirect });
-      await using stage = await startReplicas({ newStore, count: 1 });
+      // Jobs and records of uses ask the bucket too, but not for a request.
+      const config = () => ({ scheduler: { enabled: false } });
+      await using stage = await startReplicas({ newStore, count: 1, config });
+      const asked = (): string[] =>
+        counter.requests
+          .filter(({ path }) => path.includes('/docker/registry/v2/'))
+          .map(({ method }) => method);
       const image = busyboxImage();
       stage.upstream.addImage('team/app', 'v1', image);
       const blob = `team/app/blobs/${image.config.digest}`;
@@ -108,7 +114,7 @@ describe.skipIf(lacks('redis-server', 'docker-registry', ...cephParts))('replica
         const response = await fetch(fresh.v2(path), { method, redirect: 'manual' });
         await response.bytes();
         expect(response.ok || response.status === 307).toBe(true);
-        return counter.requests.map((request) => request.method);
+        return asked();
       };
       // Its memory is empty: what it need not ask the bucket, Redis told it.
       expect(await requests(blob, 'HEAD')).toEqual([]);
@@ -121,7 +127,7 @@ describe.skipIf(lacks('redis-server', 'docker-registry', ...cephParts))('replica
       const second = await stage.add();
       counter.requests.length = 0;
       expect((await fetch(second.v2(byDigest))).status).toBe(200);
-      expect(counter.requests.map(({ method }) => method)).toEqual(['GET']);
+      expect(asked()).toEqual(['GET']);
     },
   );
 

@@ -122,7 +122,9 @@ export class Model {
 
   /** What the mirror does for a client, in the order of rule 2. */
   pullManifest(repository: Repository, digest: Digest, tag?: Tag): void {
-    this.#store(digest, this.manifests.has(`${repository}@${digest}`));
+    const linked = this.manifests.has(`${repository}@${digest}`);
+    if (!linked) this.#noteRescue(digest);
+    this.#store(digest, linked);
     this.manifests.add(`${repository}@${digest}`);
     if (tag !== undefined) this.tags.set(`${repository}:${tag}`, digest);
     this.touch(repository, digest);
@@ -183,7 +185,11 @@ export class Model {
     const bytes = this.known.get(digest);
     if (bytes === undefined) throw new Error(`nobody has ${digest}`);
     if (!this.blobs.has(digest)) this.blobs.set(digest, { bytes, at: this.now });
-    else if (!linked) this.records.set(`rescued/${digest.replace(':', '-')}`, Buffer.from(`${this.now}\n`));
+    else if (!linked) this.#noteRescue(digest);
+  }
+
+  #noteRescue(digest: Digest): void {
+    this.records.set(`rescued/${digest.replace(':', '-')}`, Buffer.from(`${this.now}\n`));
   }
 
   #inventory(): Inventory {

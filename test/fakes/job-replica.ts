@@ -13,6 +13,8 @@ export interface JobReplicaOptions {
   readonly coordinator: (lives: () => boolean) => Coordinator;
   readonly shared: boolean;
   readonly schedules?: Partial<Record<JobName, Schedule>>;
+  /** How long each look into the storage takes, once on its way there and once back. */
+  readonly latencyMs?: () => number;
 }
 
 /** A scheduler alone, as one replica has it. */
@@ -23,11 +25,11 @@ export class JobReplica {
   readonly #lines: string[] = [];
   #dead = false;
 
-  constructor({ runner, records, coordinator, shared, schedules }: JobReplicaOptions) {
+  constructor({ runner, records, coordinator, shared, schedules, latencyMs }: JobReplicaOptions) {
     this.runner = runner;
     const never = { kind: 'never' } as const;
     this.scheduler = new Scheduler({
-      records: this.#mortal(records),
+      records: this.#mortal(records, latencyMs),
       cluster: {
         coordinator: coordinator(() => !this.#dead),
         memoryMs: () => Promise.resolve(Number.POSITIVE_INFINITY),
@@ -82,12 +84,20 @@ export class JobReplica {
     return this.scheduler.stop(AbortSignal.timeout(10_000));
   }
 
-  #mortal(records: RecordStore): RecordStore {
+  #mortal(records: RecordStore, latencyMs: (() => number) | undefined): RecordStore {
+    const travel = async (): Promise<void> => {
+      if (latencyMs !== undefined) await new Promise((resolve) => setTimeout(resolve, latencyMs()));
+      if (this.#dead) await Promise.withResolvers<never>().promise;
+    };
     return new Proxy(records, {
       get: (target, name: keyof RecordStore) => {
-        const method = target[name].bind(target) as (...given: unknown[]) => unknown;
-        return (...given: unknown[]) =>
-          this.#dead ? Promise.withResolvers<never>().promise : method(...given);
+        const method = target[name].bind(target) as (...given: unknown[]) => Promise<unknown>;
+        return async (...given: unknown[]) => {
+          await travel();
+          const answer = await method(...given);
+          await travel();
+          return answer;
+        };
       },
     });
   }

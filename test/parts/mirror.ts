@@ -145,8 +145,8 @@ export async function soundContent(files: StoreFiles): Promise<StoreContent> {
   return { blobs, links };
 }
 
-/** Unfinished files in the spool folder, of whatever process. */
+/** Unfinished blobs in the spool folder, of whatever process. The jobs' index lies there too. */
 export async function spooled(root: string): Promise<string[]> {
   const files = await filesUnder(join(root, 'cistern', 'spool'));
-  return files.filter((file) => !file.endsWith('/owner.json'));
+  return files.filter((file) => !/\/(?:owner\.json|index\.[0-9a-f]+)$/.test(file));
 }
