@@ -85,7 +85,8 @@ async function start(first: Source, hooks: Hooks = {}) {
   const spool = await Spool.create(digest, join(folder, `spool-${randomBytes(4).toString('hex')}`));
   const stored: Stored[] = [];
   const filler: Filler = {
-    fill: (filling) => fillFromUpstream(filling, { maxBytes: Infinity, read: () => undefined, resumed: () => undefined }),
+    fill: (filling) =>
+      fillFromUpstream(filling, { maxBytes: Infinity, read: () => undefined, resumed: () => undefined }),
     store: async (file, repositories) => {
       await hooks.store?.();
       stored.push({ repositories, size: file.size });
@@ -353,7 +354,8 @@ describe('a transfer', () => {
         })(),
       }));
       const filler: Filler = {
-        fill: (filling) => fillFromUpstream(filling, { maxBytes: Infinity, read: () => undefined, resumed: () => undefined }),
+        fill: (filling) =>
+          fillFromUpstream(filling, { maxBytes: Infinity, read: () => undefined, resumed: () => undefined }),
         store: () => Promise.resolve(),
         close: () => Promise.resolve(),
       };

@@ -34,7 +34,9 @@ function basicRegistry(taken: Set<string>): Promise<ScriptedServer> {
 
 function usersOf(server: ScriptedServer): (string | undefined)[] {
   return server.arrived.map(({ headers }) =>
-    users.map(({ account: username }) => username).find((username) => headerOf(username) === headers.authorization),
+    users
+      .map(({ account: username }) => username)
+      .find((username) => headerOf(username) === headers.authorization),
   );
 }
 
