@@ -159,7 +159,7 @@ export class ContentIndex implements Disposable {
     this.rescue(link.digest, children);
     this.database.run(
       `UPDATE link SET used = ?1, effective = ?1, parents = (SELECT count(*) FROM reference f
-       JOIN link p ON p.kind = ${manifest} AND p.repository = ?2 AND p.content = f.parent WHERE f.child = ?3)
+       CROSS JOIN link p ON p.kind = ${manifest} AND p.repository = ?2 AND p.content = f.parent WHERE f.child = ?3)
        WHERE kind = ?4 AND repository = ?2 AND content = ?3`,
       at,
       repository,
@@ -259,10 +259,11 @@ export class ContentIndex implements Disposable {
         );
       }
     }
+    // CROSS JOIN is SQLite's word for "in this order": by its own guess it goes through all manifests.
     const freed = this.database.get(
       `SELECT size FROM content c WHERE id = ? AND size IS NOT NULL
        AND NOT EXISTS (SELECT 1 FROM link WHERE content = c.id)
-       AND NOT EXISTS (SELECT 1 FROM reference f JOIN link p ON p.content = f.parent AND p.kind = ${manifest}
+       AND NOT EXISTS (SELECT 1 FROM reference f CROSS JOIN link p ON p.content = f.parent AND p.kind = ${manifest}
          WHERE f.child = c.id)`,
       contentId,
     );
