@@ -15,6 +15,11 @@ import { Turns } from './turns.js';
 /** Evicting goes on until this much of `maxsize` is in use, and leaves so many times `minfree` free. */
 const lowMark = 0.9;
 const lowMarkFree = 1.1;
+/**
+ * In seconds. What was noted so long before a look began, the look has seen, also when another replica's clock is
+ * wrong; a shorter grace says how far clocks may differ.
+ */
+const longestSkew = 10 * 60;
 /** What manifests refer to is read again after this: what is gone would stay in the index. */
 const indexLivesMs = 24 * 60 * 60_000;
 
@@ -165,7 +170,7 @@ export class StoredContent implements ContentKeeper {
     if (!run.dryRun) {
       await writeHidden(records, index.queries.hidden());
       await usage.save((digit) => index.queries.uses(digit), run.signal);
-      await rescues.forget(began, run.signal);
+      await rescues.forget(began - Math.min(this.#grace, longestSkew), run.signal);
     }
     if (deletes) {
       const wait = Math.max(1, Math.ceil(waitMs / 1000));

@@ -2,8 +2,6 @@ import { algorithmOf, hexOf, parseDigest, type Digest } from '../oci/digest.js';
 import type { RecordStore } from './storage.js';
 
 const folder = 'rescued/';
-/** Who begins to look through the storage later than this sees the link itself, also by a clock that is wrong. */
-const keptSeconds = 10 * 60;
 
 /**
  * Notes that stored content was linked anew without being fetched, and that a manifest came that may refer to such
@@ -22,12 +20,12 @@ export class Rescues {
     return digests.filter((digest) => digest !== undefined);
   }
 
-  /** Forgets those of so long ago that their links are seen; `now` in seconds since 1970. */
-  async forget(now: number, signal: AbortSignal): Promise<void> {
+  /** Forgets those until this second since 1970. */
+  async forget(until: number, signal: AbortSignal): Promise<void> {
     for (const key of await this.records.listRecords(folder)) {
       signal.throwIfAborted();
       const at = Number((await this.records.readRecord(key))?.toString('utf8'));
-      if (digestIn(key) !== undefined && !(at > now - keptSeconds)) await this.records.removeRecord(key);
+      if (digestIn(key) !== undefined && !(at > until)) await this.records.removeRecord(key);
     }
   }
 }
