@@ -40,7 +40,12 @@ async function expectWhole(mirror: Mirror, digest: string): Promise<void> {
 }
 
 async function isSound({ cistern }: Mirror): Promise<boolean> {
-  return (await runCistern(['verify', 'team/app:v1', '-c', cistern.configFile])).code === 0;
+  const busy = 4; // the mirror itself is scrubbing just now
+  let { code } = await runCistern(['verify', 'team/app:v1', '-c', cistern.configFile]);
+  while (code === busy) {
+    ({ code } = await runCistern(['verify', 'team/app:v1', '-c', cistern.configFile]));
+  }
+  return code === 0;
 }
 
 async function expectRepair(mirror: Mirror, damage: Damage): Promise<void> {
