@@ -5,13 +5,12 @@ import type { WorkFolder } from '../storage/filesystem/work-folder.js';
 import { CLUSTER, type RedisCluster } from '../cluster/cluster.module.js';
 import { establishIdentity } from '../storage/identity.js';
 import { registrySchedule } from '../storage/layout.js';
+import { sweepUploads } from '../storage/leftovers.js';
 import { BLOB_STORE, RECORD_STORE, SPOOL_FOLDER, WORK_FOLDER } from '../storage/storage.module.js';
-import { StorageError, sweeps, type BlobStore, type RecordStore } from '../storage/storage.js';
+import { StorageError, type BlobStore, type RecordStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import { UPSTREAMS, type Upstreams } from '../upstream/upstream.module.js';
 
-/** Older than this, an upload is nobody's any more. */
-const abandonedAfterMs = 24 * 60 * 60_000;
 const againMs = 10_000;
 
 /**
@@ -43,7 +42,7 @@ export async function prepareStore(
     return;
   }
   ready();
-  void sweepUploads(app.get<BlobStore>(BLOB_STORE), log);
+  void sweepAtStart(app.get<BlobStore>(BLOB_STORE), log);
 }
 
 async function adopt(app: INestApplicationContext, host: string, log: Logger): Promise<void> {
@@ -71,7 +70,7 @@ async function adoptLater(
       await adopt(app, host, log);
       log.info('the storage can be used now');
       ready();
-      await sweepUploads(app.get<BlobStore>(BLOB_STORE), log);
+      await sweepAtStart(app.get<BlobStore>(BLOB_STORE), log);
       return;
     } catch (err) {
       if (err instanceof StorageError) continue; // health and every request say so already
@@ -82,10 +81,9 @@ async function adoptLater(
   }
 }
 
-async function sweepUploads(blobs: BlobStore, log: Logger): Promise<void> {
-  if (!sweeps(blobs)) return;
+async function sweepAtStart(blobs: BlobStore, log: Logger): Promise<void> {
   try {
-    const removed = await blobs.sweepUploads(abandonedAfterMs);
+    const removed = await sweepUploads(blobs);
     if (removed > 0) log.info({ uploads: removed }, 'removed uploads that were never completed');
   } catch (err) {
     log.warn({ err }, 'abandoned uploads could not be removed');

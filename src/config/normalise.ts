@@ -116,19 +116,7 @@ function normaliseHttp(http: ParsedConfig['http'], cwd: string): HttpConfig {
 }
 
 function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
-  const {
-    remoteurl,
-    ttl,
-    maxsize,
-    minfree,
-    freshness,
-    maxblobsize,
-    maxtransfers,
-    spool,
-    realms,
-    redirects,
-    ca,
-  } = proxy;
+  const { remoteurl, ttl, maxsize, minfree, freshness, maxblobsize, maxtransfers, spool } = proxy;
   const name = proxy.host ?? dockerHub;
   return {
     default:
@@ -139,28 +127,16 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
             aliases: aliasesOf(name, remoteurl),
             hosts: [],
             url: remoteurl,
-            credentials: credentialsOf(proxy),
-            exec: helperOf(proxy.exec),
-            realms,
-            access: proxy.access,
-            verifycaller: proxy.verifycaller,
-            redirects,
-            ca,
             ttl,
+            ...commonOf(proxy),
           },
     upstreams: proxy.upstreams.map((upstream): UpstreamConfig => ({
       host: upstream.host,
       aliases: aliasesOf(upstream.host),
       hosts: upstream.hosts,
       url: upstream.url,
-      credentials: credentialsOf(upstream),
-      exec: helperOf(upstream.exec),
-      realms: upstream.realms,
-      access: upstream.access,
-      verifycaller: upstream.verifycaller,
-      redirects: upstream.redirects,
-      ca: upstream.ca,
       ttl: upstream.ttl ?? ttl,
+      ...commonOf(upstream),
     })),
     dockerconfigjson: proxy.dockerconfigjson,
     host: name,
@@ -172,6 +148,22 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
     maxblobsize,
     maxtransfers,
     spool,
+  };
+}
+
+/** What is said of the default upstream and of the others in the same words. */
+function commonOf(
+  upstream: ParsedConfig['proxy'] | ParsedConfig['proxy']['upstreams'][number],
+): Pick<UpstreamConfig, 'credentials' | 'exec' | 'realms' | 'access' | 'verifycaller' | 'redirects' | 'ca'> {
+  const { exec, realms, access, verifycaller, redirects, ca } = upstream;
+  return {
+    credentials: credentialsOf(upstream),
+    exec: helperOf(exec),
+    realms,
+    access,
+    verifycaller,
+    redirects,
+    ca,
   };
 }
 

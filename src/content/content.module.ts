@@ -10,6 +10,7 @@ import type { JobSummary } from '../scheduler/job.js';
 import { Scheduler } from '../scheduler/scheduler.js';
 import { SchedulerModule } from '../scheduler/scheduler.module.js';
 import type { WorkFolder } from '../storage/filesystem/work-folder.js';
+import { sweepUploads } from '../storage/leftovers.js';
 import { Rescues } from '../storage/rescues.js';
 import {
   BLOB_STORE,
@@ -23,7 +24,6 @@ import {
 } from '../storage/storage.module.js';
 import {
   presigns,
-  sweeps,
   type BlobStore,
   type Deletes,
   type Inventory,
@@ -31,6 +31,8 @@ import {
   type RepositoryStore,
 } from '../storage/storage.js';
 import { Metrics } from '../telemetry/metrics.js';
+import { UpstreamDirectory } from '../upstream/directory.js';
+import { UpstreamModule } from '../upstream/upstream.module.js';
 import { USAGE_HISTORY, UsageModule } from '../usage/usage.module.js';
 import type { UsageHistory } from '../usage/usage.js';
 import { StoredContent } from './stored-content.js';
@@ -38,16 +40,14 @@ import { StoredContent } from './stored-content.js';
 /** {@link ContentKeeper}. */
 export const CONTENT_KEEPER = Symbol('ContentKeeper');
 
-/** Older than this, an upload is nobody's any more. */
-const abandonedAfterMs = 24 * 60 * 60_000;
-
 @Module({
-  imports: [StorageModule, ClusterModule, UsageModule, ProxyModule, SchedulerModule],
+  imports: [StorageModule, ClusterModule, UsageModule, UpstreamModule, ProxyModule, SchedulerModule],
   providers: [
     {
       provide: CONTENT_KEEPER,
       useFactory: (
         config: Config,
+        directory: UpstreamDirectory,
         inventory: Inventory,
         deletes: Deletes,
         blobs: BlobStore,
@@ -71,7 +71,7 @@ const abandonedAfterMs = 24 * 60 * 60_000;
           usage,
           cluster,
           newFile: () => spools.newFile('index'),
-          ...timesToLive(config),
+          ...timesToLive(config, directory),
           graceMs: config.scheduler.grace,
           waitMs: Math.max(config.scheduler.grace, addressLifetime(config, blobs)),
           maxBytes: config.proxy.maxsize,
@@ -90,6 +90,7 @@ const abandonedAfterMs = 24 * 60 * 60_000;
         }),
       inject: [
         CONFIG,
+        UpstreamDirectory,
         INVENTORY,
         DELETES,
         BLOB_STORE,
@@ -126,19 +127,19 @@ export class ContentModule implements OnModuleInit, OnModuleDestroy {
   }
 }
 
-function timesToLive({ proxy }: Config): {
+function timesToLive(
+  { proxy }: Config,
+  directory: UpstreamDirectory,
+): {
   readonly ttlOf: (repository: Repository) => number;
   readonly ttls: string;
   readonly shortestTtlMs: number | undefined;
 } {
-  // As upstream/directory.ts makes stored names.
-  const byPrefix = new Map(
-    proxy.upstreams.map(({ host, ttl }) => [host.toLowerCase().replaceAll(':', '__'), ttl]),
-  );
-  const finite = [proxy.ttl, ...byPrefix.values()].filter((ttl) => ttl > 0);
+  const byHost = new Map(proxy.upstreams.map(({ host, ttl }) => [host, ttl]));
+  const finite = [proxy.ttl, ...byHost.values()].filter((ttl) => ttl > 0);
   return {
-    ttlOf: (repository) => byPrefix.get(repository.slice(0, repository.indexOf('/'))) ?? proxy.ttl,
-    ttls: JSON.stringify([proxy.ttl, ...byPrefix]),
+    ttlOf: (repository) => byHost.get(directory.placeOf(repository).host) ?? proxy.ttl,
+    ttls: JSON.stringify([proxy.ttl, ...byHost]),
     shortestTtlMs: finite.length === 0 ? undefined : Math.min(...finite),
   };
 }
@@ -151,6 +152,5 @@ function addressLifetime({ storage }: Config, blobs: BlobStore): number {
 async function sweepLeftovers(blobs: BlobStore, folders: readonly WorkFolder[]): Promise<JobSummary> {
   let files = 0;
   for (const folder of new Set(folders)) files += await folder.sweep();
-  const uploads = sweeps(blobs) ? await blobs.sweepUploads(abandonedAfterMs) : 0;
-  return { files, uploads };
+  return { files, uploads: await sweepUploads(blobs) };
 }

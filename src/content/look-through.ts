@@ -3,6 +3,7 @@ import { algorithmOf, digestOf, type Digest } from '../oci/digest.js';
 import { inspectManifest, references } from '../oci/manifest.js';
 import type { Repository } from '../oci/name.js';
 import type { JobRun } from '../scheduler/job.js';
+import { mapAtOnce } from '../storage/pages.js';
 import type { BlobStore, Inventory, RepositoryStore } from '../storage/storage.js';
 import type { Use, UsageHistory } from '../usage/usage.js';
 import type { ContentIndex } from './content-index.js';
@@ -92,15 +93,12 @@ export async function rescue(index: ContentIndex, digest: Digest, blobs: BlobSto
 async function readManifests(index: ContentIndex, blobs: BlobStore, watch: Watch): Promise<void> {
   let read = 0;
   const readAll = async (manifests: readonly Unread[]): Promise<void> => {
-    for (let from = 0; from < manifests.length; from += atOnce) {
-      watch.signal.throwIfAborted();
-      const found = await Promise.all(
-        manifests.slice(from, from + atOnce).map((each) => readManifest(index, blobs, each)),
-      );
-      read += found.length;
-      watch.progress({ doing: 'reading manifests', done: read, total: undefined });
-      for (const further of found) await readAll(further);
-    }
+    const found = await mapAtOnce(manifests, atOnce, watch.signal, (each) =>
+      readManifest(index, blobs, each),
+    );
+    read += found.length;
+    watch.progress({ doing: 'reading manifests', done: read, total: undefined });
+    for (const further of found) if (further.length > 0) await readAll(further);
   };
   for (let page = index.queries.unreadManifests(undefined, longestManifest); page.length > 0;) {
     await readAll(page);

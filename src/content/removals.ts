@@ -3,6 +3,7 @@ import type { Cluster } from '../cluster/cluster.js';
 import { parseDigest, type Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, Removal, RemovalReason } from '../scheduler/job.js';
+import { mapAtOnce } from '../storage/pages.js';
 import type { Rescues } from '../storage/rescues.js';
 import type { BlobStore, Deletes, RepositoryStore } from '../storage/storage.js';
 import type { Use, UsageHistory } from '../usage/usage.js';
@@ -70,18 +71,15 @@ export class Removals implements Disposable {
 
   /** A few at a time, none of which depends on another. Returns the bytes that nothing needs any more. */
   async unlink(links: readonly IndexedLink[], why: RemovalReason): Promise<number> {
+    const taken = await mapAtOnce(links, atOnce, this.run.signal, (link) => this.#takeAway(link));
     let freed = 0;
-    for (let from = 0; from < links.length; from += atOnce) {
-      const some = links.slice(from, from + atOnce);
-      const taken = await Promise.all(some.map((link) => this.#takeAway(link)));
-      for (const [n, link] of some.entries()) {
-        const tags = taken[n];
-        if (tags === undefined) continue;
-        const { kind, repository, digest } = link;
-        for (const tag of tags) this.#tellTag(tag, why);
-        this.#tell({ what: kind, repository, reference: digest, bytes: 0, why });
-        freed += this.index.removeLink(link);
-      }
+    for (const [n, link] of links.entries()) {
+      const tags = taken[n];
+      if (tags === undefined) continue;
+      const { kind, repository, digest } = link;
+      for (const tag of tags) this.#tellTag(tag, why);
+      this.#tell({ what: kind, repository, reference: digest, bytes: 0, why });
+      freed += this.index.removeLink(link);
     }
     this.freedBytes += freed;
     return freed;
@@ -181,24 +179,26 @@ export class Removals implements Disposable {
 
   /** The tags that went with it; `undefined`: it stays, because it is used meanwhile. */
   async #takeAway(link: IndexedLink): Promise<readonly IndexedTag[] | undefined> {
-    await this.#learn();
-    if (!(await this.run.mayDelete()) || this.#usedSince(link)) return undefined;
+    if (!(await this.#mayGo(link))) return undefined;
+    const pointing = link.kind === 'manifest' ? this.index.queries.tagsOf(link) : [];
     const tags: IndexedTag[] = [];
-    for (const tag of link.kind === 'manifest' ? this.index.queries.tagsOf(link) : []) {
-      if (await this.#deleteTag(tag)) tags.push(tag);
-    }
-    if (await this.#unlinkUnlessUsed(link)) return tags;
+    for (const tag of pointing) if (await this.#deleteTag(tag)) tags.push(tag);
+    const still = pointing.length === 0 || (await this.#mayGo(link)); // tags take their time
+    if (still && (await this.#unlinkUnlessUsed(link))) return tags;
     await this.#putBack(link, tags);
     return undefined;
   }
 
-  /** `false`: it is to stay. */
+  async #mayGo(link: IndexedLink): Promise<boolean> {
+    await this.#learn();
+    return (await this.run.mayDelete()) && !this.#usedSince(link);
+  }
+
+  /** `false`: somebody used it at that moment. */
   async #unlinkUnlessUsed(link: IndexedLink): Promise<boolean> {
+    if (this.run.dryRun) return true;
     const { kind, repository, digest } = link;
     const { deletes, cluster } = this.parts;
-    await this.#learn();
-    if (!(await this.run.mayDelete()) || this.#usedSince(link)) return false;
-    if (this.run.dryRun) return true;
     await (kind === 'manifest'
       ? deletes.unlinkManifest(repository, digest)
       : deletes.unlinkLayer(repository, digest));
@@ -209,6 +209,7 @@ export class Removals implements Disposable {
 
   /** Somebody was given it while it was being unlinked: it stays, with its tags. */
   async #putBack({ kind, repository, digest }: IndexedLink, tags: readonly IndexedTag[]): Promise<void> {
+    if (this.run.dryRun) return;
     const { repositories } = this.parts;
     if (kind === 'layer') {
       await repositories.linkLayer(repository, digest);

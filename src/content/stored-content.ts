@@ -2,6 +2,7 @@ import { setImmediate as breathe } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, RemovalReason } from '../scheduler/job.js';
+import { mapAtOnce } from '../storage/pages.js';
 import type { RecordStore } from '../storage/storage.js';
 import { ContentIndex } from './content-index.js';
 import { IndexDatabase } from './index-database.js';
@@ -110,7 +111,7 @@ export class StoredContent implements ContentKeeper {
     const left = run.dryRun ? {} : await this.options.sweepLeftovers();
     return {
       ...left,
-      ...(await this.#work(run, (removals, index) => this.#removeDangling(removals, index))),
+      ...(await this.#work(run, (removals, index) => this.#removeDangling(removals, index, run.signal))),
     };
   }
 
@@ -118,7 +119,7 @@ export class StoredContent implements ContentKeeper {
     using _turn = await this.#turns.take(run.signal);
     const left = run.dryRun ? {} : await this.options.sweepLeftovers();
     const done = await this.#work(run, async (removals, index) => {
-      await this.#removeDangling(removals, index);
+      await this.#removeDangling(removals, index, run.signal);
       await this.#unlink(removals, 'expired', 'expired');
       if (untagged) await this.#unlink(removals, 'untagged', 'untagged');
       await this.#evict(removals, index);
@@ -238,13 +239,13 @@ export class StoredContent implements ContentKeeper {
     return Math.ceil(Math.max(tooMuch, short));
   }
 
-  async #removeDangling(removals: Removals, index: ContentIndex): Promise<void> {
+  async #removeDangling(removals: Removals, index: ContentIndex, signal: AbortSignal): Promise<void> {
     for (
       let page = index.queries.dangling(undefined);
       page.length > 0;
       page = index.queries.dangling(page.at(-1))
     ) {
-      const sizes = await Promise.all(page.map(({ digest }) => this.options.blobs.stat(digest)));
+      const sizes = await mapAtOnce(page, atOnce, signal, ({ digest }) => this.options.blobs.stat(digest));
       const lost = page.filter((_link, n) => sizes[n] === undefined);
       await removals.unlink(lost, 'dangling');
     }

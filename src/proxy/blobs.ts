@@ -88,7 +88,7 @@ export class Blobs {
     const key = `${route.stored}@${digest}`;
     const { stored, damaged } = await this.#look(route, digest, key, range);
     if (stored !== undefined) return this.#openStored(route, digest, key, stored, signal);
-    if ((await this.cluster.descriptors.get(key)) !== undefined) this.cluster.descriptors.drop(key);
+    this.cluster.descriptors.drop(key);
     if (route.upstream === undefined) return undefined;
     const source = { upstream: route.upstream, repository: route.name, stored: route.stored };
     return this.#openCold(route, digest, key, source, damaged, range, signal);
@@ -125,14 +125,6 @@ export class Blobs {
       this.log.debug({ digest, err }, 'no address of a blob'); // opening it will tell what is wrong
       return undefined;
     }
-  }
-
-  #openInStore(
-    route: Route,
-    digest: Digest,
-    range: RequestedRange | undefined,
-  ): Promise<OpenBlob | undefined> {
-    return this.trouble.read(route, () => this.blobs.open(digest, range));
   }
 
   async #openStored(
@@ -224,7 +216,7 @@ export class Blobs {
   async #look(route: Route, digest: Digest, key: string, range: RequestedRange | undefined): Promise<Look> {
     let stored: OpenBlob | undefined;
     try {
-      stored = await this.#openInStore(route, digest, range);
+      stored = await this.trouble.read(route, () => this.blobs.open(digest, range));
     } catch (error) {
       // The range may be in what is missing.
       if (!(error instanceof RangeUnsatisfiable) || !(await this.#isDamaged(digest, key, error.size)))
