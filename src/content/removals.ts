@@ -13,6 +13,11 @@ import { learnLate, rescue } from './look-through.js';
 
 /** What other replicas have noted is read again this often; they write it down about as often. */
 const notedEveryMs = 30_000;
+/**
+ * In seconds. What was noted so long before a look began, the look has seen, also when another replica's clock is
+ * wrong; a shorter grace says how far clocks may differ.
+ */
+export const longestSkew = 10 * 60;
 /** Removals that are under way at the same time. */
 export const atOnce = 8;
 
@@ -45,6 +50,8 @@ export class Removals implements Disposable {
     private readonly index: ContentIndex,
     private readonly parts: RemovalParts,
     private readonly run: JobRun,
+    /** When the look through the storage began that the index is of, in seconds since 1970. */
+    private readonly lookedAt: number,
   ) {
     const note = (use: Use): void => void this.#uses.set(`${use.repository}@${use.digest}`, use);
     this.#watching = parts.usage.watch((repository, digest) => {
@@ -227,12 +234,13 @@ export class Removals implements Disposable {
     return (this.index.queries.find(kind, repository, digest)?.effective ?? effective) > effective;
   }
 
-  /** All uses that are known of by now. */
+  /** All uses that are known of by now; those that were written before are in the index. */
   async #renew(): Promise<void> {
     await this.#learn();
     if (this.run.dryRun || performance.now() - this.#notedAt < notedEveryMs) return;
     this.#notedAt = performance.now();
-    for await (const page of this.parts.usage.noted(this.run.signal)) {
+    const since = (this.lookedAt - longestSkew) * 1000;
+    for await (const page of this.parts.usage.noted(this.run.signal, since)) {
       for (const use of page) await this.#renewOne(use);
       await breathe(); // many pages come from one record
     }

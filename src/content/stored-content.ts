@@ -10,17 +10,12 @@ import type { IndexedLink, IndexedTag, Wanted } from './index-queries.js';
 import { readHidden, readSummary, writeHidden, writeSummary, type Summary } from './content-records.js';
 import type { CachedImage, ContentKeeper, ContentTotals } from './content.js';
 import { inPortions, lookThrough, type Sources, type Watch } from './look-through.js';
-import { atOnce, Removals, type RemovalParts } from './removals.js';
+import { atOnce, longestSkew, Removals, type RemovalParts } from './removals.js';
 import { Turns } from './turns.js';
 
 /** Evicting goes on until this much of `maxsize` is in use, and leaves so many times `minfree` free. */
 const lowMark = 0.9;
 const lowMarkFree = 1.1;
-/**
- * In seconds. What was noted so long before a look began, the look has seen, also when another replica's clock is
- * wrong; a shorter grace says how far clocks may differ.
- */
-const longestSkew = 10 * 60;
 /** What manifests refer to is read again after this: what is gone would stay in the index. */
 const indexLivesMs = 24 * 60 * 60_000;
 
@@ -164,7 +159,7 @@ export class StoredContent implements ContentKeeper {
     const { records, rescues, usage, inventory, waitMs } = this.options;
     const began = this.#seconds();
     const index = await this.#look(run);
-    using removals = new Removals(index, this.options, run);
+    using removals = new Removals(index, this.options, run, began);
     await unlink(removals, index);
     const now = this.#seconds();
     await inPortions(index.settleHidden(now), run.signal);

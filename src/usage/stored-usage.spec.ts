@@ -92,6 +92,23 @@ describe('StoredUsage', () => {
     expect(records.text('usage/merged')).toBe('');
   });
 
+  it('reads only what was written since, for who has read the rest', async () => {
+    journal('p', begin - 1, [lineOf(use('a', 1))]);
+    journal('q', begin, [lineOf(use('b', 2))]);
+    expect(await all(usage.noted(signal, begin))).toEqual([use('b', 2)]);
+  });
+
+  it('removes what it has read, and after that what came later', async () => {
+    const old = journal('p', begin - 1, [lineOf(use('a', 1))]);
+    await all(usage.noted(signal));
+    const late = journal('p', begin, [lineOf(use('b', 2))]);
+    await all(usage.noted(signal, begin));
+    await usage.save(() => [], signal);
+    vi.setSystemTime(begin + 2 * 60 * 60_000);
+    await usage.save(() => [], signal);
+    expect([old, late].filter((key) => records.records.has(key))).toEqual([]);
+  });
+
   it('never removes a journal that it has not read', async () => {
     const read = journal('p', begin, [lineOf(use('a', 1))]);
     await all(usage.noted(signal));

@@ -29,8 +29,8 @@ const adoptedKey = `adopted/${registrySchedule}`;
 
 /** Uses in records of the storage (records.ts). registry:2's schedule is read as one more journal. */
 export class StoredUsage implements UsageHistory {
-  /** Journals that were read when {@link noted} last came to its end. */
-  #read: readonly string[] = [];
+  /** Journals that were read when {@link noted} last came to its end, or before. */
+  #read: ReadonlySet<string> = new Set();
 
   constructor(
     private readonly records: RecordStore,
@@ -45,14 +45,15 @@ export class StoredUsage implements UsageHistory {
     }
   }
 
-  async *noted(signal: AbortSignal): AsyncGenerator<readonly Use[]> {
-    const read: string[] = [];
+  async *noted(signal: AbortSignal, since = 0): AsyncGenerator<readonly Use[]> {
+    const read = new Set(since > 0 ? this.#read : []);
     for (const key of [adoptedKey, ...(await this.records.listRecords(journalsFolder))]) {
       signal.throwIfAborted();
+      if ((journalTime(key) ?? 0) < since) continue;
       const uses = await this.#readUses(key);
       if (uses === undefined) continue;
       yield* pagesOf(uses);
-      read.push(key);
+      read.add(key);
     }
     this.#read = read;
   }

@@ -29,8 +29,11 @@ export interface Use {
 export interface UsageHistory {
   /** In pages. */
   snapshot(signal: AbortSignal): AsyncIterable<readonly Use[]>;
-  /** What replicas have noted, at least what no snapshot has yet; in pages. */
-  noted(signal: AbortSignal): AsyncIterable<readonly Use[]>;
+  /**
+   * What replicas have noted, at least what no snapshot has yet; in pages. `since`: only what was written after this
+   * time, in milliseconds since 1970, for who has read the rest.
+   */
+  noted(signal: AbortSignal, since?: number): AsyncIterable<readonly Use[]>;
   /** Of this process alone, and not yet written; what is being read now is used now. */
   unwritten(): Iterable<Use>;
   /** Tells of each use in this process at the moment when it is noted, until the result is disposed of. */
