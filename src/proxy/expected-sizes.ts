@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { atMost } from '../cluster/local/caches.js';
 import type { Digest } from '../oci/digest.js';
 import { references } from '../oci/manifest.js';
 import type { Repository } from '../oci/name.js';
@@ -11,8 +12,8 @@ import type { Metrics } from '../telemetry/metrics.js';
  * alone, so a wrong one harms no other; and what was verified is believed before any manifest.
  */
 export class ExpectedSizes {
-  readonly #claimed = new LRUCache<string, number>({ max: 50_000 });
-  readonly #verified = new LRUCache<string, number>({ max: 50_000 });
+  readonly #claimed = new LRUCache<string, number>(atMost(50_000));
+  readonly #verified = new LRUCache<string, number>(atMost(50_000));
   readonly #told = new LRUCache<Digest, true>({ max: 1_000 });
 
   constructor(

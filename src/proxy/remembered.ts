@@ -1,11 +1,12 @@
 import { LRUCache } from 'lru-cache';
+import { atMost } from '../cluster/local/caches.js';
 import type { UpstreamError } from '../upstream/upstream.js';
 
 const negativeForMs = 5_000;
 
 /** Answers of upstreams that said no, held for seconds: enough for a herd, short enough for a fresh push. */
 export class Refusals {
-  readonly #held = new LRUCache<string, UpstreamError>({ max: 20_000, ttl: negativeForMs });
+  readonly #held = new LRUCache<string, UpstreamError>({ ...atMost(20_000), ttl: negativeForMs });
 
   remember(key: string, error: UpstreamError): void {
     this.#held.set(key, error);

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { atMost } from '../cluster/local/caches.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { once } from '../cluster/once.js';
 import type { Descriptor } from '../oci/descriptor.js';
@@ -45,9 +46,9 @@ interface TagState {
  * clients wait; and in trouble the cached digest is served, at once as soon as the trouble is known.
  */
 export class Tags {
-  readonly #states = new LRUCache<string, TagState>({ max: 100_000 });
+  readonly #states = new LRUCache<string, TagState>(atMost(100_000));
   /** Tags that were answered before their manifest was stored, by `repository@digest`: written when it is. */
-  readonly #awaiting = new LRUCache<string, Set<Tag>>({ max: 10_000, ttl: awaitMs });
+  readonly #awaiting = new LRUCache<string, Set<Tag>>({ ...atMost(10_000), ttl: awaitMs });
   #looks = false;
   readonly #asking = new Flights<Resolved | undefined>();
   readonly #checking = new Flights<void>();

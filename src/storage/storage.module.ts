@@ -14,20 +14,7 @@ import { FilesystemLinks } from './filesystem/links.js';
 import { LinkedRepositories } from './linked-repositories.js';
 import { WorkFolder } from './filesystem/work-folder.js';
 import { ownFolder } from './layout.js';
-import { S3BlobStore } from './s3/blob-store.js';
-import { Bucket } from './s3/bucket.js';
-import { S3Deletes } from './s3/deletes.js';
-import { S3Inventory } from './s3/inventory.js';
-import { S3RecordStore } from './s3/record-store.js';
-import { S3Links } from './s3/links.js';
-import type {
-  BlobStore,
-  Deletes,
-  Inventory,
-  ObserveAction,
-  RecordStore,
-  RepositoryStore,
-} from './storage.js';
+import type { ObserveAction, Stores } from './storage.js';
 
 export const BLOB_STORE = Symbol('BlobStore');
 export const REPOSITORY_STORE = Symbol('RepositoryStore');
@@ -44,16 +31,6 @@ const STORES = Symbol('Stores');
 
 /** Where spools are when the store is no folder. */
 const localSpools = '/var/lib/registry/spool';
-
-interface Stores {
-  readonly blobs: BlobStore;
-  readonly repositories: RepositoryStore;
-  readonly records: RecordStore;
-  readonly inventory: Inventory;
-  readonly deletes: Deletes;
-  probe(): Promise<void>;
-  close(): void;
-}
 
 @Module({
   providers: [
@@ -108,22 +85,17 @@ export class StorageModule implements OnModuleDestroy {
   }
 }
 
-function openStores({ storage }: Config, work: WorkFolder, metrics: Metrics, log: Logger): Stores {
+async function openStores(
+  { storage }: Config,
+  work: WorkFolder,
+  metrics: Metrics,
+  log: Logger,
+): Promise<Stores> {
   if (storage.driver === 'filesystem') {
     return openFolder(storage.filesystem.rootdirectory, work, observeAs('filesystem', metrics));
   }
-  const observe = observeAs('s3aws', metrics); // registry's own name of its driver
-  const bucket = new Bucket(storage.s3);
-  const links = new S3Links(bucket, observe);
-  return {
-    blobs: new S3BlobStore({ bucket, chunkSize: storage.s3.chunksize, log, observe }),
-    repositories: new LinkedRepositories(links),
-    records: new S3RecordStore(bucket),
-    inventory: new S3Inventory(bucket, links, observe),
-    deletes: new S3Deletes(bucket, observe),
-    probe: () => bucket.probe(),
-    close: () => bucket.close(),
-  };
+  const { openBucket } = await import('./s3/open-bucket.js'); // with a library that nothing else needs
+  return openBucket(storage.s3, log, observeAs('s3aws', metrics)); // registry's own name of its driver
 }
 
 function openFolder(root: string, work: WorkFolder, observe: ObserveAction): Stores {

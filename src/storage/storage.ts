@@ -203,3 +203,15 @@ export class DigestMismatch extends Error {
     );
   }
 }
+
+/** All that a storage keeps. */
+export interface Stores {
+  readonly blobs: BlobStore;
+  readonly repositories: RepositoryStore;
+  readonly records: RecordStore;
+  readonly inventory: Inventory;
+  readonly deletes: Deletes;
+  /** Throws where it cannot be used. */
+  probe(): Promise<void>;
+  close(): void;
+}

@@ -22,12 +22,20 @@ export function livingFor(lifetimeMs: number): {
   return { ttl: lifetimeMs, ttlResolution: 1_000, perf: performance };
 }
 
+/** Options of a cache of so many entries. The library's own `max` takes the room for all of them at once. */
+export function atMost(entries: number): {
+  readonly maxSize: number;
+  readonly sizeCalculation: () => number;
+} {
+  return { maxSize: entries, sizeCalculation: () => 1 };
+}
+
 /** Descriptors in this process: all there is without Redis, and what stands before it. */
 export class LocalDescriptorCache implements DescriptorCache {
   readonly #descriptors: LRUCache<string, Descriptor>;
 
   constructor(lifetimeMs: number) {
-    this.#descriptors = new LRUCache({ max: most, ...livingFor(lifetimeMs) });
+    this.#descriptors = new LRUCache({ ...atMost(most), ...livingFor(lifetimeMs) });
   }
 
   /** The same as `get`, for those who cannot wait. */
