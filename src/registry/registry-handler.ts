@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { parsePath, type ContentTarget, type ParsedPath, type Target } from '../oci/path.js';
 import type { Route, UpstreamDirectory } from '../upstream/directory.js';
-import type { AccessControl } from './access-control.js';
+import type { AccessControl, Caller } from './access-control.js';
 import type { Access } from './access.js';
 import type { BlobReply } from './blob-reply.js';
 import type { CallerGate } from './caller-gate.js';
@@ -69,15 +69,15 @@ export class RegistryHandler {
     if (control === undefined) return this.#dispatch(exchange, parsed, undefined);
     return control.admit(exchange.request, parsed).then((caller) => {
       exchange.user = caller.user;
-      return this.#dispatch(exchange, parsed, (stored) => control.mayList(caller, stored));
+      return this.#dispatch(exchange, parsed, caller);
     });
   }
 
-  /** `mayList`: what the catalogue may show; all without it. */
+  /** `caller`: who was let in; without it that was asked of nobody. */
   #dispatch(
     exchange: Exchange,
     parsed: ParsedPath | undefined,
-    mayList: ListingFilter | undefined,
+    caller: Caller | undefined,
   ): Promise<void> | undefined {
     const { listings, callers } = this.options;
     const { method } = exchange.request;
@@ -89,19 +89,19 @@ export class RegistryHandler {
     const { target, query } = parsed;
     switch (target.kind) {
       case 'base':
-        callers.greet(exchange, this.#hostOf(exchange, query));
+        callers.greet(exchange, this.#hostOf(exchange, query), caller);
         sendText(exchange, 200, '{}');
         return undefined;
       case 'catalog':
         callers.guardCatalogue();
-        return listings.sendCatalog(exchange, query, mayList);
+        return listings.sendCatalog(exchange, query, this.#listable(caller));
       case 'upload':
         throw new RegistryError('UNSUPPORTED', undefined, { Allow: 'GET, HEAD' });
       default: {
         const route = this.#route(exchange, target.name, query);
-        const admitted = callers.admit(exchange, route, target);
-        if (admitted === undefined) return this.#send(exchange, route, target, query);
-        return admitted.then(() => this.#send(exchange, route, target, query));
+        const asking = callers.admit(exchange, route, target, caller);
+        if (asking === undefined) return this.#send(exchange, route, target, query);
+        return asking.then(() => this.#send(exchange, route, target, query));
       }
     }
   }
@@ -124,6 +124,13 @@ export class RegistryHandler {
       case 'referrers':
         return listings.sendReferrers(exchange, route, target.reference, query);
     }
+  }
+
+  /** What the catalogue may show; `undefined`: all. */
+  #listable(caller: Caller | undefined): ListingFilter | undefined {
+    const { control } = this.options;
+    if (control === undefined || caller === undefined) return undefined;
+    return (stored) => control.mayList(caller, stored);
   }
 
   #hostOf({ request }: Exchange, query: URLSearchParams | undefined): string | undefined {

@@ -22,7 +22,7 @@ import type { Authentication } from './authentication.js';
 import { BlobReply } from './blob-reply.js';
 import { CallerGate } from './caller-gate.js';
 import { ClientAddresses } from './client-address.js';
-import { Grants } from './grants.js';
+import { Grants, membershipsOf } from './grants.js';
 import { Htpasswd } from './htpasswd.js';
 import { Limits } from './limits.js';
 import { ListingReply } from './listing-reply.js';
@@ -102,6 +102,7 @@ function accessControl(
     authentication: auth && authentication(auth, log),
     certificates: auth === undefined && (http.tls?.clientcas.length ?? 0) > 0,
     grants,
+    memberships: membershipsOf(proxy.groups),
     addresses: new ClientAddresses(http.trustedproxies),
     directory,
   });
