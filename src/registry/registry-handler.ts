@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { parsePath, type ContentTarget, type ParsedPath, type Target } from '../oci/path.js';
 import type { Route, UpstreamDirectory } from '../upstream/directory.js';
 import type { AccessControl, Caller } from './access-control.js';
@@ -31,13 +32,14 @@ export interface RegistryHandlerOptions {
  * framework, on Node's own request and response: a warm manifest is answered without a promise.
  */
 export class RegistryHandler {
+  /** Connections with a request that waits until the answer before it is out. */
+  readonly #waiting = new WeakSet<Socket>();
+
   constructor(private readonly options: RegistryHandlerOptions) {}
 
   handle(request: IncomingMessage, response: ServerResponse): void {
-    // No registry client sends a request before the last is answered, and whoever does could make many wait that
-    // Node tells nothing of: an answer behind another has no socket, and no `close` when the client leaves.
     if (response.socket === null) {
-      request.socket.destroy();
+      this.#handleNext(request, response);
       return;
     }
     const { access, limits } = this.options;
@@ -62,6 +64,24 @@ export class RegistryHandler {
     if (pending === undefined) return;
     limits.hold(response);
     pending.catch((error: unknown) => this.#fail(exchange, error));
+  }
+
+  /**
+   * A request that came before the last one's answer is out. One may: over TLS a client has the whole answer, and
+   * asks for more, before this side hears that all is sent. It is not begun until then, for Node does not tell when
+   * the client of a waiting one leaves. Who sends more of them waits for no answer, and is no registry client.
+   */
+  #handleNext(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    if (this.#waiting.has(socket)) {
+      socket.destroy();
+      return;
+    }
+    this.#waiting.add(socket);
+    response.once('socket', () => {
+      this.#waiting.delete(socket);
+      process.nextTick(() => this.handle(request, response)); // once Node is done with giving it the socket
+    });
   }
 
   #answer(exchange: Exchange, parsed: ParsedPath | undefined): Promise<void> | undefined {
