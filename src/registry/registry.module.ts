@@ -109,6 +109,6 @@ function accessControl(
 }
 
 function authentication({ htpasswd, token }: AuthConfig, log: Logger): Authentication | undefined {
-  if (htpasswd !== undefined) return new Htpasswd(htpasswd.path, htpasswd.realm);
+  if (htpasswd !== undefined) return new Htpasswd(htpasswd.path, htpasswd.realm, log);
   return token && new TokenAuthentication(token, new TokenKeyFiles(token, log));
 }

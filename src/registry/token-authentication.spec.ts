@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto';
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   ecKeys,
   keySet,
@@ -11,6 +11,7 @@ import {
   tokenIssuer,
   tokenService,
 } from '../../test/parts/signed-token.js';
+import { settleMs } from '../config/watched-file.js';
 import { TokenAuthentication } from './token-authentication.js';
 import { thumbprint, TokenKeyFiles } from './token-keys.js';
 
@@ -39,7 +40,10 @@ beforeEach(async () => {
   await writeFile(jwks, keySet(keys, kid));
   told.length = 0;
 });
-afterEach(() => rm(folder, { recursive: true }));
+afterEach(async () => {
+  vi.useRealTimers();
+  await rm(folder, { recursive: true });
+});
 
 const jwk = (of: typeof keys) => of.publicKey.export({ format: 'jwk' });
 const pem = keys.publicKey.export({ type: 'spki', format: 'pem' });
@@ -123,6 +127,7 @@ describe('keys', () => {
   const replace = async (text: string): Promise<void> => {
     await writeFile(`${jwks}.new`, text);
     await rename(`${jwks}.new`, jwks);
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 2 * settleMs });
   };
 
   it('are those that the file has now', async () => {

@@ -113,7 +113,7 @@ function openStores({ storage }: Config, work: WorkFolder, metrics: Metrics, log
     return openFolder(storage.filesystem.rootdirectory, work, observeAs('filesystem', metrics));
   }
   const observe = observeAs('s3aws', metrics); // registry's own name of its driver
-  const bucket = new Bucket(storage.s3);
+  const bucket = new Bucket(storage.s3, log);
   const links = new S3Links(bucket, observe);
   return {
     blobs: new S3BlobStore({ bucket, chunkSize: storage.s3.chunksize, log, observe }),

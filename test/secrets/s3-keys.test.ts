@@ -12,6 +12,8 @@ import { lacks } from '../parts/debian.js';
 import { temporaryFolder } from '../parts/folder.js';
 import { writePair } from './certificate.js';
 
+const log = { error: () => undefined };
+
 describe.skipIf(lacks('openssl'))('the client of S3', () => {
   it('reads its keys from their files again when they change, and trusts the authorities that it is told of', async () => {
     await using folder = await temporaryFolder();
@@ -59,11 +61,11 @@ describe.skipIf(lacks('openssl'))('the client of S3', () => {
     await write('one');
     const object = new HeadObjectCommand({ Bucket: 'b', Key: 'k' });
 
-    const stranger = readingClient(config);
+    const stranger = readingClient(config, log);
     await expect(stranger.send(object)).rejects.toThrow(/self-signed|self signed/);
     stranger.destroy();
 
-    const client = readingClient({ ...config, ca: pair.certificate });
+    const client = readingClient({ ...config, ca: pair.certificate }, log);
     onTestFinished(() => client.destroy());
     await client.send(object);
     await client.send(object);
