@@ -69,10 +69,10 @@ describe.each(['read', 'readSync'] as const)('a file that changes (%s)', (how) =
     expect(await read()).toBe('parsed two');
   });
 
-  it('may be replaced by another, and by another link as Kubernetes does', async () => {
+  it('is taken at once where another has its place, or another link as Kubernetes does it', async () => {
     await writeFile(`${path}.new`, 'two');
     await rename(`${path}.new`, path);
-    expect(await readSettled()).toBe('parsed two');
+    expect(await read()).toBe('parsed two');
     for (const version of ['a', 'b']) {
       await mkdir(join(folder, version));
       await writeFile(join(folder, version, 'file'), version);
@@ -81,11 +81,19 @@ describe.each(['read', 'readSync'] as const)('a file that changes (%s)', (how) =
     await symlink('a', data);
     await rm(path);
     await symlink('..data/file', path);
-    expect(await readSettled()).toBe('parsed a');
+    expect(await read()).toBe('parsed a');
     await symlink('b', `${data}_tmp`);
     await rename(`${data}_tmp`, data);
-    expect(await readSettled()).toBe('parsed b');
+    expect(await read()).toBe('parsed b');
     expect(told).toEqual([]);
+  });
+
+  it('is not taken where another has its place that is still empty', async () => {
+    await writeFile(`${path}.new`, '');
+    await rename(`${path}.new`, path);
+    expect(await read()).toBe('parsed one');
+    await writeFile(path, 'two');
+    expect(await read()).toBe('parsed two');
   });
 
   it('that cannot be parsed any more is told once, and what it had stays until it can', async () => {

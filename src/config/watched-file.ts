@@ -1,7 +1,7 @@
 import { readFileSync, statSync, type BigIntStats } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 
-/** A file that has changed is taken when it has stayed as it is for so long. */
+/** A file that is written in place is taken when it has stayed as it is for so long. */
 export const settleMs = 1_000;
 
 /** What tells one content of a file from the next without reading it. Rejects where there is no such file. */
@@ -17,31 +17,38 @@ export interface FileLog {
 interface Look {
   /** Another one for each state of the file; that it is not there is a state like another. */
   readonly version: string;
+  /** Which file it is, whatever is in it. */
+  readonly file: string;
+  readonly empty: boolean;
   /** When it last changed, by the file's own times (ms since 1970). */
   readonly changed: number;
 }
 
 function lookAt({ dev, ino, mtimeNs, ctimeNs, size, mtimeMs, ctimeMs }: BigIntStats): Look {
+  const file = `${dev}:${ino}`;
   return {
-    version: `${dev}:${ino}:${mtimeNs}:${ctimeNs}:${size}`,
+    version: `${file}:${mtimeNs}:${ctimeNs}:${size}`,
+    file,
+    empty: size === 0n,
     changed: Number(mtimeMs > ctimeMs ? mtimeMs : ctimeMs),
   };
 }
 
 function unseen(error: unknown): Look {
-  return { version: String(error), changed: Infinity };
+  return { version: String(error), file: '', empty: true, changed: Infinity };
 }
 
 interface Known<T> {
   readonly version: string;
+  readonly file: string;
   readonly value: T;
 }
 
 /**
  * A file that is read again when it changes: mounted secrets are replaced while the program runs, by a rename, by
- * another link, or in place, where it is empty or half for a moment. So a change counts once the file stays the same,
- * and what cannot be read or parsed then is told once and leaves what was there before. What is made of the text is
- * made once for each version of it.
+ * another link, or in place, where it is empty or half for a moment. So another file is taken at once, and the same one
+ * when it stays as it is. What cannot be read or parsed then is told once, and leaves what was there before. What is made
+ * of the text is made once for each version of it.
  */
 export class WatchedFile<T> {
   #known: Known<T> | undefined;
@@ -61,7 +68,7 @@ export class WatchedFile<T> {
   async read(): Promise<T> {
     const look = await this.#look();
     const known = this.#known;
-    if (known === undefined) return this.#first(look, await readFile(this.path, 'utf8'));
+    if (known === undefined) return this.#take(look, await readFile(this.path, 'utf8'));
     if (!this.#isNext(known, look)) return known.value;
     try {
       const text = await readFile(this.path, 'utf8');
@@ -75,7 +82,7 @@ export class WatchedFile<T> {
   readSync(): T {
     const look = this.#lookSync();
     const known = this.#known;
-    if (known === undefined) return this.#first(look, readFileSync(this.path, 'utf8'));
+    if (known === undefined) return this.#take(look, readFileSync(this.path, 'utf8'));
     if (!this.#isNext(known, look)) return known.value;
     try {
       return this.#next(known, look, readFileSync(this.path, 'utf8'), this.#lookSync());
@@ -96,29 +103,26 @@ export class WatchedFile<T> {
     }
   }
 
-  /** A change that nobody looked for meanwhile is as old as the file says, and not new because it is seen now. */
-  #isNext(known: Known<T>, { version, changed }: Look): boolean {
+  /** Who puts another file there has written it before. A change that nobody looked for is as old as the file says. */
+  #isNext(known: Known<T>, { version, file, empty, changed }: Look): boolean {
     if (version === known.version) {
       this.#unsettled = undefined;
       return false;
     }
-    if (Date.now() - changed >= settleMs) return true;
+    if ((file !== known.file && !empty) || Date.now() - changed >= settleMs) return true;
     if (this.#unsettled?.version !== version) this.#unsettled = { version, since: this.now() };
     return this.now() - this.#unsettled.since >= settleMs;
   }
 
-  #first({ version }: Look, text: string): T {
+  #take({ version, file }: Look, text: string): T {
     const value = this.parse(text);
-    this.#known = { version, value };
+    this.#known = { version, file, value };
     return value;
   }
 
   /** @param after that it has not changed while it was read */
-  #next(known: Known<T>, { version }: Look, text: string, after: Look): T {
-    if (after.version !== version) return known.value;
-    const value = this.parse(text);
-    this.#known = { version, value };
-    return value;
+  #next(known: Known<T>, look: Look, text: string, after: Look): T {
+    return after.version === look.version ? this.#take(look, text) : known.value;
   }
 
   #keep({ value }: Known<T>, { version }: Look, err: unknown): T {

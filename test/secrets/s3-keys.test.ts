@@ -5,8 +5,9 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { HeadObjectCommand } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { S3Config } from '../../src/config/config.js';
+import { settleMs } from '../../src/config/watched-file.js';
 import { readingClient } from '../../src/storage/s3/client.js';
 import { lacks } from '../parts/debian.js';
 import { temporaryFolder } from '../parts/folder.js';
@@ -70,6 +71,8 @@ describe.skipIf(lacks('openssl'))('the client of S3', () => {
     await client.send(object);
     await client.send(object);
     await write('another');
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 2 * settleMs });
+    onTestFinished(() => void vi.useRealTimers());
     await client.send(object);
     expect(await getSignedUrl(client, object)).toContain('accesskeyfile-another');
     expect(seen).toEqual(
