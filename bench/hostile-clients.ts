@@ -1,26 +1,43 @@
+import { fileURLToPath } from 'node:url';
 import { receive } from '../test/fakes/slow-client.js';
 import { attacks, type Target } from '../test/hostile/attacks.js';
 import { imageOf, randomLayer } from '../test/parts/image.js';
 import { blobOf, type Mirror, startMirror } from '../test/parts/mirror.js';
+import { startProcess, untilLogged, untilReady } from '../test/parts/process.js';
 import { CannotMeasure, runBenchmark, say } from './command.js';
 import { describeMachine, machineText } from './machine.js';
-import { memoryOf } from './process-memory.js';
+import { memoryOf, resetPeak } from './process-memory.js';
 import { summarize } from './statistics.js';
 
 const mebibyte = 1024 * 1024;
 const repository = 'team/app';
 const image = imageOf({ layers: [randomLayer(2 * mebibyte, 'honest')] });
 const large = blobOf(32 * mebibyte, 'slow');
-const pulls = 20;
-const idleConnections = { full: 10_000, quick: 1_000 } as const;
+const flags = '--max-semi-space-size=2 --max-old-space-size=384'; // as npm start has them
+/** Of resident memory, at any time: what the heap may take, and the buffers of those who read slowly. */
+const allowedMemory = 512 * mebibyte;
+
+interface Extent {
+  readonly idle: number;
+  readonly pulls: number;
+}
+
+const full: Extent = { idle: 10_000, pulls: 50 };
+const quick: Extent = { idle: 1_000, pulls: 20 };
+
+interface Measured {
+  readonly failed: number;
+  /** The most that was ever resident. */
+  readonly peak: number;
+}
 
 /** The pulls of one honest client, alone and beside hostile ones of each kind. Returns the exit code. */
 export function pullAmongEnemies(args: readonly string[]): Promise<number> {
   return runBenchmark(async (signal) => {
-    const idle = readIdle(args);
-    process.stdout.write(`${machineText(await describeMachine())}\n`);
+    const { idle, pulls } = readExtent(args);
     await using mirror = await startMirror({
       config: { log: { level: 'info', accesslog: { disabled: true } } },
+      env: { NODE_OPTIONS: flags },
     });
     mirror.upstream.addImage(repository, 'v1', image);
     mirror.upstream.addBlob(repository, large);
@@ -31,23 +48,36 @@ export function pullAmongEnemies(args: readonly string[]): Promise<number> {
       idle,
     };
     await receive(target.url + target.blob);
-    let failed = await measure('alone', mirror);
-    for (const [name, attack] of attacks) {
+    await pull(mirror);
+    process.stdout.write('| beside | a pull takes | at most | failed | resident memory, peak | after |\n');
+    process.stdout.write('|---|---:|---:|---:|---:|---:|\n');
+    const all = [await measure('nobody', mirror, pulls)];
+    for (const [name] of attacks) {
       signal.throwIfAborted();
       say(`attacked with ${name}`);
-      const enemies = await attack(target);
-      try {
-        failed += await measure(name, mirror);
-      } finally {
-        for (const enemy of enemies) enemy[Symbol.dispose]();
-      }
+      await using enemies = await startEnemies(name, target);
+      all.push(await measure(name, mirror, pulls));
+      await enemies.stop();
     }
-    return failed === 0 ? 0 : 1;
+    process.stdout.write(`\n${machineText(await describeMachine())}\n`);
+    const holds = all.every(({ failed, peak }) => failed === 0 && peak < allowedMemory);
+    process.stdout.write(holds ? 'holds\n' : 'DOES NOT HOLD\n');
+    return holds ? 0 : 1;
   });
 }
 
-/** Prints how long pulls take now; returns how many of them failed. */
-async function measure(name: string, mirror: Mirror): Promise<number> {
+/** In a process of their own, so that they take the mirror's time, and not that of the client that is measured. */
+async function startEnemies(name: string, target: Target) {
+  const script = fileURLToPath(new URL('enemies.ts', import.meta.url));
+  const enemies = await startProcess(process.execPath, [script, JSON.stringify({ name, target })]);
+  await untilReady(enemies, name, (signal) => untilLogged(enemies, /at work/, signal));
+  return enemies;
+}
+
+/** Prints a row of the table, in Markdown. */
+async function measure(name: string, mirror: Mirror, pulls: number): Promise<Measured> {
+  const { pid } = mirror.cistern;
+  await resetPeak(pid);
   const times: number[] = [];
   let failed = 0;
   for (let count = 0; count < pulls; count += 1) {
@@ -56,12 +86,16 @@ async function measure(name: string, mirror: Mirror): Promise<number> {
     times.push(performance.now() - began);
   }
   const { median, max } = summarize(times);
-  const { resident } = await memoryOf(mirror.cistern.pid);
-  process.stdout.write(
-    `${name.padEnd(28)} a pull takes ${median.toFixed(1)} ms (at most ${max.toFixed(1)} ms), ` +
-      `${failed} of ${pulls} failed, resident ${(resident / mebibyte).toFixed(0)} MiB\n`,
-  );
-  return failed;
+  const { resident, peak } = await memoryOf(pid);
+  const cells = [
+    name,
+    `${median.toFixed(1)} ms`,
+    `${max.toFixed(0)} ms`,
+    `${failed} of ${pulls}`,
+    ...[peak, resident].map((bytes) => `${(bytes / mebibyte).toFixed(0)} MiB`),
+  ];
+  process.stdout.write(`| ${cells.join(' | ')} |\n`);
+  return { failed, peak };
 }
 
 /** A manifest and its layers, each whole and on a connection of its own. */
@@ -75,9 +109,9 @@ async function pull(mirror: Mirror): Promise<boolean> {
   return true;
 }
 
-function readIdle(args: readonly string[]): number {
+function readExtent(args: readonly string[]): Extent {
   const [option, ...rest] = args;
-  if (option === undefined) return idleConnections.full;
-  if (option === '--quick' && rest.length === 0) return idleConnections.quick;
+  if (option === undefined) return full;
+  if (option === '--quick' && rest.length === 0) return quick;
   throw new CannotMeasure('usage: npm run bench:hostile -- [--quick]');
 }

@@ -103,6 +103,7 @@ function typeOf(facts: Facts): string {
   if (facts.form !== 'value') return 'section';
   const { kind } = facts.value;
   if (facts.many === 'list') return `list: ${kind}`;
+  if (facts.many === 'lists') return `map of lists: ${kind}`;
   return facts.many === 'map' ? `map: ${kind}` : kind;
 }
 

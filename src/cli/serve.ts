@@ -133,7 +133,7 @@ async function startClusterServer(
   const cluster = app.get<Cluster>(CLUSTER);
   const transfers = app.get(Transfers);
   const handler = new PeerServer(
-    () => cluster.peers?.seal,
+    () => cluster.peers?.seals() ?? [],
     (attempt) => transfers.peerSpool(attempt),
     log,
   );

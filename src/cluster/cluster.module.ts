@@ -1,10 +1,10 @@
-import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { Inject, Module, type OnModuleDestroy } from '@nestjs/common';
 import type { Redis } from 'ioredis';
 import { CONFIG } from '../config/config.module.js';
 import type { ClusterConfig, Config, RedisConfig } from '../config/config.js';
 import { parseListen } from '../config/listen.js';
+import { WatchedFile, type FileLog } from '../config/watched-file.js';
 import { LOG } from '../telemetry/telemetry.module.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
@@ -12,7 +12,7 @@ import { LocalBudgetLedger, type BudgetLedger } from '../upstream/rate-budget.js
 import type { Cluster, Coordinator, DescriptorCache, Peers, TagCache } from './cluster.js';
 import { LocalDescriptorCache, memoryLifetime, NoTagCache, TieredDescriptorCache } from './local/caches.js';
 import { LocalCoordinator } from './local/coordinator.js';
-import { Seal } from './peers/seal.js';
+import { Seals } from './peers/seals.js';
 import { RedisBudgetLedger } from './redis/budget.js';
 import { commandBudget, connectRedis } from './redis/connection.js';
 import { RedisCoordinator } from './redis/coordinator.js';
@@ -83,10 +83,10 @@ export class RedisCluster implements Cluster {
       const lifetimeMs = memoryLifetime(scheduler.grace);
       this.descriptors = new TieredDescriptorCache(new RedisDescriptorCache(data, keys), lifetimeMs);
     }
-    const secret = secretOf(cluster) ?? identity.secret;
-    this.budgets = new RedisBudgetLedger(data, keys, secret, this.budgets);
-    const seal = new Seal(secret);
-    this.peers = { seal, url: () => advertised(cluster, locks.client) };
+    // By what the storage keeps, so that replicas count together while the cluster's secret changes.
+    this.budgets = new RedisBudgetLedger(data, keys, identity.secret, this.budgets);
+    const seals = new Seals(secretOf(cluster, this.log) ?? (() => identity.secret), this.log);
+    this.peers = { seals: () => seals.all(), url: () => advertised(cluster, locks.client) };
   }
 
   async memoryMs(): Promise<number | undefined> {
@@ -115,9 +115,24 @@ export class RedisCluster implements Cluster {
   }
 }
 
-function secretOf({ secret, secretfile }: ClusterConfig): string | undefined {
-  if (secret !== undefined) return secret.reveal();
-  return secretfile === undefined ? undefined : readFileSync(secretfile, 'utf8').trim();
+/** A file for the cluster's secret has nothing in it. */
+class EmptySecret extends Error {
+  override readonly name = 'EmptySecret';
+  readonly code = 'empty-secret';
+}
+
+function secretOf({ secret, secretfile }: ClusterConfig, log: FileLog): (() => string) | undefined {
+  if (secret !== undefined) return () => secret.reveal();
+  if (secretfile === undefined) return undefined;
+  const file = new WatchedFile(secretfile, parseSecret, log);
+  return () => file.readSync();
+}
+
+/** Everybody could prove an empty one. */
+function parseSecret(text: string): string {
+  const secret = text.trim();
+  if (secret === '') throw new EmptySecret('the secret of the cluster is empty');
+  return secret;
 }
 
 /** `advertise`, else the host of `addr`, POD_IP, or the address from which this host reaches Redis. */

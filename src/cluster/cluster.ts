@@ -92,7 +92,8 @@ export interface Cluster {
 }
 
 export interface Peers {
-  readonly seal: Seal;
+  /** What replicas prove themselves by, the newest first: more than one for a while after the secret has changed. */
+  readonly seals: () => readonly Seal[];
   /** Where the others reach this one; `undefined`: not known, so it does not lead them. */
   readonly url: () => string | undefined;
 }

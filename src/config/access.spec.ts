@@ -9,6 +9,8 @@ const token = (keys: string) =>
 const htpasswd = 'auth: {htpasswd: {realm: r, path: config.yml}}\n';
 const upstream = (access: string) =>
   `proxy: {upstreams: [{host: a.example, url: 'https://a.example', access: ${access}}]}\n`;
+const withGroups = (groups: string, access: string) =>
+  upstream(access).replace('proxy: {', `proxy: {groups: ${groups}, `);
 const grants = 'proxy.upstreams[0].access';
 
 describe('tokens', () => {
@@ -69,9 +71,10 @@ describe('grants', () => {
     const text = `[{users: [ann, '*'], repositories: ['team/*']}, {networks: [10.0.0.0/8, 'fd00::1']}, {anonymous: true}]`;
     const { proxy } = texts.load(minimal + htpasswd + upstream(text)).config;
     expect(proxy.upstreams[0]?.access).toEqual([
-      { users: ['ann', '*'], anonymous: false, networks: [], repositories: ['team/*'] },
+      { users: ['ann', '*'], groups: [], anonymous: false, networks: [], repositories: ['team/*'] },
       {
         users: [],
+        groups: [],
         anonymous: false,
         networks: [
           { family: 'ipv4', address: '10.0.0.0', prefix: 8 },
@@ -79,7 +82,7 @@ describe('grants', () => {
         ],
         repositories: [],
       },
-      { users: [], anonymous: true, networks: [], repositories: [] },
+      { users: [], groups: [], anonymous: true, networks: [], repositories: [] },
     ]);
   });
 
@@ -87,6 +90,9 @@ describe('grants', () => {
     ['[]', grants],
     ['[{repositories: [a]}]', `${grants}[0]`],
     ['[{users: []}]', `${grants}[0].users`],
+    ['[{groups: []}]', `${grants}[0].groups`],
+    ["[{groups: ['*']}]", `${grants}[0].groups[0]`],
+    ['[{groups: [devs], anonymous: true}]', `${grants}[0].anonymous`],
     ['[{users: [ann], networks: []}]', `${grants}[0].networks`],
     ['[{anonymous: true, repositories: []}]', `${grants}[0].repositories`],
     ['[{users: [ann], anonymous: true}]', `${grants}[0].anonymous`],
@@ -101,10 +107,55 @@ describe('grants', () => {
 
   it('have no users where nobody can log in', () => {
     expect(texts.faultyKeys(minimal + upstream('[{users: [ann]}]'))).toEqual([`${grants}[0].users`]);
+    const groups = withGroups('{devs: [ann]}', '[{groups: [devs]}]');
+    expect(texts.faultyKeys(minimal + groups)).toEqual([`${grants}[0].groups`]);
   });
 
   it('are about somebody', () => {
     expect(texts.faultyKeys(`${minimal}proxy: {access: [{anonymous: true}]}`)).toEqual(['proxy.access']);
+  });
+});
+
+describe('groups', () => {
+  const certificates = 'http: {tls: {certificate: config.yml, key: config.yml, clientcas: [config.yml]}}\n';
+
+  it('have users', () => {
+    const text = withGroups('{devs: [ann, bob], ops: []}', '[{groups: [devs]}]');
+    const { proxy } = texts.load(minimal + htpasswd + text).config;
+    expect(proxy.groups).toEqual({ devs: ['ann', 'bob'], ops: [] });
+    expect(proxy.upstreams[0]?.access[0]?.groups).toEqual(['devs']);
+  });
+
+  it('come from the environment as well', () => {
+    const env = { REGISTRY_PROXY_GROUPS_DEVS: '[cid]' };
+    const text = withGroups('{Devs: [ann], ops: [bob]}', '[{groups: [Devs]}]');
+    expect(texts.load(minimal + htpasswd + text, env).config.proxy.groups).toEqual({
+      Devs: ['cid'],
+      ops: ['bob'],
+    });
+  });
+
+  it.each([
+    ['[ann]', 'proxy.groups'],
+    ['{devs: ann}', 'proxy.groups.devs'],
+    ["{devs: ['*']}", 'proxy.groups.devs[0]'],
+    ["{devs: [ann, '']}", 'proxy.groups.devs[1]'],
+  ])('are lists of names: %s', (groups, key) => {
+    expect(texts.faultyKeys(minimal + htpasswd + withGroups(groups, '[{users: [ann]}]'))).toEqual([key]);
+  });
+
+  it('are those that are listed, unless certificates name them', () => {
+    const text = withGroups('{devs: [ann]}', '[{groups: [devs, dev]}]');
+    expect(texts.faultyKeys(minimal + htpasswd + text)).toEqual([`${grants}[0].groups[1]`]);
+    expect(texts.faultyKeys(minimal + htpasswd + upstream('[{groups: [devs]}]'))).toEqual([
+      `${grants}[0].groups[0]`,
+    ]);
+    expect(texts.load(minimal + certificates + text).config.proxy.upstreams[0]?.access[0]?.groups).toEqual([
+      'devs',
+      'dev',
+    ]);
+    // With a login besides, certificates do not say who somebody is.
+    expect(texts.faultyKeys(minimal + htpasswd + certificates + text)).toEqual([`${grants}[0].groups[1]`]);
   });
 });
 

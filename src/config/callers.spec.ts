@@ -26,6 +26,19 @@ describe('verifycaller', () => {
     expect(texts.faultyKeys(minimal + text)).toContain('proxy.verifycaller');
   });
 
+  it('tells who may read without being verified', () => {
+    const access =
+      '[{networks: [10.0.0.0/8]}, {anonymous: true, networks: [10.1.0.0/16]}, {anonymous: true}]';
+    const text = `proxy: {remoteurl: https://a.example, verifycaller: true, access: ${access}}\n`;
+    const message = expect.stringContaining('verifycaller') as string;
+    expect(texts.load(minimal + text).warnings).toEqual(
+      [0, 1].map((index) => ({ key: `proxy.access[${index}].networks`, message })),
+    );
+    expect(texts.load(minimal + text.replace('verifycaller: true', 'verifycaller: false')).warnings).toEqual(
+      [],
+    );
+  });
+
   it('goes with no auth section', () => {
     const text = `${minimal}auth: none\nproxy: {remoteurl: https://a.example, verifycaller: true}\n`;
     expect(texts.load(text).config.proxy.default?.verifycaller).toBe(true);

@@ -144,10 +144,11 @@ export interface TokenConfig {
   readonly signingalgorithms: readonly SigningAlgorithm[];
 }
 
-/** Who may pull what of an upstream. It names users, networks, or everybody. */
+/** Who may pull what of an upstream. It names users, groups, networks, or everybody. */
 export interface GrantConfig {
   /** `*`: whoever logged in. */
   readonly users: readonly string[];
+  readonly groups: readonly string[];
   readonly anonymous: boolean;
   readonly networks: readonly Network[];
   /** None: all. */
@@ -163,6 +164,8 @@ export interface ProxyConfig {
   readonly upstreams: readonly UpstreamConfig[];
   /** Credentials by host, for upstreams that have neither `credentials` nor `exec`. A JSON file, absolute. */
   readonly dockerconfigjson?: string | undefined;
+  /** Members by the name of their group. */
+  readonly groups: Readonly<Record<string, readonly string[]>>;
   /** What the tree without a prefix stands for: also where there is no default upstream. */
   readonly host: string;
   /** Whether the file says so, or it is the default. */

@@ -108,7 +108,7 @@ function resolve(facts: Facts, parts: readonly string[], tree: Tree | undefined)
     case 'headers':
       return step(nameIn(tree, part), undefined);
     case 'value':
-      if (facts.many === 'map') return step(nameIn(tree, part), undefined);
+      if (facts.many === 'map' || facts.many === 'lists') return step(nameIn(tree, part), undefined);
       return facts.many === 'list' && isIndex(part) ? step(Number(part), undefined) : undefined;
     case 'ignored':
     case 'refused':

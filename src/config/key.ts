@@ -30,7 +30,8 @@ export interface EntriesFacts extends Described {
 export interface ValueFacts extends Described {
   readonly form: 'value';
   readonly value: Value<unknown>;
-  readonly many: 'no' | 'list' | 'map';
+  /** `lists`: a map of names to lists. */
+  readonly many: 'no' | 'list' | 'map' | 'lists';
   readonly fallback?: string;
   readonly required?: boolean;
 }
@@ -131,6 +132,19 @@ export function map<T>(value: Value<T>, text: string, more: More = {}): z.ZodTyp
   return keep(z.record(z.string(), scalar(value), { error }).default({}), {
     form: 'value',
     many: 'map',
+    value,
+    text,
+    ...more,
+  });
+}
+
+/** A map whose names are chosen freely, each with a list of values. */
+export function lists<T>(value: Value<T>, text: string, more: More = {}): z.ZodType<Record<string, T[]>> {
+  const values = z.array(scalar(value), { error: () => 'a list' });
+  const error = () => 'a map of names, each with a list';
+  return keep(z.record(z.string(), values, { error }).default({}), {
+    form: 'value',
+    many: 'lists',
     value,
     text,
     ...more,

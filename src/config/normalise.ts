@@ -116,7 +116,7 @@ function normaliseHttp(http: ParsedConfig['http'], cwd: string): HttpConfig {
 }
 
 function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
-  const { remoteurl, ttl, maxsize, minfree, freshness, maxblobsize, maxtransfers, spool } = proxy;
+  const { remoteurl, groups, ttl, maxsize, minfree, freshness, maxblobsize, maxtransfers, spool } = proxy;
   const name = proxy.host ?? dockerHub;
   return {
     default:
@@ -139,6 +139,7 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
       ...commonOf(upstream),
     })),
     dockerconfigjson: proxy.dockerconfigjson,
+    groups,
     host: name,
     hostexplicit: proxy.host !== undefined,
     ttl,

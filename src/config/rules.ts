@@ -1,4 +1,5 @@
 import type { ConfigFault, ConfigNote } from './faults.js';
+import { nearest } from './nearest.js';
 import { at, formatPath, isMap, type Path, type Tree } from './tree.js';
 import { address, dockerHub, flag, host, plainHost, origin, time } from './values.js';
 
@@ -13,10 +14,7 @@ export function checkRules(tree: Tree): ConfigFault[] {
   const report: Report = (path, got, wanted) => faults.push({ key: formatPath(path), got, wanted });
   checkDriver(tree, report);
   checkServer(tree, report);
-  checkUpstreamCredentials(tree, ['proxy'], report);
-  upstreamsOf(tree).forEach((_, index) =>
-    checkUpstreamCredentials(tree, ['proxy', 'upstreams', index], report),
-  );
+  for (const path of upstreamPaths(tree)) checkUpstreamCredentials(tree, path, report);
   checkCallers(tree, report);
   checkAuth(tree, report);
   checkGrants(tree, report);
@@ -40,21 +38,20 @@ export function checkRules(tree: Tree): ConfigFault[] {
 
 /** What is lawful, and without effect beside something else. */
 export function noteRules(tree: Tree): ConfigNote[] {
-  return [...noteOpen(tree), ...noteKept(tree)];
+  return [...noteOpen(tree), ...noteUnverified(tree), ...noteKept(tree)];
 }
 
 /** Whoever reaches the mirror reads with its credentials: lawful, and often not meant. */
 function noteOpen(tree: Tree): ConfigNote[] {
   if (hasLogin(tree)) return [];
-  const paths = [['proxy'], ...upstreamsOf(tree).map((_, index): Path => ['proxy', 'upstreams', index])];
   // It may have some for any of them.
   const shared = has(tree, ['proxy', 'dockerconfigjson']);
   const own = ['username', 'credentials', 'exec'];
-  const open = paths.filter(
+  const open = upstreamPaths(tree).filter(
     (path) =>
       (shared ? isMirrored(tree, path) : own.some((key) => has(tree, [...path, key]))) &&
       !has(tree, [...path, 'access']) &&
-      flag.read(textAt(tree, [...path, 'verifycaller']) ?? 'false') !== true,
+      !isSet(tree, [...path, 'verifycaller']),
   );
   if (open.length === 0) return [];
   const names = open.map(
@@ -65,13 +62,28 @@ function noteOpen(tree: Tree): ConfigNote[] {
   return [{ key: 'auth', message }];
 }
 
+/** Addresses that may read without being verified: lawful, and not what everybody would think. */
+function noteUnverified(tree: Tree): ConfigNote[] {
+  const verified = upstreamPaths(tree).filter((path) => isSet(tree, [...path, 'verifycaller']));
+  const networks = verified.flatMap((upstream) => {
+    const grants = at(tree, [...upstream, 'access']);
+    return (Array.isArray(grants) ? grants : []).flatMap((grant, index): Path[] =>
+      has(grant, ['networks']) && loginKeys.every((key) => !has(grant, [key]))
+        ? [[...upstream, 'access', index, 'networks']]
+        : [],
+    );
+  });
+  const message = 'may pull what is granted there without being asked: verifycaller is for everybody else';
+  return networks.map((path) => ({ key: formatPath(path), message }));
+}
+
 /** `proxy` itself is an upstream only by its URL. */
 function isMirrored(tree: Tree, path: Path): boolean {
   return path.length > 1 || has(tree, [...path, 'remoteurl']);
 }
 
 function noteKept(tree: Tree): ConfigNote[] {
-  if (flag.read(textAt(tree, ['storage', 'delete', 'enabled']) ?? 'false') === true) return [];
+  if (isSet(tree, ['storage', 'delete', 'enabled'])) return [];
   const paths: Path[] = [
     ['proxy', 'ttl'],
     ['proxy', 'maxsize'],
@@ -92,14 +104,24 @@ function has(tree: Tree, path: Path): boolean {
   return at(tree, path) !== undefined;
 }
 
+/** Whether a flag is there and true. */
+function isSet(tree: Tree, path: Path): boolean {
+  return flag.read(textAt(tree, path) ?? 'false') === true;
+}
+
 function isEmpty(value: Tree | undefined): boolean {
   return Array.isArray(value) && value.length === 0;
 }
 
 /** Whether there is anything by which a client is somebody. */
 function hasLogin(tree: Tree): boolean {
+  return has(tree, ['auth']) || usesCertificates(tree);
+}
+
+/** Whether clients are who their certificate says. */
+function usesCertificates(tree: Tree): boolean {
   const authorities = at(tree, ['http', 'tls', 'clientcas']);
-  return has(tree, ['auth']) || (authorities !== undefined && !isEmpty(authorities));
+  return !has(tree, ['auth']) && authorities !== undefined && !isEmpty(authorities);
 }
 
 function textAt(tree: Tree, path: Path): string | undefined {
@@ -110,6 +132,11 @@ function textAt(tree: Tree, path: Path): string | undefined {
 function upstreamsOf(tree: Tree): Tree[] {
   const upstreams = at(tree, ['proxy', 'upstreams']);
   return Array.isArray(upstreams) ? upstreams : [];
+}
+
+/** The default's place, whether it is there or not, and those of the others. */
+function upstreamPaths(tree: Tree): Path[] {
+  return [['proxy'], ...upstreamsOf(tree).map((_, index): Path => ['proxy', 'upstreams', index])];
 }
 
 const besidesDrivers = new Set(['cache', 'delete', 'redirect', 'maintenance', 'tag']);
@@ -198,13 +225,11 @@ function checkCredentials(tree: Tree, path: Path, report: Report): void {
 
 /** What cannot be asked of anybody must not look as if it were. */
 function checkCallers(tree: Tree, report: Report): void {
-  const asks = (path: Path): boolean =>
-    flag.read(textAt(tree, [...path, 'verifycaller']) ?? 'false') === true;
-  const upstreams = upstreamsOf(tree).map((_, index): Path => ['proxy', 'upstreams', index]);
+  const asks = (path: Path): boolean => isSet(tree, [...path, 'verifycaller']);
   if (asks(['proxy']) && !has(tree, ['proxy', 'remoteurl'])) {
     report(['proxy', 'verifycaller'], 'no remoteurl beside it', 'it with a remoteurl, which is asked');
   }
-  for (const path of [['proxy'], ...upstreams].filter((each) => asks(each))) {
+  for (const path of upstreamPaths(tree).filter(asks)) {
     if (!has(tree, ['auth'])) continue;
     const wanted = 'only one of them: clients send one credential';
     report([...path, 'verifycaller'], 'an auth section beside it', wanted);
@@ -219,11 +244,12 @@ function checkAuth(tree: Tree, report: Report): void {
     report(['auth', 'token', 'rootcertbundle'], 'nothing', 'a readable file, or jwks instead');
 }
 
+/** Who has to have logged in for a grant. */
+const loginKeys = ['users', 'groups'] as const;
+
 /** A grant that nobody can use, or that is wider than it looks, is a mistake. */
 function checkGrants(tree: Tree, report: Report): void {
-  const login = hasLogin(tree);
-  const upstreams = upstreamsOf(tree).map((_, index): Path => ['proxy', 'upstreams', index]);
-  for (const upstream of [['proxy'], ...upstreams]) {
+  for (const upstream of upstreamPaths(tree)) {
     const grants = at(tree, [...upstream, 'access']);
     if (!Array.isArray(grants)) continue;
     if (upstream.length === 1 && !has(tree, ['proxy', 'remoteurl']))
@@ -233,20 +259,40 @@ function checkGrants(tree: Tree, report: Report): void {
         'it with a remoteurl, whose content it is about',
       );
     if (grants.length === 0) report([...upstream, 'access'], 'an empty list', 'a grant, or no such key');
-    grants.forEach((grant, index) => {
-      const path = [...upstream, 'access', index];
-      for (const key of ['users', 'networks', 'repositories'])
-        if (isEmpty(at(grant, [key])))
-          report([...path, key], 'an empty list', 'something in it, or no such key');
-      const users = has(grant, ['users']);
-      const anonymous = flag.read(textAt(grant, ['anonymous']) ?? 'false') === true;
-      if (!users && !anonymous && !has(grant, ['networks']))
-        report(path, 'nobody to grant it to', 'users, networks or anonymous');
-      if (users && anonymous)
-        report([...path, 'anonymous'], 'users beside it', 'only one of users and anonymous');
-      if (users && !login) report([...path, 'users'], 'no login', 'them with auth or http.tls.clientcas');
-    });
+    grants.forEach((_, index) => checkGrant(tree, [...upstream, 'access', index], report));
   }
+}
+
+function checkGrant(tree: Tree, path: Path, report: Report): void {
+  for (const key of ['users', 'groups', 'networks', 'repositories'])
+    if (isEmpty(at(tree, [...path, key])))
+      report([...path, key], 'an empty list', 'something in it, or no such key');
+  const known = loginKeys.filter((key) => has(tree, [...path, key]));
+  const anonymous = isSet(tree, [...path, 'anonymous']);
+  if (known.length === 0 && !anonymous && !has(tree, [...path, 'networks']))
+    report(path, 'nobody to grant it to', 'users, groups, networks or anonymous');
+  for (const key of known) {
+    if (anonymous) report([...path, 'anonymous'], `${key} beside it`, `only one of ${key} and anonymous`);
+    if (!hasLogin(tree)) report([...path, key], 'no login', 'them with auth or http.tls.clientcas');
+  }
+  checkGroups(tree, [...path, 'groups'], report);
+}
+
+/** A client certificate may name any group; otherwise only those have members that are listed. */
+function checkGroups(tree: Tree, path: Path, report: Report): void {
+  const named = at(tree, path);
+  if (!Array.isArray(named) || usesCertificates(tree)) return;
+  const listed = at(tree, ['proxy', 'groups']) ?? {};
+  const names = isMap(listed) ? Object.keys(listed) : [];
+  named.forEach((name, index) => {
+    if (typeof name !== 'string' || names.includes(name)) return;
+    const close = nearest(name, names);
+    const wanted =
+      close === undefined
+        ? 'a group of proxy.groups, of which there is none'
+        : `a group of proxy.groups; the nearest is ${close}`;
+    report([...path, index], JSON.stringify(name), wanted);
+  });
 }
 
 /** A host is the key of one upstream. */

@@ -5,6 +5,7 @@ import {
   entries,
   headers,
   list,
+  lists,
   map,
   optional,
   optionalSection,
@@ -26,6 +27,7 @@ import {
   flag,
   host,
   image,
+  memberName,
   network,
   plainHost,
   oneOf,
@@ -311,10 +313,15 @@ const access = entries(
   'Who may pull what of it: whatever one of these grants. Without any, whoever was let in by `auth` may pull all of it.',
   {
     users: list(userName, 'These may, once they logged in; `*` is whoever did.', ours),
+    groups: list(
+      memberName,
+      'Members of these may, once they logged in: of `proxy.groups`, or of the organisations (`O`) that a client certificate names.',
+      ours,
+    ),
     anonymous: defaulted(flag, 'false', 'Everybody may, without a login.', ours),
     networks: list(
       network,
-      'From these addresses. Without `users`, everybody there may, and is never asked for a login (dockerd has none for a mirror of Docker Hub).',
+      'From these addresses. Without `users` and `groups`, everybody there may, and is never asked for a login (dockerd has none for a mirror of Docker Hub), nor verified by `verifycaller`.',
       ours,
     ),
     repositories: list(
@@ -345,6 +352,11 @@ const proxy = section(
       ours,
     ),
     realms,
+    groups: lists(
+      memberName,
+      'Users by the names of their groups, for `access`: `{devs: [ann, bob]}`.',
+      ours,
+    ),
     access,
     verifycaller,
     redirects,

@@ -301,6 +301,13 @@ export const userName: Value<string> = {
   read: (given) => (given === '' ? undefined : given),
 };
 
+/** Of a group, or of a user in one: each is named, so that `*` is no name. */
+export const memberName: Value<string> = {
+  kind: 'name',
+  wanted: 'a name, and not *',
+  read: (given) => (given === '' || given === '*' ? undefined : given),
+};
+
 const signingAlgorithms = [
   'RS256',
   'RS384',

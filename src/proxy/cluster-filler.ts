@@ -30,7 +30,7 @@ const settleMs = 60_000;
 
 export interface ClusterFillerOptions {
   readonly coordinator: Coordinator;
-  readonly seal: Seal;
+  readonly seals: () => readonly Seal[];
   readonly neighbours: Neighbours;
   readonly self: PeerRecord;
   readonly shelf: Shelf;

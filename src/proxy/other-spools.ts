@@ -10,7 +10,7 @@ const worthwhile = 1024 * 1024;
 
 export interface OtherSpoolsOptions {
   readonly coordinator: Pick<Coordinator, 'spools'>;
-  readonly seal: Seal;
+  readonly seals: () => readonly Seal[];
   readonly neighbours: Neighbours;
   readonly self: PeerRecord;
 }
@@ -74,17 +74,23 @@ export class OtherSpools {
 
   /** What another replica has from where this one is, and what is wrong between the two. */
   async *#read(peer: PeerRecord, filling: Filling): AsyncGenerator<PeerEvent> {
-    const { seal, neighbours } = this.options;
+    const { seals, neighbours } = this.options;
     const { digest, length, signal } = filling;
     const answerMs = neighbours.answerMs(peer.url);
-    try {
-      for await (const event of readPeer(peer, digest, length, seal, signal, answerMs)) {
-        neighbours.answered(peer.url);
-        yield event;
+    const all = seals();
+    for (const [index, seal] of all.entries()) {
+      try {
+        for await (const event of readPeer(peer, digest, length, seal, signal, answerMs)) {
+          neighbours.answered(peer.url);
+          yield event;
+        }
+        return;
+      } catch (error) {
+        // Refused before it said anything: it may not have seen the newest secret yet.
+        if (error instanceof PeerError && error.code === 'refused' && index + 1 < all.length) continue;
+        if (error instanceof PeerError) neighbours.failed(error);
+        throw error;
       }
-    } catch (error) {
-      if (error instanceof PeerError) neighbours.failed(error);
-      throw error;
     }
   }
 }

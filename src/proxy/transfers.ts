@@ -192,7 +192,7 @@ export class Transfers {
     if (peers === undefined || url === undefined) return new LocalFiller(shelf, lead);
     return new ClusterFiller(digest, {
       coordinator,
-      seal: peers.seal,
+      seals: peers.seals,
       neighbours: this.#neighbours,
       self: { url, attempt },
       shelf,

@@ -9,7 +9,7 @@ import { AccessControl, type Caller } from './access-control.js';
 import type { Authentication, Claim } from './authentication.js';
 import { ClientAddresses } from './client-address.js';
 import { RegistryError } from './errors.js';
-import { Grants } from './grants.js';
+import { Grants, membershipsOf } from './grants.js';
 
 const host = { upstream: undefined, aliases: [], hosts: [] };
 const directory = new UpstreamDirectory([
@@ -22,10 +22,20 @@ interface Scene {
   readonly tokens?: Readonly<Record<string, readonly Claim[]>>;
   readonly grants?: Readonly<Record<string, readonly Partial<GrantConfig>[]>>;
   readonly open?: boolean;
+  /** Members by the name of their group. */
+  readonly groups?: Readonly<Record<string, readonly string[]>>;
+  /** Whether clients are who their certificate says. */
+  readonly certificates?: boolean;
 }
 
 /** Clients send their name; `wrong` is refused. */
-function control({ tokens, grants = {}, open = false }: Scene): AccessControl {
+function control({
+  tokens,
+  grants = {},
+  open = false,
+  groups = {},
+  certificates = false,
+}: Scene): AccessControl {
   const authentication: Authentication = {
     login: (user) =>
       Promise.resolve(
@@ -34,16 +44,17 @@ function control({ tokens, grants = {}, open = false }: Scene): AccessControl {
     challenge: (scope, trouble) =>
       new RegistryError('UNAUTHORIZED', undefined, { 'WWW-Authenticate': `${scope} ${trouble}` }),
   };
-  const nothing = { users: [], anonymous: false, networks: [], repositories: [] };
+  const nothing = { users: [], groups: [], anonymous: false, networks: [], repositories: [] };
   return new AccessControl({
-    authentication: open ? undefined : authentication,
-    certificates: false,
+    authentication: open || certificates ? undefined : authentication,
+    certificates,
     grants: new Map(
       Object.entries(grants).map(([name, list]) => [
         name,
         new Grants(list.map((grant) => ({ ...nothing, ...grant }))),
       ]),
     ),
+    memberships: membershipsOf(groups),
     addresses: new ClientAddresses([]),
     directory,
   });
@@ -53,10 +64,20 @@ interface Asked {
   readonly user?: string;
   readonly from?: string;
   readonly host?: string;
+  /** Of the certificate. */
+  readonly subject?: Readonly<Record<string, unknown>>;
 }
 
-function ask(access: AccessControl, path: string, { user, from = '192.0.2.1', host: name }: Asked = {}) {
-  const request = { headers: { authorization: user, host: name }, socket: { remoteAddress: from } };
+function ask(
+  access: AccessControl,
+  path: string,
+  { user, from = '192.0.2.1', host: name, subject }: Asked = {},
+) {
+  const certificate = subject === undefined ? {} : { getPeerCertificate: () => ({ subject }) };
+  const request = {
+    headers: { authorization: user, host: name },
+    socket: { remoteAddress: from, ...certificate },
+  };
   return access.admit(request as unknown as IncomingMessage, parsePath(path));
 }
 
@@ -218,5 +239,98 @@ describe('grants', () => {
     expect(await answer(open, blob('team/app', '?ns=ghcr.io'))).toBe('DENIED');
     expect(await answer(open, blob('ghcr.io/team/app'), { from: '10.2.0.1' })).toBe('200');
     expect(await answer(open, '/v2/')).toBe('200');
+  });
+});
+
+describe('groups', () => {
+  const groups = { devs: ['ann', 'bob'], ops: ['bob'] };
+  const grants = {
+    'docker.io': [
+      { groups: ['devs'], repositories: ['team/*'] },
+      { groups: ['ops'], users: ['cid'], repositories: ['ops/*'] },
+      { groups: ['ops'], networks: networks('10.1.0.0/16'), repositories: ['near/*'] },
+    ],
+  };
+
+  it.each([
+    ['team/app', { user: 'ann' }, '200'],
+    ['team/app', { user: 'bob' }, '200'],
+    ['team/app', { user: 'cid' }, 'DENIED'],
+    ['team/app', { user: 'devs' }, 'DENIED'],
+    ['team/app', {}, '401 repository:team/app:pull undefined'],
+    ['team/app', { user: 'wrong' }, '401 repository:team/app:pull invalid_token'],
+    ['ops/app', { user: 'ann' }, 'DENIED'],
+    ['ops/app', { user: 'bob' }, '200'],
+    ['ops/app', { user: 'cid' }, '200'],
+    ['near/app', { user: 'bob' }, 'DENIED'],
+    ['near/app', { user: 'bob', from: '10.1.0.1' }, '200'],
+    // Not for everybody in the network, who is asked therefore.
+    ['near/app', { from: '10.1.0.1' }, '401 repository:near/app:pull undefined'],
+  ])('let their members in: %s for %j', async (name, asked, expected) => {
+    expect(await answer(control({ groups, grants }), blob(name), asked)).toBe(expected);
+  });
+
+  it('have members by the name in a token, which has to grant the repository itself', async () => {
+    const access = control({ groups, grants, tokens: { ann: [pull('team/app')], cid: [pull('team/app')] } });
+    expect(await answer(access, blob('team/app'), { user: 'ann' })).toBe('200');
+    expect(await answer(access, blob('team/b'), { user: 'ann' })).toBe(
+      '401 repository:team/b:pull insufficient_scope',
+    );
+    expect(await answer(access, blob('team/app'), { user: 'cid' })).toBe('DENIED');
+  });
+
+  it.each([
+    ['team/app', { CN: 'ann' }, '200'],
+    ['team/app', { CN: 'eve' }, 'DENIED'],
+    ['team/app', { CN: 'eve', O: 'devs' }, '200'],
+    ['team/app', { CN: 'eve', O: ['other', 'devs'] }, '200'],
+    ['team/app', { O: 'devs' }, '200'],
+    ['team/app', { CN: ['ann', 'eve'] }, 'DENIED'],
+    ['team/app', { CN: 'eve', OU: 'devs' }, 'DENIED'],
+    ['team/app', { CN: 'devs', O: 'devs,ops' }, 'DENIED'],
+    ['ops/app', { CN: 'ann', O: 'ops' }, '200'],
+  ])('of certificates are their organisations: %s for %j', async (name, subject, expected) => {
+    const access = control({ groups, grants, certificates: true });
+    expect(await answer(access, blob(name), { subject })).toBe(expected);
+  });
+
+  it('of certificates count for nothing where there is another login', async () => {
+    const subject = { CN: 'ann', O: 'devs' };
+    expect(await answer(control({ groups, grants }), blob('team/app'), { user: 'cid', subject })).toBe(
+      'DENIED',
+    );
+  });
+
+  it('decide what the catalogue shows', async () => {
+    const access = control({ groups, grants });
+    const caller = await ask(access, '/v2/', { user: 'bob' });
+    const stored = ['team/app', 'ops/app', 'near/app'].map((name) => parseRepository(name) as Repository);
+    expect(stored.filter((name) => access.mayList(caller, name))).toEqual(['team/app', 'ops/app']);
+  });
+});
+
+describe('whoever is at an address that a grant is for', () => {
+  const access = control({
+    open: true,
+    grants: {
+      'docker.io': [
+        { networks: networks('10.2.0.0/16'), repositories: ['library/*'] },
+        { anonymous: true, repositories: ['public/*'] },
+      ],
+    },
+  });
+
+  it.each([
+    ['busybox', '10.2.0.1', true],
+    ['busybox?ns=docker.io', '10.2.0.1', true],
+    ['public/app', '10.2.0.1', false],
+    ['public/app', '192.0.2.1', false],
+    ['ghcr.io/library/busybox', '10.2.0.1', false],
+  ])('is let in to that alone without being verified: %s from %s', async (wanted, from, expected) => {
+    const [name = '', query = ''] = wanted.split('?');
+    expect(await ask(access, blob(name, query && `?${query}`), { from })).toMatchObject({
+      letIn: expected,
+      neverAsked: from === '10.2.0.1',
+    });
   });
 });

@@ -2,7 +2,13 @@ import type { IncomingMessage } from 'node:http';
 import type { Repository } from '../oci/name.js';
 import type { ParsedPath } from '../oci/path.js';
 import { RouteError, type Route, type RouteQuery, type UpstreamDirectory } from '../upstream/directory.js';
-import { certificateUser, type Authentication, type Claim, type LoginTrouble } from './authentication.js';
+import {
+  certificateHolder,
+  type Authentication,
+  type CertificateHolder,
+  type Claim,
+  type LoginTrouble,
+} from './authentication.js';
 import type { ClientAddresses } from './client-address.js';
 import { RegistryError } from './errors.js';
 import type { Grants, Identity } from './grants.js';
@@ -14,6 +20,8 @@ export interface AccessControlOptions {
   readonly certificates: boolean;
   /** By the upstream's host; those that are missing are for whoever was let in. */
   readonly grants: ReadonlyMap<string, Grants>;
+  /** Groups by the name of their member. */
+  readonly memberships: ReadonlyMap<string, readonly string[]>;
   readonly addresses: ClientAddresses;
   readonly directory: UpstreamDirectory;
 }
@@ -25,6 +33,8 @@ export interface Caller extends Identity {
   readonly refused: boolean;
   /** A grant is for everybody at this address: a client there may have no way to log in, so it is never told to. */
   readonly neverAsked: boolean;
+  /** Such a grant is for what is asked for: then its upstream is not asked either (`verifycaller`). */
+  readonly letIn: boolean;
 }
 
 /** What is asked for: a repository, with the path's name for it; the catalogue; or nothing of anybody's. */
@@ -39,8 +49,8 @@ export class AccessControl {
 
   /** Throws RegistryError: `UNAUTHORIZED` where a login would help, else `DENIED`. */
   async admit(request: IncomingMessage, parsed: ParsedPath | undefined): Promise<Caller> {
-    const caller = await this.#callerOf(request);
     const wanted = this.#wanted(request, parsed);
+    const caller = await this.#callerOf(request, wanted);
     if (typeof wanted === 'object') this.#admitTo(wanted, caller);
     else this.#admitIn(wanted, caller);
     return caller;
@@ -52,20 +62,36 @@ export class AccessControl {
     return this.#granted(caller, host, name, caller.known);
   }
 
-  async #callerOf(request: IncomingMessage): Promise<Caller> {
+  async #callerOf(request: IncomingMessage, wanted: Wanted): Promise<Caller> {
     const { authentication, certificates, addresses, grants } = this.options;
     const address = addresses.of(request);
-    const neverAsked = [...grants.values()].some((each) => each.opens(address));
-    if (authentication === undefined) {
-      const user = certificates ? certificateUser(request) : undefined;
-      return { known: certificates, user, address, claims: undefined, refused: false, neverAsked };
-    }
+    const stranger: Caller = {
+      known: false,
+      user: undefined,
+      groups: [],
+      claims: undefined,
+      refused: false,
+      address,
+      neverAsked: [...grants.values()].some((each) => each.opens(address)),
+      letIn:
+        typeof wanted === 'object' &&
+        grants.get(wanted.route.host)?.opensTo(address, wanted.route.name) === true,
+    };
+    if (authentication === undefined)
+      return certificates
+        ? { ...stranger, known: true, ...this.#withGroups(certificateHolder(request)) }
+        : stranger;
     const login = await authentication.login(request.headers.authorization);
-    if (login === undefined || login === 'refused') {
-      const refused = login === 'refused';
-      return { known: false, user: undefined, address, claims: undefined, refused, neverAsked };
-    }
-    return { known: true, ...login, address, refused: false, neverAsked };
+    if (login === undefined) return stranger;
+    if (login === 'refused') return { ...stranger, refused: true };
+    const { user, claims } = login;
+    return { ...stranger, known: true, claims, ...this.#withGroups({ user, groups: [] }) };
+  }
+
+  /** With those that the configuration names. */
+  #withGroups({ user, groups }: CertificateHolder): CertificateHolder {
+    const listed = user === undefined ? undefined : this.options.memberships.get(user);
+    return { user, groups: listed === undefined ? groups : [...groups, ...listed] };
   }
 
   /** What leads nowhere is for whoever may come in at all; the answer is made later. */

@@ -26,10 +26,28 @@ export interface Authentication {
   challenge(scope: string | undefined, trouble: LoginTrouble | undefined): RegistryError;
 }
 
-/** The common name of the certificate that a client's connection was made with; the server has verified it. */
-export function certificateUser({ socket }: IncomingMessage): string | undefined {
-  if (!('getPeerCertificate' in socket)) return undefined;
-  // Several common names come as a list: then nobody can say which of them is meant.
-  const name: unknown = (socket as TLSSocket).getPeerCertificate().subject?.CN;
-  return typeof name === 'string' && name !== '' ? name : undefined;
+export interface CertificateHolder {
+  readonly user: string | undefined;
+  readonly groups: readonly string[];
+}
+
+/**
+ * Who the certificate of a client's connection says that it is; the server has verified it. The common name is the
+ * user and each organisation a group, as Kubernetes reads them.
+ */
+export function certificateHolder({ socket }: IncomingMessage): CertificateHolder {
+  if (!('getPeerCertificate' in socket)) return { user: undefined, groups: [] };
+  const subject: { readonly CN?: unknown; readonly O?: unknown } | undefined = (
+    socket as TLSSocket
+  ).getPeerCertificate().subject;
+  const organisations: readonly unknown[] = [subject?.O].flat();
+  return {
+    // Several common names come as a list: then nobody can say which of them is meant.
+    user: nameOf(subject?.CN),
+    groups: organisations.map(nameOf).filter((name) => name !== undefined),
+  };
+}
+
+function nameOf(value: unknown): string | undefined {
+  return typeof value === 'string' && value !== '' ? value : undefined;
 }

@@ -3,9 +3,13 @@ import { parseTag } from '../oci/name.js';
 import type { ContentTarget } from '../oci/path.js';
 import type { CallerCheck, Wanted } from '../upstream/caller.js';
 import type { Route } from '../upstream/directory.js';
+import type { Caller } from './access-control.js';
 import { parseBasic } from './basic.js';
 import { RegistryError, unknownContent } from './errors.js';
 import type { Exchange } from './exchange.js';
+
+/** What the grants say of whoever asks. */
+type Asker = Pick<Caller, 'neverAsked' | 'letIn'>;
 
 /**
  * `verifycaller`: who asks for content of such an upstream has to be somebody who may read it there. Whatever is
@@ -22,27 +26,40 @@ export class CallerGate {
   }
 
   /** Of a ping, which clients send to learn what will be asked of them. Throws the challenge as RegistryError. */
-  greet(exchange: Exchange, host: string | undefined): void {
-    if (host === undefined || !this.checks.has(host)) return;
+  greet(exchange: Exchange, host: string | undefined, asker: Asker | undefined): void {
+    if (host === undefined || asker?.neverAsked === true || !this.checks.has(host)) return;
     if (parseBasic(exchange.request.headers.authorization) === undefined) throw challenge(host);
   }
 
   /** `undefined` where there is nothing to ask. Rejects with RegistryError, or with UpstreamError of kind `trouble`. */
-  admit(exchange: Exchange, route: Route, target: ContentTarget): Promise<void> | undefined {
+  admit(
+    exchange: Exchange,
+    route: Route,
+    target: ContentTarget,
+    asker: Asker | undefined,
+  ): Promise<void> | undefined {
     const check = this.checks.get(route.host);
-    return check === undefined ? undefined : this.#ask(check, exchange, route, target);
+    if (check === undefined || asker?.letIn === true) return undefined;
+    return this.#ask(check, exchange, route, target, asker?.neverAsked === true);
   }
 
-  async #ask(check: CallerCheck, exchange: Exchange, route: Route, target: ContentTarget): Promise<void> {
+  async #ask(
+    check: CallerCheck,
+    exchange: Exchange,
+    route: Route,
+    target: ContentTarget,
+    neverAsked: boolean,
+  ): Promise<void> {
+    const refusal = () => (neverAsked ? new RegistryError('DENIED') : challenge(route.host));
     const wanted = wantedOf(target);
     const caller = parseBasic(exchange.request.headers.authorization);
-    if (caller === undefined) throw challenge(route.host);
+    if (caller === undefined) throw refusal();
     const verdict = await check.ask(caller, route.name, wanted, exchange.signal);
     switch (verdict) {
       case 'allowed':
         return;
       case 'refused':
-        throw challenge(route.host);
+        throw refusal();
       case 'denied':
         throw new RegistryError('DENIED');
       case 'unknown':

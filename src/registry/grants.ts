@@ -6,6 +6,7 @@ export interface Identity {
   /** Whether there was a login, even one without a name. */
   readonly known: boolean;
   readonly user: string | undefined;
+  readonly groups: readonly string[];
   readonly address: string | undefined;
 }
 
@@ -19,7 +20,7 @@ class Grant {
 
   /** Whether users have to be known for it. */
   get needsLogin(): boolean {
-    return this.config.users.length > 0;
+    return this.config.users.length > 0 || this.config.groups.length > 0;
   }
 
   /** Whether it is for everybody at this address. */
@@ -27,14 +28,22 @@ class Grant {
     return !this.needsLogin && this.#networks?.has(address) === true;
   }
 
-  admits({ known, user, address }: Identity, repository: string): boolean {
-    const { users, repositories } = this.config;
-    const right =
-      !this.needsLogin ||
-      (known && users.some((name) => name === user || (name === '*' && user !== undefined)));
-    const here = this.#networks === undefined || this.#networks.has(address);
+  covers(repository: string): boolean {
+    const { repositories } = this.config;
+    return repositories.length === 0 || repositories.some((pattern) => covers(pattern, repository));
+  }
+
+  admits(identity: Identity, repository: string): boolean {
+    const right = !this.needsLogin || (identity.known && this.#names(identity));
+    const here = this.#networks === undefined || this.#networks.has(identity.address);
+    return right && here && this.covers(repository);
+  }
+
+  #names({ user, groups }: Identity): boolean {
+    const { config } = this;
     return (
-      right && here && (repositories.length === 0 || repositories.some((each) => covers(each, repository)))
+      config.users.some((name) => name === user || (name === '*' && user !== undefined)) ||
+      config.groups.some((name) => groups.includes(name))
     );
   }
 }
@@ -58,11 +67,28 @@ export class Grants {
     return this.#grants.some((grant) => grant.needsLogin);
   }
 
+  /** Whether anything of it is for everybody at this address. */
   opens(address: string | undefined): boolean {
     return this.#grants.some((grant) => grant.opens(address));
+  }
+
+  /** Whether that holds for this repository. */
+  opensTo(address: string | undefined, repository: string): boolean {
+    return this.#grants.some((grant) => grant.opens(address) && grant.covers(repository));
   }
 
   admit(identity: Identity, repository: string): boolean {
     return this.#grants.some((grant) => grant.admits(identity, repository));
   }
+}
+
+/** Groups by the name of their member, from members by the name of their group. */
+export function membershipsOf(
+  groups: Readonly<Record<string, readonly string[]>>,
+): ReadonlyMap<string, readonly string[]> {
+  const memberships = new Map<string, string[]>();
+  for (const [group, members] of Object.entries(groups)) {
+    for (const member of members) memberships.set(member, [...(memberships.get(member) ?? []), group]);
+  }
+  return memberships;
 }

@@ -1,7 +1,7 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
-import { readFile, stat } from 'node:fs/promises';
 import { compare } from 'bcryptjs';
 import { LRUCache } from 'lru-cache';
+import { WatchedFile, type FileLog } from '../config/watched-file.js';
 import type { Authentication, Login } from './authentication.js';
 import { parseBasic } from './basic.js';
 import { RegistryError } from './errors.js';
@@ -18,19 +18,20 @@ export class Htpasswd implements Authentication {
   readonly #key = randomBytes(32);
   readonly #remembered = new LRUCache<string, string>({ max: 10_000, ttl: rememberMs });
   readonly #checking = new Map<string, Promise<boolean>>();
-  #entries: ReadonlyMap<string, string> = new Map();
-  #version = '';
+  readonly #file: WatchedFile<ReadonlyMap<string, string>>;
 
   constructor(
-    private readonly path: string,
+    path: string,
     private readonly realm: string,
-  ) {}
+    log: FileLog,
+  ) {
+    this.#file = new WatchedFile(path, parseHtpasswd, log);
+  }
 
   async login(authorization: string | undefined): Promise<Login | 'refused' | undefined> {
     const given = parseBasic(authorization);
     if (given === undefined) return authorization === undefined ? undefined : 'refused';
-    await this.#refresh();
-    const stored = this.#entries.get(given.username);
+    const stored = (await this.#file.read()).get(given.username);
     const key = createHmac('sha256', this.#key)
       .update(`${given.username}\0${given.password}`)
       .digest('base64');
@@ -50,14 +51,6 @@ export class Htpasswd implements Authentication {
     const check = compare(password, hash).finally(() => this.#checking.delete(id));
     this.#checking.set(id, check);
     return check;
-  }
-
-  async #refresh(): Promise<void> {
-    const facts = await stat(this.path, { bigint: true });
-    const version = `${facts.mtimeNs}:${facts.ino}:${facts.size}`;
-    if (version === this.#version) return;
-    this.#entries = parseHtpasswd(await readFile(this.path, 'utf8'));
-    this.#version = version;
   }
 
   challenge(): RegistryError {

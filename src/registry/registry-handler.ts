@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { parsePath, type ContentTarget, type ParsedPath, type Target } from '../oci/path.js';
 import type { Route, UpstreamDirectory } from '../upstream/directory.js';
-import type { AccessControl } from './access-control.js';
+import type { AccessControl, Caller } from './access-control.js';
 import type { Access } from './access.js';
 import type { BlobReply } from './blob-reply.js';
 import type { CallerGate } from './caller-gate.js';
@@ -31,13 +32,14 @@ export interface RegistryHandlerOptions {
  * framework, on Node's own request and response: a warm manifest is answered without a promise.
  */
 export class RegistryHandler {
+  /** Connections with a request that waits until the answer before it is out. */
+  readonly #waiting = new WeakSet<Socket>();
+
   constructor(private readonly options: RegistryHandlerOptions) {}
 
   handle(request: IncomingMessage, response: ServerResponse): void {
-    // No registry client sends a request before the last is answered, and whoever does could make many wait that
-    // Node tells nothing of: an answer behind another has no socket, and no `close` when the client leaves.
     if (response.socket === null) {
-      request.socket.destroy();
+      this.#handleNext(request, response);
       return;
     }
     const { access, limits } = this.options;
@@ -64,20 +66,38 @@ export class RegistryHandler {
     pending.catch((error: unknown) => this.#fail(exchange, error));
   }
 
+  /**
+   * A request that came before the last one's answer is out. One may: over TLS a client has the whole answer, and
+   * asks for more, before this side hears that all is sent. It is not begun until then, for Node does not tell when
+   * the client of a waiting one leaves. Who sends more of them waits for no answer, and is no registry client.
+   */
+  #handleNext(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    if (this.#waiting.has(socket)) {
+      socket.destroy();
+      return;
+    }
+    this.#waiting.add(socket);
+    response.once('socket', () => {
+      this.#waiting.delete(socket);
+      process.nextTick(() => this.handle(request, response)); // once Node is done with giving it the socket
+    });
+  }
+
   #answer(exchange: Exchange, parsed: ParsedPath | undefined): Promise<void> | undefined {
     const { control } = this.options;
     if (control === undefined) return this.#dispatch(exchange, parsed, undefined);
     return control.admit(exchange.request, parsed).then((caller) => {
       exchange.user = caller.user;
-      return this.#dispatch(exchange, parsed, (stored) => control.mayList(caller, stored));
+      return this.#dispatch(exchange, parsed, caller);
     });
   }
 
-  /** `mayList`: what the catalogue may show; all without it. */
+  /** `caller`: who was let in; without it that was asked of nobody. */
   #dispatch(
     exchange: Exchange,
     parsed: ParsedPath | undefined,
-    mayList: ListingFilter | undefined,
+    caller: Caller | undefined,
   ): Promise<void> | undefined {
     const { listings, callers } = this.options;
     const { method } = exchange.request;
@@ -89,19 +109,19 @@ export class RegistryHandler {
     const { target, query } = parsed;
     switch (target.kind) {
       case 'base':
-        callers.greet(exchange, this.#hostOf(exchange, query));
+        callers.greet(exchange, this.#hostOf(exchange, query), caller);
         sendText(exchange, 200, '{}');
         return undefined;
       case 'catalog':
         callers.guardCatalogue();
-        return listings.sendCatalog(exchange, query, mayList);
+        return listings.sendCatalog(exchange, query, this.#listable(caller));
       case 'upload':
         throw new RegistryError('UNSUPPORTED', undefined, { Allow: 'GET, HEAD' });
       default: {
         const route = this.#route(exchange, target.name, query);
-        const admitted = callers.admit(exchange, route, target);
-        if (admitted === undefined) return this.#send(exchange, route, target, query);
-        return admitted.then(() => this.#send(exchange, route, target, query));
+        const asking = callers.admit(exchange, route, target, caller);
+        if (asking === undefined) return this.#send(exchange, route, target, query);
+        return asking.then(() => this.#send(exchange, route, target, query));
       }
     }
   }
@@ -124,6 +144,13 @@ export class RegistryHandler {
       case 'referrers':
         return listings.sendReferrers(exchange, route, target.reference, query);
     }
+  }
+
+  /** What the catalogue may show; `undefined`: all. */
+  #listable(caller: Caller | undefined): ListingFilter | undefined {
+    const { control } = this.options;
+    if (control === undefined || caller === undefined) return undefined;
+    return (stored) => control.mayList(caller, stored);
   }
 
   #hostOf({ request }: Exchange, query: URLSearchParams | undefined): string | undefined {

@@ -22,7 +22,7 @@ import type { Authentication } from './authentication.js';
 import { BlobReply } from './blob-reply.js';
 import { CallerGate } from './caller-gate.js';
 import { ClientAddresses } from './client-address.js';
-import { Grants } from './grants.js';
+import { Grants, membershipsOf } from './grants.js';
 import { Htpasswd } from './htpasswd.js';
 import { Limits } from './limits.js';
 import { ListingReply } from './listing-reply.js';
@@ -102,12 +102,13 @@ function accessControl(
     authentication: auth && authentication(auth, log),
     certificates: auth === undefined && (http.tls?.clientcas.length ?? 0) > 0,
     grants,
+    memberships: membershipsOf(proxy.groups),
     addresses: new ClientAddresses(http.trustedproxies),
     directory,
   });
 }
 
 function authentication({ htpasswd, token }: AuthConfig, log: Logger): Authentication | undefined {
-  if (htpasswd !== undefined) return new Htpasswd(htpasswd.path, htpasswd.realm);
+  if (htpasswd !== undefined) return new Htpasswd(htpasswd.path, htpasswd.realm, log);
   return token && new TokenAuthentication(token, new TokenKeyFiles(token, log));
 }

@@ -135,7 +135,7 @@ describe('keys', () => {
     expect(await login(next, authentication)).not.toBe('refused');
   });
 
-  it.each(['', '{', '{"keys": []}', '{"keys": [{"kty": "oct", "k": "AAAA"}]}', '[]', 'null'])(
+  it.each([' ', '{', '{"keys": []}', '{"keys": [{"kty": "oct", "k": "AAAA"}]}', '[]', 'null'])(
     'stay as they were while the file cannot be used, which is told once: %s',
     async (text) => {
       const authentication = new TokenAuthentication(config, files());

@@ -1,7 +1,6 @@
 import { createHash, createPublicKey, X509Certificate, type KeyObject } from 'node:crypto';
 import type { TokenConfig } from '../config/config.js';
-import { WatchedFile } from '../config/watched-file.js';
-import type { Logger } from '../telemetry/log.js';
+import { WatchedFile, type FileLog } from '../config/watched-file.js';
 
 /** What tokens may be signed with. */
 export interface TokenKeys {
@@ -19,30 +18,18 @@ export class TokenKeysError extends Error {
 /** The keys of `auth.token`, as its files have them now. */
 export class TokenKeyFiles {
   readonly #files: readonly WatchedFile<TokenKeys>[];
-  #known: TokenKeys;
-  #broken = false;
 
-  /** @throws where a file cannot be used. Later that is told once, and what it had before stays. */
-  constructor(
-    { rootcertbundle, jwks }: Pick<TokenConfig, 'rootcertbundle' | 'jwks'>,
-    private readonly log: Pick<Logger, 'error'>,
-  ) {
+  /** @throws where a file cannot be used; later that is told, and what it had before stays. */
+  constructor({ rootcertbundle, jwks }: Pick<TokenConfig, 'rootcertbundle' | 'jwks'>, log: FileLog) {
     this.#files = [
-      ...(rootcertbundle === undefined ? [] : [new WatchedFile(rootcertbundle, parseBundle)]),
-      ...(jwks === undefined ? [] : [new WatchedFile(jwks, parseKeySet)]),
+      ...(rootcertbundle === undefined ? [] : [new WatchedFile(rootcertbundle, parseBundle, log)]),
+      ...(jwks === undefined ? [] : [new WatchedFile(jwks, parseKeySet, log)]),
     ];
-    this.#known = together(this.#files.map((file) => file.readSync()));
+    for (const file of this.#files) file.readSync();
   }
 
   async now(): Promise<TokenKeys> {
-    try {
-      this.#known = together(await Promise.all(this.#files.map((file) => file.read())));
-      this.#broken = false;
-    } catch (err) {
-      if (!this.#broken) this.log.error({ err }, 'the keys of tokens cannot be used, those before stay');
-      this.#broken = true;
-    }
-    return this.#known;
+    return together(await Promise.all(this.#files.map((file) => file.read())));
   }
 }
 

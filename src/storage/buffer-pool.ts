@@ -4,6 +4,7 @@
  */
 export class BufferPool {
   readonly #free: Buffer[] = [];
+  #taken = 0;
 
   constructor(
     readonly size: number,
@@ -11,11 +12,18 @@ export class BufferPool {
     private readonly most: number,
   ) {}
 
+  /** How many are in use. */
+  get taken(): number {
+    return this.#taken;
+  }
+
   take(): Buffer {
+    this.#taken += 1;
     return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.size);
   }
 
   give(buffer: Buffer): void {
+    this.#taken -= 1;
     if (this.#free.length < this.most) this.#free.push(buffer);
   }
 }

@@ -1,4 +1,4 @@
-import { secretFile } from '../config/watched-file.js';
+import { secretFile, type FileLog } from '../config/watched-file.js';
 
 /** A name with its password, for the Basic scheme or a token server. */
 export interface Login {
@@ -44,9 +44,9 @@ export function fixedPassword(password: string): Password {
   return () => password;
 }
 
-/** A password in a file, read again when the file changes. Rejects where the file cannot be read. */
-export function filePassword(path: string): Password {
-  const file = secretFile(path);
+/** A password in a file, read again when the file changes. Rejects while the file could not be read yet. */
+export function filePassword(path: string, log: FileLog): Password {
+  const file = secretFile(path, log);
   return () => file.read();
 }
 

@@ -1,7 +1,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { settleMs } from '../config/watched-file.js';
 import { DockerConfig, parseDockerConfig } from './docker-config.js';
 
 const auth = (text: string): { auth: string } => ({ auth: Buffer.from(text).toString('base64') });
@@ -53,13 +54,15 @@ describe('a docker config.json', () => {
     onTestFinished(() => rm(folder, { recursive: true }));
     const path = join(folder, 'config.json');
     await writeFile(path, textOf({ 'ghcr.io': auth('u:first'), 'docker.io': auth('hub:p') }));
-    const config = new DockerConfig(path);
+    const config = new DockerConfig(path, { error: () => undefined });
     const github = config.credentialsFor('ghcr.io');
     expect(await github.login()).toEqual({ username: 'u', password: 'first' });
     const hub = config.credentialsFor('registry-1.docker.io');
     expect(await hub.login()).toEqual({ username: 'hub', password: 'p' });
     expect(await config.credentialsFor('quay.io').login()).toBeUndefined();
     await writeFile(path, textOf({ 'ghcr.io': auth('u:the second') }));
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 2 * settleMs });
+    onTestFinished(() => void vi.useRealTimers());
     expect(await github.login()).toEqual({ username: 'u', password: 'the second' });
     expect(await hub.login()).toBeUndefined();
   });

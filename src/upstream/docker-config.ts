@@ -1,4 +1,4 @@
-import { WatchedFile } from '../config/watched-file.js';
+import { WatchedFile, type FileLog } from '../config/watched-file.js';
 import { CredentialsError, type Credentials, type Login } from './credentials.js';
 import { dockerHubHosts } from './directory.js';
 import { isObject, parseObject } from './json.js';
@@ -11,8 +11,8 @@ import { isObject, parseObject } from './json.js';
 export class DockerConfig {
   readonly #file: WatchedFile<ReadonlyMap<string, Login>>;
 
-  constructor(path: string) {
-    this.#file = new WatchedFile(path, parseDockerConfig);
+  constructor(path: string, log: FileLog) {
+    this.#file = new WatchedFile(path, parseDockerConfig, log);
   }
 
   /** What it has for the host that is really asked, whatever images call it; nobody in particular where it has nothing. */

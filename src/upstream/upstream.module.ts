@@ -27,7 +27,7 @@ export type Upstreams = ReadonlyMap<string, RegistryUpstream>;
         const configs = [proxy.default, ...proxy.upstreams].filter((config) => config !== undefined);
         const observer = observe(metrics);
         const file = proxy.dockerconfigjson;
-        const sources = { docker: file === undefined ? undefined : new DockerConfig(file), log };
+        const sources = { docker: file === undefined ? undefined : new DockerConfig(file, log), log };
         return new Map(
           configs.map((config) => [
             config.host,
@@ -83,7 +83,7 @@ function credentialsOf(config: UpstreamConfig, { docker, log }: CredentialSource
     });
   const users = config.credentials.flatMap(({ username, password, passwordfile }) => {
     if (password !== undefined) return userWith(username, fixedPassword(password.reveal()));
-    return passwordfile === undefined ? [] : userWith(username, filePassword(passwordfile));
+    return passwordfile === undefined ? [] : userWith(username, filePassword(passwordfile, log));
   });
   const own = helper === undefined ? users : [helper, ...users];
   return own.length > 0 || docker === undefined ? own : [docker.credentialsFor(address)];

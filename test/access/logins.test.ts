@@ -1,6 +1,5 @@
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { request } from 'node:https';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FakeUpstream } from '../fakes/fake-upstream.js';
 import { makeCertificate, type CertificateFiles } from '../parts/certificates.js';
@@ -11,7 +10,6 @@ import { startDockerd } from '../parts/dockerd.js';
 import { temporaryFolder, type TemporaryFolder } from '../parts/folder.js';
 import { busyboxImage, imageOf, indexOf, randomLayer } from '../parts/image.js';
 import { expectSpecError } from '../parts/mirror.js';
-import { ecKeys, keySet, pull, signedToken, tokenIssuer, tokenService } from '../parts/signed-token.js';
 import { skopeo, skopeoCopy } from '../parts/skopeo.js';
 import { TokenServer } from '../parts/token-server.js';
 
@@ -85,29 +83,6 @@ describe.skipIf(lacks('skopeo', 'openssl'))('skopeo with tokens of a token serve
   });
 });
 
-it('takes new keys of tokens while it runs, and with them no old token', async () => {
-  const [before, after] = [ecKeys(), ecKeys()];
-  const jwks = join(folder.path, 'jwks.json');
-  await writeFile(jwks, keySet(before, 'k1'));
-  const token = { realm: 'https://auth.example/token', service: tokenService, issuer: tokenIssuer, jwks };
-  await using cistern = await startCistern({
-    config: { auth: { token }, proxy: { remoteurl: upstream.url } },
-  });
-  const statusWith = async (token: string): Promise<number> => {
-    const headers = { authorization: `Bearer ${token}` };
-    return (await fetch(`${cistern.url}/v2/team/app/manifests/v1`, { headers })).status;
-  };
-  const old = signedToken(before, { head: { kid: 'k1' } });
-  const next = signedToken(after, { head: { kid: 'k2' } });
-  const expired = signedToken(after, { head: { kid: 'k2' }, claims: { exp: 1 } });
-  expect(await Promise.all([old, next].map(statusWith))).toEqual([200, 401]);
-  await writeFile(`${jwks}.new`, keySet(after, 'k2'));
-  await rename(`${jwks}.new`, jwks);
-  expect(await Promise.all([old, next, expired].map(statusWith))).toEqual([401, 200, 401]);
-  const elsewhere = signedToken(after, { head: { kid: 'k2' }, claims: { access: [pull('other/app')] } });
-  expect(await statusWith(elsewhere)).toBe(401);
-});
-
 describe.skipIf(lacks('openssl'))('client certificates', () => {
   let cistern: Cistern;
   let authority: CertificateFiles;
@@ -160,39 +135,34 @@ describe.skipIf(lacks('openssl'))('client certificates', () => {
       /alert|ECONNRESET|socket hang up|EPIPE/,
     );
   });
-
-  it.skipIf(lacks('skopeo'))('are what skopeo has in a folder', async () => {
-    await using own = await temporaryFolder();
-    await writeFile(join(own.path, 'ca.crt'), await readFile(authority.certificate));
-    await writeFile(join(own.path, 'client.cert'), await readFile(certificates.ann.certificate));
-    await writeFile(join(own.path, 'client.key'), await readFile(certificates.ann.key));
-    const args = ['--src-tls-verify=true', `--src-cert-dir=${own.path}`];
-    expect(await skopeoCopy(`${cistern.host}/team/app:v1`, args)).toMatchObject({ code: 0 });
-  });
 });
 
 describe.skipIf(lacks('dockerd', 'busybox', 'docker-registry', 'root'))(
   'dockerd in an allowed network',
   () => {
-    it('pulls without credentials, and is never asked for any', async () => {
-      const busybox = busyboxImage({ command: ['/bin/true'] });
-      upstream.addImage('library/app', 'v1', indexOf([busybox]));
-      const path = await writeHtpasswd({ ann: 'right' }, folder.path);
-      await using cistern = await startCistern({
-        config: {
-          auth: { htpasswd: { realm: 'r', path } },
-          proxy: {
-            remoteurl: upstream.url,
-            access: [{ networks: ['127.0.0.0/8'], repositories: ['library/*'] }],
+    it.each(['auth', 'verifycaller'])(
+      'pulls without credentials, and is never asked for any: %s',
+      async (guard) => {
+        const busybox = busyboxImage({ command: ['/bin/true'] });
+        upstream.addImage('library/app', 'v1', indexOf([busybox]));
+        const path = await writeHtpasswd({ ann: 'right' }, folder.path);
+        await using cistern = await startCistern({
+          config: {
+            ...(guard === 'auth' ? { auth: { htpasswd: { realm: 'r', path } } } : {}),
+            proxy: {
+              remoteurl: upstream.url,
+              access: [{ networks: ['127.0.0.0/8'], repositories: ['library/*'] }],
+              verifycaller: guard === 'verifycaller',
+            },
           },
-        },
-      });
-      await using dockerd = await startDockerd({ mirrors: [cistern.url] });
-      expect(await dockerd.docker(['pull', '--quiet', 'app:v1'])).toMatchObject({ code: 0 });
-      expect((await fetch(`${cistern.url}/v2/team/app/manifests/v1`)).status).toBe(403);
-      const statuses = () => cistern.logRecords().map((line) => line['http.response.status']);
-      await expect.poll(statuses).toContain(403);
-      expect(statuses()).not.toContain(401);
-    });
+        });
+        await using dockerd = await startDockerd({ mirrors: [cistern.url] });
+        expect(await dockerd.docker(['pull', '--quiet', 'app:v1'])).toMatchObject({ code: 0 });
+        expect((await fetch(`${cistern.url}/v2/team/app/manifests/v1`)).status).toBe(403);
+        const statuses = () => cistern.logRecords().map((line) => line['http.response.status']);
+        await expect.poll(statuses).toContain(403);
+        expect(statuses()).not.toContain(401);
+      },
+    );
   },
 );

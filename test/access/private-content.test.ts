@@ -1,12 +1,16 @@
 import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { lifetimeSeconds } from '../../src/storage/s3/presigned-urls.js';
 import { FakeUpstream } from '../fakes/fake-upstream.js';
+import { cephParts, type CephRgw, startCephRgw } from '../parts/ceph-rgw.js';
+import { clockOff } from '../parts/clock.js';
 import { lacks } from '../parts/debian.js';
 import { writeHtpasswd } from '../parts/docker-registry.js';
 import { temporaryFolder } from '../parts/folder.js';
 import { imageOf, randomLayer } from '../parts/image.js';
 import { blobOf, untilIdle } from '../parts/mirror.js';
 import { startReplicas, type Replicas } from '../parts/replicas.js';
+import { newBucket, newFolder, type NewStore } from '../parts/stores.js';
 
 const secret = blobOf(100_000, 'secret');
 const image = imageOf({ layers: [randomLayer(100, 'secret image')] });
@@ -75,54 +79,55 @@ const requests: readonly (readonly [string, Readonly<Record<string, string>>])[]
   ['GET', { 'x-forwarded-for': '10.0.0.1', 'x-forwarded-host': 'private.mirror' }],
 ];
 
-describe.skipIf(lacks('redis-server'))('who may pull public content only', () => {
-  let replicas: Replicas;
-  const cleanup = new AsyncDisposableStack();
-  beforeAll(async () => {
-    const folder = cleanup.use(await temporaryFolder());
-    const path = await writeHtpasswd({ ann: 'right', bob: 'right' }, folder.path);
-    const hidden = cleanup.use(await FakeUpstream.start());
-    const open = cleanup.use(await FakeUpstream.start());
-    hidden.addBlob('team/secret', secret);
-    hidden.addImage('team/secret', 'v1', image);
-    for (const upstream of [hidden, open]) upstream.addBlob('free/app', blobOf(10, 'free'));
-    const auth = { htpasswd: { realm: 'r', path } };
-    replicas = cleanup.use(
-      await startReplicas({
-        count: 2,
-        config: () => ({ auth, http: { trustedproxies: ['192.0.2.1'] } }),
-        proxy: {
-          upstreams: [
-            {
-              host: 'private.example',
-              url: hidden.url,
-              hosts: ['private.mirror'],
-              access: [
-                { users: ['ann'] },
-                { users: ['*'], repositories: ['free/*'] },
-                { networks: ['10.0.0.0/8'] },
-              ],
-            },
-            { host: 'public.example', url: open.url, hosts: ['public.mirror'] },
-          ],
-        },
-      }),
-    );
-    // In every cache there is, with its link, on both replicas.
-    const headers = { authorization: basic('ann') };
-    const wanted = [...Object.entries(digests).map((each) => each.join('/')), 'manifests/v1'];
-    for (const replica of replicas.replicas) {
-      for (const what of wanted) {
-        const answer = await get(replica.v2(`private.example/team/secret/${what}`), 'GET', headers);
-        if (answer.status !== 200) throw new Error(`${what}: ${answer.status} for who may have it`);
-      }
+/** With private content in every cache there is, and its link, on both replicas. */
+async function startScene(cleanup: AsyncDisposableStack, newStore: NewStore): Promise<Replicas> {
+  const folder = cleanup.use(await temporaryFolder());
+  const path = await writeHtpasswd({ ann: 'right', bob: 'right' }, folder.path);
+  const hidden = cleanup.use(await FakeUpstream.start());
+  const open = cleanup.use(await FakeUpstream.start());
+  hidden.addBlob('team/secret', secret);
+  hidden.addImage('team/secret', 'v1', image);
+  for (const upstream of [hidden, open]) upstream.addBlob('free/app', blobOf(10, 'free'));
+  const auth = { htpasswd: { realm: 'r', path } };
+  const replicas = cleanup.use(
+    await startReplicas({
+      count: 2,
+      newStore,
+      config: () => ({ auth, http: { trustedproxies: ['192.0.2.1'] } }),
+      proxy: {
+        upstreams: [
+          {
+            host: 'private.example',
+            url: hidden.url,
+            hosts: ['private.mirror'],
+            access: [
+              { users: ['ann'] },
+              { users: ['*'], repositories: ['free/*'] },
+              { networks: ['10.0.0.0/8'] },
+            ],
+          },
+          { host: 'public.example', url: open.url, hosts: ['public.mirror'] },
+        ],
+      },
+    }),
+  );
+  const headers = { authorization: basic('ann') };
+  const wanted = [...Object.entries(digests).map((each) => each.join('/')), 'manifests/v1'];
+  for (const replica of replicas.replicas) {
+    // Twice: only what is stored has an address in a bucket.
+    for (const what of [...wanted, ...wanted]) {
+      const answer = await get(replica.v2(`private.example/team/secret/${what}`), 'GET', headers);
+      if (answer.status >= 400) throw new Error(`${what}: ${answer.status} for who may have it`);
       await untilIdle(replica);
     }
-  });
-  afterAll(() => cleanup.disposeAsync());
+  }
+  return replicas;
+}
 
+/** Who logged in as bob, and who did not. */
+function publicContentOnly(scene: () => Replicas): void {
   it.each(ways)('gets no private blob or manifest through %j%s at %s', async (name, query, host) => {
-    for (const replica of replicas.replicas) {
+    for (const replica of scene().replicas) {
       for (const [method, more] of requests) {
         for (const authorization of [basic('bob'), undefined]) {
           const headers = {
@@ -148,7 +153,7 @@ describe.skipIf(lacks('redis-server'))('who may pull public content only', () =>
   it.each(['tags/list', 'manifests/v1', `referrers/${image.manifest.digest}`])(
     'learns nothing of it: %s',
     async (what) => {
-      const answer = await get(replicas.replica(0).v2(`private.example/team/secret/${what}`), 'GET', {
+      const answer = await get(scene().replica(0).v2(`private.example/team/secret/${what}`), 'GET', {
         authorization: basic('bob'),
       });
       expect(answer.status).toBe(403);
@@ -160,7 +165,7 @@ describe.skipIf(lacks('redis-server'))('who may pull public content only', () =>
     const catalogue = async (name: string): Promise<unknown> =>
       JSON.parse(
         (
-          await get(replicas.replica(1).v2('_catalog?n=1'), 'GET', { authorization: basic(name) })
+          await get(scene().replica(1).v2('_catalog?n=1'), 'GET', { authorization: basic(name) })
         ).body.toString(),
       );
     expect(await catalogue('ann')).toEqual({ repositories: ['private.example/team/secret'] });
@@ -174,10 +179,92 @@ describe.skipIf(lacks('redis-server'))('who may pull public content only', () =>
         `/${secret.digest}`,
         '/',
       ]) {
-        const answer = await get(`${replicas.replica(0).clusterUrl}${path}`, 'GET', headers);
+        const answer = await get(`${scene().replica(0).clusterUrl}${path}`, 'GET', headers);
         expect(answer.status).toBeGreaterThanOrEqual(400);
         expect(answer.body.includes(secret.bytes.subarray(0, 10))).toBe(false);
       }
     }
   });
+}
+
+const title = 'who may pull public content only';
+
+describe.skipIf(lacks('redis-server'))(`${title}, over a folder`, () => {
+  const cleanup = new AsyncDisposableStack();
+  let replicas: Replicas;
+  beforeAll(async () => {
+    replicas = await startScene(cleanup, newFolder);
+  });
+  afterAll(() => cleanup.disposeAsync());
+
+  publicContentOnly(() => replicas);
 });
+
+describe.skipIf(lacks('redis-server', 'faketime', ...cephParts))(`${title}, where a bucket sends it`, () => {
+  const cleanup = new AsyncDisposableStack();
+  let rgw: CephRgw;
+  let replicas: Replicas;
+  beforeAll(async () => {
+    rgw = cleanup.use(await startCephRgw());
+    replicas = await startScene(cleanup, () => newBucket(rgw, { redirect: true }));
+  });
+  afterAll(() => cleanup.disposeAsync());
+
+  publicContentOnly(() => replicas);
+
+  /** Where each replica sends who may have it. */
+  const addresses = (): Promise<URL[]> =>
+    Promise.all(
+      replicas.replicas.map(async (replica) => {
+        const url = replica.v2(`private.example/team/secret/blobs/${secret.digest}`);
+        const { status, location = '' } = await get(url, 'GET', { authorization: basic('ann') });
+        expect(status).toBe(307);
+        return new URL(location);
+      }),
+    );
+
+  it('is not sent there, and who may have it is, for minutes', async () => {
+    const before = await addresses();
+    for (const address of before) {
+      expect(address.origin).toBe(rgw.regionendpoint);
+      expect(Number(address.searchParams.get('X-Amz-Expires'))).toBeLessThanOrEqual(lifetimeSeconds);
+      const answer = await fetch(address);
+      expect(Buffer.from(await answer.arrayBuffer()).equals(secret.bytes)).toBe(true);
+      // Nothing can be changed about it: not when it ends, nor what it leads to.
+      for (const [name, value] of [
+        ['X-Amz-Expires', '604800'],
+        ['X-Amz-Signature', '0'.repeat(64)],
+      ] as const) {
+        const changed = new URL(address);
+        changed.searchParams.set(name, value);
+        expect((await fetch(changed)).status).toBe(403);
+      }
+      const other = new URL(address);
+      other.pathname = address.pathname.replaceAll(hexOf(secret.digest), hexOf(image.manifest.digest));
+      expect((await fetch(other)).status).toBe(403);
+    }
+    for (const [later, status] of [
+      [lifetimeSeconds - 60, 200],
+      [lifetimeSeconds + 60, 403],
+    ] as const) {
+      await rgw.stopGateway();
+      await rgw.startGateway(clockOff(later));
+      for (const address of before) {
+        const answer = await fetch(address);
+        expect([later, answer.status]).toEqual([later, status]);
+        await answer.arrayBuffer();
+      }
+    }
+  });
+
+  it('finds no address in the logs and the metrics', async () => {
+    for (const replica of replicas.replicas) {
+      const sent = () => replica.logRecords().filter((line) => line['http.response.status'] === 307);
+      await expect.poll(() => sent().length).toBeGreaterThan(1);
+      const metrics = await (await fetch(`${replica.debugUrl}/metrics`)).text();
+      for (const said of [replica.log(), metrics]) expect(said).not.toMatch(/X-Amz-|Signature=/i);
+    }
+  });
+});
+
+const hexOf = (digest: string): string => digest.slice('sha256:'.length);

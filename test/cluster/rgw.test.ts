@@ -29,10 +29,10 @@ describe.skipIf(lacks('redis-server', 'docker-registry', ...cephParts))('replica
   /** What a start of the mirror does, with no regard to the age of an upload. */
   async function sweep(bucket: string): Promise<void> {
     const config = rgw.config(bucket);
-    const connected = new Bucket(config);
+    const log = pino({ level: 'silent' });
+    const connected = new Bucket(config, log);
     try {
       const observe = (): void => undefined;
-      const log = pino({ level: 'silent' });
       const store = new S3BlobStore({ bucket: connected, chunkSize: config.chunksize, log, observe });
       await store.sweepUploads(-60_000);
     } finally {

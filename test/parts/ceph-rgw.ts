@@ -29,7 +29,8 @@ export interface CephRgw extends AsyncDisposable, S3Access {
   config(bucket: string): S3Config;
   /** The gateway alone stops; what is stored stays. */
   stopGateway(): Promise<void>;
-  startGateway(): Promise<void>;
+  /** `env`: of its process, such as a clock that is off. */
+  startGateway(env?: Readonly<Record<string, string>>): Promise<void>;
 }
 
 /** What it is made of. */
@@ -88,8 +89,8 @@ export async function startCephRgw(): Promise<CephRgw> {
     }),
     config: (bucket) => configFor(access, bucket),
     stopGateway: async () => void (await gateway.stop()),
-    startGateway: async () => {
-      gateway = await cluster.startGateway(port);
+    startGateway: async (env) => {
+      gateway = await cluster.startGateway(port, env);
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
@@ -152,8 +153,9 @@ class Cluster {
     await this.#run('radosgw-admin', ['-c', this.conf, ...user, ...keys]);
   }
 
-  startGateway(port: number): Promise<RunningProcess> {
-    return this.#start('radosgw', ['-n', 'client.rgw', '-f'], (signal) => waitForPort(port, signal));
+  startGateway(port: number, env: Readonly<Record<string, string>> = {}): Promise<RunningProcess> {
+    const args = ['-n', 'client.rgw', '-f'];
+    return this.#start('radosgw', args, (signal) => waitForPort(port, signal), env);
   }
 
   #ceph(args: readonly string[]): Promise<string> {
@@ -168,8 +170,11 @@ class Cluster {
     part: CephPart,
     args: readonly string[],
     ready: (signal: AbortSignal) => Promise<unknown>,
+    env: Readonly<Record<string, string>> = {},
   ): Promise<RunningProcess> {
-    const running = await startProcess(commandOf(part), ['-c', this.conf, ...args], { env: plainEnv });
+    const running = await startProcess(commandOf(part), ['-c', this.conf, ...args], {
+      env: { ...plainEnv, ...env },
+    });
     await untilReady(running, part, ready);
     return running;
   }

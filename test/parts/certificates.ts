@@ -10,18 +10,28 @@ export interface CertificateFiles {
 
 const keyKind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
 
-/** A certificate in a folder, made with openssl: by an issuer, or one that may be an issuer itself. */
+/**
+ * A certificate in a folder, made with openssl: by an issuer, or one that may be an issuer itself. It is for loopback,
+ * and for names below `mirror.test`.
+ */
 export async function makeCertificate(
   folder: string,
   commonName: string,
   issuer?: CertificateFiles,
+  organisations: readonly string[] = [],
 ): Promise<CertificateFiles> {
   const made = {
     certificate: join(folder, `${commonName}.cert`),
     key: join(folder, `${commonName}.key`),
   };
   const by = issuer === undefined ? [] : ['-CA', issuer.certificate, '-CAkey', issuer.key];
-  const leaf = ['-addext', 'basicConstraints=critical,CA:FALSE', '-addext', 'subjectAltName=IP:127.0.0.1'];
+  const leaf = [
+    '-addext',
+    'basicConstraints=critical,CA:FALSE',
+    '-addext',
+    'subjectAltName=IP:127.0.0.1,DNS:*.mirror.test',
+  ];
+  const subject = [...organisations.map((name) => `/O=${name}`), `/CN=${commonName}`];
   await runSuccessfully(commandOf('openssl'), [
     'req',
     '-x509',
@@ -29,7 +39,7 @@ export async function makeCertificate(
     ...(issuer === undefined ? [] : leaf),
     ...by,
     '-subj',
-    `/CN=${commonName}`,
+    subject.join(''),
     '-keyout',
     made.key,
     '-out',

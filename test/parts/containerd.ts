@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { CertificateFiles } from './certificates.js';
 import { commandOf } from './debian.js';
 import { temporaryFolder } from './folder.js';
 import { unmountBelow } from './mounts.js';
@@ -12,18 +13,31 @@ export interface ContainerdHost {
   /** Default: pull and resolve. */
   readonly capabilities?: readonly string[];
   readonly overridePath?: boolean;
+  /** A PEM file: whom to trust. */
+  readonly ca?: string;
+  /** Who to be. */
+  readonly client?: CertificateFiles;
 }
 
+/** By registry (`docker.io`, `ghcr.io`, `_default`): mirrors in the order they are asked, then the server. */
+export type ContainerdHosts = Readonly<
+  Record<string, { readonly server?: string; readonly mirrors: readonly ContainerdHost[] }>
+>;
+
 export interface ContainerdOptions {
-  /** By registry (`docker.io`, `ghcr.io`, `_default`): mirrors in the order they are asked, then the server. */
-  readonly hosts?: Readonly<
-    Record<string, { readonly server?: string; readonly mirrors: readonly ContainerdHost[] }>
-  >;
+  readonly hosts?: ContainerdHosts;
+}
+
+export interface ContainerdPull {
+  /** `name:password` */
+  readonly user?: string;
+  /** Instead of those that it began with. */
+  readonly hosts?: ContainerdHosts;
 }
 
 export interface Containerd extends RunningProcess {
   /** `ctr images pull` of a whole reference (`docker.io/library/app:v1`). */
-  pull(reference: string): Promise<Output>;
+  pull(reference: string, options?: ContainerdPull): Promise<Output>;
   /** Forgets an image and its content. */
   remove(reference: string): Promise<Output>;
   /** Any `ctr` command. */
@@ -49,9 +63,14 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
   return {
     ...running,
     ctr: run,
-    // The native snapshotter copies: it works on any file system, an overlay included.
-    pull: (reference) =>
-      run(['images', 'pull', '--hosts-dir', hostsFolder, '--snapshotter', 'native', reference]),
+    pull: async (reference, { user, hosts } = {}) => {
+      await using own = await temporaryFolder();
+      if (hosts !== undefined) await writeHosts(own.path, hosts);
+      // The native snapshotter copies: it works on any file system, an overlay included.
+      const args = ['--hosts-dir', hosts === undefined ? hostsFolder : own.path, '--snapshotter', 'native'];
+      const login = user === undefined ? [] : ['--user', user];
+      return await run(['images', 'pull', ...args, ...login, reference]);
+    },
     remove: (reference) => run(['images', 'rm', '--sync', reference]),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
@@ -69,14 +88,16 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.d
 `;
 }
 
-async function writeHosts(folder: string, hosts: NonNullable<ContainerdOptions['hosts']>): Promise<void> {
+async function writeHosts(folder: string, hosts: ContainerdHosts): Promise<void> {
   for (const [registry, { server, mirrors }] of Object.entries(hosts)) {
     const text = [
       ...(server === undefined ? [] : [`server = "${server}"`]),
-      ...mirrors.flatMap(({ url, capabilities = ['pull', 'resolve'], overridePath = false }) => [
+      ...mirrors.flatMap(({ url, capabilities = ['pull', 'resolve'], overridePath = false, ca, client }) => [
         `[host."${url}"]`,
         `  capabilities = ${JSON.stringify(capabilities)}`,
         `  override_path = ${overridePath}`,
+        ...(ca === undefined ? [] : [`  ca = "${ca}"`]),
+        ...(client === undefined ? [] : [`  client = [["${client.certificate}", "${client.key}"]]`]),
       ]),
     ].join('\n');
     await mkdir(join(folder, registry), { recursive: true });

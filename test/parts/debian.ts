@@ -15,6 +15,7 @@ export type Part =
   | 'hey'
   | 'redis-server'
   | 'script'
+  | 'unshare'
   | 'root';
 
 interface DebianPart {

@@ -1,5 +1,6 @@
-import { writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { CertificateFiles } from './certificates.js';
 import { commandOf } from './debian.js';
 import { temporaryFolder } from './folder.js';
 import { unmountBelow } from './mounts.js';
@@ -11,6 +12,22 @@ export interface DockerdOptions {
   /** Of docker.io, in the order they are asked. */
   readonly mirrors?: readonly string[];
   readonly insecureRegistries?: readonly string[];
+  /**
+   * What is in its `certs.d` for registries, by their names. It reaches these by the proxy alone: no name leads
+   * anywhere from here, and what is on loopback counts as insecure, where it takes no certificates. Needs unshare.
+   */
+  readonly registries?: {
+    /** An http URL. */
+    readonly proxy: string;
+    readonly certificates: Readonly<Record<string, RegistryCertificates>>;
+  };
+}
+
+export interface RegistryCertificates {
+  /** A PEM file: whom to trust. */
+  readonly ca: string;
+  /** Who to be. */
+  readonly client?: CertificateFiles;
 }
 
 export interface Dockerd extends RunningProcess {
@@ -48,7 +65,12 @@ async function startWith(storageDriver: 'overlay2' | 'vfs', options: DockerdOpti
     'insecure-registries': options.insecureRegistries ?? [],
   };
   await writeFile(configFile, JSON.stringify(settings));
-  const running = cleanup.use(await startProcess(commandOf('dockerd'), ['--config-file', configFile]));
+  const { registries } = options;
+  const daemon = [commandOf('dockerd'), '--config-file', configFile];
+  const [command = '', ...args] =
+    registries === undefined ? daemon : [...(await ownEtc(folder.path, registries)), ...daemon];
+  const env = registries === undefined ? {} : { HTTPS_PROXY: registries.proxy };
+  const running = cleanup.use(await startProcess(command, args, { env }));
   const run = (args: readonly string[]) =>
     runProcess(docker, args, {
       env: { DOCKER_HOST: socket, DOCKER_CONFIG: folder.path, DOCKER_CONTEXT: undefined },
@@ -58,4 +80,31 @@ async function startWith(storageDriver: 'overlay2' | 'vfs', options: DockerdOpti
   );
   const owned = cleanup.move();
   return { ...running, docker: run, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** The start of a command that runs with the certificates as its `/etc/docker`, and with an `/etc/hosts` of its own. */
+async function ownEtc(
+  folder: string,
+  { certificates }: NonNullable<DockerdOptions['registries']>,
+): Promise<string[]> {
+  const [etc, hosts] = [join(folder, 'etc'), join(folder, 'hosts')];
+  for (const [name, { ca, client }] of Object.entries(certificates)) {
+    const place = join(etc, 'certs.d', name);
+    await mkdir(place, { recursive: true });
+    await copyFile(ca, join(place, 'ca.crt'));
+    if (client === undefined) continue;
+    await copyFile(client.certificate, join(place, 'client.cert'));
+    await copyFile(client.key, join(place, 'client.key'));
+  }
+  // An address for documentation (RFC 5737): nobody is asked for the names, and nothing is at their address.
+  const names = Object.keys(certificates).map((name) => name.replace(/:\d+$/, ''));
+  await writeFile(hosts, `127.0.0.1 localhost\n192.0.2.1 ${names.join(' ')}\n`);
+  const steps = [
+    'mkdir -p /etc/docker',
+    'mount --bind "$1" /etc/docker',
+    'mount --bind "$2" /etc/hosts',
+    'shift 2',
+    'exec "$@"',
+  ];
+  return [commandOf('unshare'), '--mount', '/bin/sh', '-ec', steps.join('\n'), 'sh', etc, hosts];
 }

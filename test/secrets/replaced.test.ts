@@ -1,17 +1,19 @@
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { Agent, get, type RequestOptions } from 'node:https';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { hash } from 'bcryptjs';
 import { Redis } from 'ioredis';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { basicOf, password, startPrivateRegistry, user } from '../credentials/private-registry.js';
+import { type Cistern, startCistern } from '../parts/cistern.js';
 import { lacks } from '../parts/debian.js';
 import { temporaryFolder } from '../parts/folder.js';
 import { imageOf, randomLayer } from '../parts/image.js';
 import { metric, startMirror } from '../parts/mirror.js';
 import { freePort } from '../parts/ports.js';
 import { startRedis } from '../parts/redis.js';
-import { putInPlace, writePair } from './certificate.js';
+import { type Pair, putInPlace, writePair } from './certificate.js';
 
 interface Answered {
   readonly status: number | undefined;
@@ -55,6 +57,17 @@ function underLoad(request: () => Promise<number | undefined>): {
   };
 }
 
+/** A pair behind links, as Kubernetes mounts secrets: the files are links into `..data`, and that is one as well. */
+async function mounted(folder: string): Promise<Pair> {
+  const { certificate, key } = await writePair(folder, 'first');
+  await mkdir(join(folder, '..first'));
+  await rename(certificate, join(folder, '..first', 'tls.crt'));
+  await rename(key, join(folder, '..first', 'tls.key'));
+  await symlink('..first', join(folder, '..data'));
+  for (const name of ['tls.crt', 'tls.key']) await symlink(join('..data', name), join(folder, name));
+  return { certificate: join(folder, 'tls.crt'), key: join(folder, 'tls.key') };
+}
+
 describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
   it('are replaced under load, and no request fails', async () => {
     await using folder = await temporaryFolder();
@@ -80,6 +93,47 @@ describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
     expect(mirror.cistern.log()).not.toContain('cannot be used');
   });
 
+  it.each([
+    [
+      'in place, in several steps',
+      async (from: Pair, to: Pair) => {
+        for (const kind of ['certificate', 'key'] as const) {
+          const text = await readFile(from[kind], 'utf8');
+          await truncate(to[kind]);
+          await appendFile(to[kind], text.slice(0, 100));
+          await appendFile(to[kind], text.slice(100));
+        }
+      },
+    ],
+    [
+      'by another link, as Kubernetes does',
+      async (from: Pair, to: Pair) => {
+        const folder = dirname(to.key);
+        const data = join(folder, `..${basename(from.key)}`);
+        await mkdir(data);
+        for (const kind of ['certificate', 'key'] as const) {
+          await rename(from[kind], join(data, basename(to[kind])));
+        }
+        await symlink(data, join(folder, '..data_tmp'));
+        await rename(join(folder, '..data_tmp'), join(folder, '..data'));
+      },
+    ],
+  ])('are replaced under load %s, and no request fails', async (_, replace) => {
+    await using folder = await temporaryFolder();
+    const pair = await mounted(folder.path);
+    await using mirror = await startMirror({ config: { http: { tls: pair } } });
+    mirror.upstream.addImage('app', 'v1', imageOf({ layers: [randomLayer(1_000, 'tls')] }));
+    const url = mirror.url('app/manifests/v1');
+    const load = underLoad(async () => (await ask(url, { agent: false })).status);
+    for (const name of ['second', 'third']) {
+      await replace(await writePair(folder.path, name), pair);
+      await expect
+        .poll(() => ask(url, { agent: false }), { timeout: 30_000 })
+        .toEqual({ status: 200, by: name });
+    }
+    expect(await load.stop()).toEqual([]);
+  });
+
   it('that are broken are told once, and those before them stay until good ones come', async () => {
     await using folder = await temporaryFolder();
     const pair = await writePair(folder.path, 'first');
@@ -103,30 +157,125 @@ describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
   });
 });
 
-it('an htpasswd file is replaced under load, and no request of a user who stays fails', async () => {
-  await using folder = await temporaryFolder();
+describe('an htpasswd file', () => {
+  it('is replaced under load, and no request of a user who stays fails', async () => {
+    await using scene = await startWithUsers();
+    const { as, folder, path, line } = scene;
+    const load = underLoad(() => as('stays', 'one'));
+    for (let round = 0; round < 5; round += 1) {
+      const next = join(folder, 'next');
+      await writeFile(next, (await line(`guest${round}`, 'two')) + (await line('stays', 'one')));
+      await rename(next, path);
+      expect(await as(`guest${round}`, 'two')).toBe(200);
+      expect(await as(`guest${round - 1}`, 'two'), 'the one before is out').toBe(401);
+    }
+    expect(await load.stop()).toEqual([]);
+    expect(load.count()).toBeGreaterThan(20);
+  });
+
+  it('is written in place under load, in several steps, and no request of a user who stays fails', async () => {
+    await using scene = await startWithUsers();
+    const { as, path, line } = scene;
+    const load = underLoad(() => as('stays', 'one'));
+    for (const guest of ['ann', 'bob']) {
+      const before = load.count();
+      await writeFile(path, '');
+      await expect.poll(load.count).toBeGreaterThan(before + 10);
+      await writeFile(path, await line(guest, 'two'));
+      await expect.poll(load.count).toBeGreaterThan(before + 20);
+      await appendFile(path, await line('stays', 'one'));
+      await expect.poll(() => as(guest, 'two'), { timeout: 20_000 }).toBe(200);
+    }
+    expect(await as('ann', 'two'), 'the one before is out').toBe(401);
+    expect(await load.stop()).toEqual([]);
+    // Who empties it means it.
+    await writeFile(path, '');
+    await expect.poll(() => as('stays', 'one'), { timeout: 20_000 }).toBe(401);
+  });
+
+  it('that is gone is told once, and its users stay', async () => {
+    await using scene = await startWithUsers();
+    const { as, cistern, path } = scene;
+    await rm(path);
+    await expect
+      .poll(
+        async () => {
+          expect(await as('stays', 'one')).toBe(200);
+          return cistern.log();
+        },
+        { timeout: 20_000 },
+      )
+      .toContain('what it had stays');
+    await as('stays', 'one');
+    expect(cistern.log().split('what it had stays')).toHaveLength(2);
+  });
+});
+
+interface Users extends AsyncDisposable {
+  readonly cistern: Cistern;
+  readonly folder: string;
+  /** Of the htpasswd file, which has the user `stays` with the password `one`. */
+  readonly path: string;
+  line(name: string, secret: string): Promise<string>;
+  /** The status of a pull. */
+  as(name: string, secret: string): Promise<number>;
+}
+
+async function startWithUsers(): Promise<Users> {
+  await using cleanup = new AsyncDisposableStack();
+  const folder = cleanup.use(await temporaryFolder());
   const path = join(folder.path, 'htpasswd');
   const line = async (name: string, secret: string) => `${name}:${await hash(secret, 4)}\n`;
   await writeFile(path, await line('stays', 'one'));
-  await using mirror = await startMirror({ config: { auth: { htpasswd: { realm: 'mirror', path } } } });
+  const mirror = cleanup.use(
+    await startMirror({ config: { auth: { htpasswd: { realm: 'mirror', path } } } }),
+  );
   mirror.upstream.addImage('app', 'v1', imageOf({ layers: [randomLayer(1_000, 'users')] }));
   const as = async (name: string, secret: string): Promise<number> => {
-    const authorization = `Basic ${Buffer.from(`${name}:${secret}`).toString('base64')}`;
-    const answer = await fetch(mirror.url('app/manifests/v1'), { headers: { authorization } });
+    const headers = { authorization: basicOf(name, secret) };
+    const answer = await fetch(mirror.url('app/manifests/v1'), { headers });
     await answer.arrayBuffer();
     return answer.status;
   };
   expect(await as('stays', 'one')).toBe(200);
-  const load = underLoad(() => as('stays', 'one'));
-  for (let round = 0; round < 5; round += 1) {
-    const next = join(folder.path, 'next');
-    await writeFile(next, (await line(`guest${round}`, 'two')) + (await line('stays', 'one')));
-    await rename(next, path);
-    expect(await as(`guest${round}`, 'two')).toBe(200);
-    expect(await as(`guest${round - 1}`, 'two'), 'the one before is out').toBe(401);
-  }
-  expect(await load.stop()).toEqual([]);
-  expect(load.count()).toBeGreaterThan(20);
+  const owned = cleanup.move();
+  return {
+    cistern: mirror.cistern,
+    folder: folder.path,
+    path,
+    line,
+    as,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+describe.skipIf(lacks('docker-registry'))("the file of an upstream's password", () => {
+  it('is written in place under load, in several steps, and no request is refused there', async () => {
+    await using folder = await temporaryFolder();
+    await using registry = await startPrivateRegistry('htpasswd');
+    await registry.push('app', 'v1', imageOf({ layers: [randomLayer(1_000, 'upstream')] }));
+    const passwordfile = join(folder.path, 'password');
+    await writeFile(passwordfile, password);
+    await using cistern = await startCistern({
+      config: { proxy: { remoteurl: registry.url, username: user, passwordfile, freshness: '1ms' } },
+    });
+    // Asked upstream each time; what is stored would be served with a warning.
+    const pull = async (): Promise<number | undefined> => {
+      const answer = await fetch(`${cistern.url}/v2/app/manifests/v1`);
+      await answer.arrayBuffer();
+      return answer.headers.get('warning') === null ? answer.status : undefined;
+    };
+    expect(await pull()).toBe(200);
+    const load = underLoad(pull);
+    for (let round = 0; round < 3; round += 1) {
+      for (const text of ['', password.slice(0, 5), password, `${password}\n`]) {
+        const before = load.count();
+        await writeFile(passwordfile, text);
+        await expect.poll(load.count, { timeout: 20_000 }).toBeGreaterThan(before + 10);
+      }
+    }
+    expect(await load.stop()).toEqual([]);
+  });
 });
 
 describe.skipIf(lacks('redis-server'))('the password of Redis', () => {

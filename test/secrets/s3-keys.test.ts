@@ -5,12 +5,15 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { HeadObjectCommand } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { S3Config } from '../../src/config/config.js';
+import { settleMs } from '../../src/config/watched-file.js';
 import { readingClient } from '../../src/storage/s3/client.js';
 import { lacks } from '../parts/debian.js';
 import { temporaryFolder } from '../parts/folder.js';
 import { writePair } from './certificate.js';
+
+const log = { error: () => undefined };
 
 describe.skipIf(lacks('openssl'))('the client of S3', () => {
   it('reads its keys from their files again when they change, and trusts the authorities that it is told of', async () => {
@@ -59,15 +62,17 @@ describe.skipIf(lacks('openssl'))('the client of S3', () => {
     await write('one');
     const object = new HeadObjectCommand({ Bucket: 'b', Key: 'k' });
 
-    const stranger = readingClient(config);
+    const stranger = readingClient(config, log);
     await expect(stranger.send(object)).rejects.toThrow(/self-signed|self signed/);
     stranger.destroy();
 
-    const client = readingClient({ ...config, ca: pair.certificate });
+    const client = readingClient({ ...config, ca: pair.certificate }, log);
     onTestFinished(() => client.destroy());
     await client.send(object);
     await client.send(object);
     await write('another');
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 2 * settleMs });
+    onTestFinished(() => void vi.useRealTimers());
     await client.send(object);
     expect(await getSignedUrl(client, object)).toContain('accesskeyfile-another');
     expect(seen).toEqual(

@@ -99,7 +99,9 @@ describe.skipIf(lacks('docker-registry', 'openssl')).each(['htpasswd', 'token se
       expect(await statusOf(cistern, 'own.example/team/first')).toBe(200);
       await registry.changePassword(other);
       await write(new URL(registry.url).host, other);
-      expect(await statusOf(cistern, 'private.example/team/second')).toBe(200);
+      await expect
+        .poll(() => statusOf(cistern, 'private.example/team/second'), { timeout: 20_000 })
+        .toBe(200);
     });
   },
 );

@@ -63,7 +63,7 @@ describe.skipIf(lacks(...cephParts))('blobs and links in a bucket', () => {
   });
 
   function connect(changes: Partial<S3Config> = {}): Bucket {
-    const made = new Bucket({ ...rgw.config(bucket), rootdirectory: 'some/root', ...changes });
+    const made = new Bucket({ ...rgw.config(bucket), rootdirectory: 'some/root', ...changes }, log);
     connected.push(made);
     return made;
   }

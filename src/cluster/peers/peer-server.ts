@@ -37,8 +37,8 @@ export class PeerServer {
   #refusals = 0;
 
   constructor(
-    /** `undefined`: the secret is not known yet, so nobody can prove it. */
-    private readonly seal: () => Seal | undefined,
+    /** Any of them is proof. None: the secret is not known yet, so nobody can prove it. */
+    private readonly seals: () => readonly Seal[],
     /** Held open until it is released; `undefined`: no such attempt here. */
     private readonly find: (attempt: string) => PeerSpool | undefined,
     private readonly log: Logger,
@@ -53,8 +53,8 @@ export class PeerServer {
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const asked = parseRequest(request);
-    const seal = this.seal();
-    if (asked === undefined || seal === undefined || !this.#isAllowed(asked, seal)) {
+    const seal = asked && this.#provenBy(asked);
+    if (asked === undefined || seal === undefined) {
       this.#refusals += 1;
       if (this.#refusals === 1) {
         const from = request.socket.remoteAddress;
@@ -76,10 +76,11 @@ export class PeerServer {
     }
   }
 
-  #isAllowed(asked: PeerRequest, seal: Seal): boolean {
-    if (!seal.isRequest(asked, asked.mac) || this.#nonces.has(asked.nonce)) return false;
+  #provenBy(asked: PeerRequest): Seal | undefined {
+    const seal = this.seals().find((each) => each.isRequest(asked, asked.mac));
+    if (seal === undefined || this.#nonces.has(asked.nonce)) return undefined;
     this.#nonces.set(asked.nonce, true);
-    return true;
+    return seal;
   }
 
   async #send(spool: PeerSpool, asked: PeerRequest, seal: Seal, response: ServerResponse): Promise<void> {

@@ -4,7 +4,7 @@ import { Redis, type RedisOptions as AllOptions } from 'ioredis';
 import type { RedisConfig } from '../../config/config.js';
 import { parseListen } from '../../config/listen.js';
 import type { Secret } from '../../config/secret.js';
-import { secretFile } from '../../config/watched-file.js';
+import { secretFile, type FileLog } from '../../config/watched-file.js';
 import type { Logger } from '../../telemetry/log.js';
 
 type RedisOptions = Omit<AllOptions, 'replyMapping'>;
@@ -27,14 +27,14 @@ export function commandBudget({ readtimeout, writetimeout }: RedisConfig): numbe
  * twice. It reconnects for ever; with Sentinel to whoever is master then. Passwords and certificates in files are read
  * again before each connection. @throws where they cannot be read at the start.
  */
-export function connectRedis(config: RedisConfig, name: string, log: Pick<Logger, 'warn'>): Redis {
-  const files = new RedisFiles(config);
+export function connectRedis(config: RedisConfig, name: string, log: Pick<Logger, 'warn' | 'error'>): Redis {
+  const files = new RedisFiles(config, log);
   const options = optionsOf(config, name, files, (times) => {
     try {
       Object.assign(client.options, files.read());
     } catch (err) {
       // The first of a row: what was read last may still be right.
-      if (times === 1) log.warn({ err, redis: name }, 'a password or certificate for redis cannot be read');
+      if (times === 1) log.warn({ err, redis: name }, 'a certificate for redis cannot be read');
     }
     return pause(times);
   });
@@ -50,9 +50,12 @@ class RedisFiles {
   readonly #password: (() => string) | undefined;
   readonly #sentinelPassword: (() => string) | undefined;
 
-  constructor(private readonly config: RedisConfig) {
-    this.#password = secretOf(config.password, config.passwordfile);
-    this.#sentinelPassword = secretOf(config.sentinelpassword, config.sentinelpasswordfile);
+  constructor(
+    private readonly config: RedisConfig,
+    log: FileLog,
+  ) {
+    this.#password = secretOf(config.password, config.passwordfile, log);
+    this.#sentinelPassword = secretOf(config.sentinelpassword, config.sentinelpasswordfile, log);
   }
 
   /** @throws the system's error. */
@@ -67,10 +70,14 @@ class RedisFiles {
   }
 }
 
-function secretOf(given: Secret | undefined, path: string | undefined): (() => string) | undefined {
+function secretOf(
+  given: Secret | undefined,
+  path: string | undefined,
+  log: FileLog,
+): (() => string) | undefined {
   if (given !== undefined) return () => given.reveal();
   if (path === undefined) return undefined;
-  const file = secretFile(path);
+  const file = secretFile(path, log);
   return () => file.readSync();
 }
 

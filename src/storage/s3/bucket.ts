@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import * as s3 from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import type { S3Config } from '../../config/config.js';
+import type { FileLog } from '../../config/watched-file.js';
 import { RangeUnsatisfiable, type RequestedRange } from '../../oci/range.js';
 import { StorageError, type OpenBlob } from '../storage.js';
 import { readingClient, writingClient } from './client.js';
@@ -31,9 +32,9 @@ export class Bucket {
   readonly #objects: Objects;
   readonly uploads: Uploads;
 
-  constructor(config: S3Config) {
-    this.#reading = readingClient(config);
-    this.#writing = writingClient(config);
+  constructor(config: S3Config, log: FileLog) {
+    this.#reading = readingClient(config, log);
+    this.#writing = writingClient(config, log);
     this.#objects = new Objects(config);
     this.uploads = new Uploads(this.#writing, this.#objects);
   }

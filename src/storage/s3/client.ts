@@ -3,24 +3,24 @@ import { getCACertificates } from 'node:tls';
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import type { S3Config } from '../../config/config.js';
 import type { Secret } from '../../config/secret.js';
-import { secretFile } from '../../config/watched-file.js';
+import { secretFile, type FileLog } from '../../config/watched-file.js';
 
 const connectMs = 1_500;
 /** Silence after which a request is given up, never a limit on its whole time: reads have a client who waits. */
 const readIdleMs = 4_000;
 const writeIdleMs = 30_000;
 
-export function readingClient(config: S3Config): S3Client {
-  return new S3Client(clientOptions(config, readIdleMs, 2));
+export function readingClient(config: S3Config, log: FileLog): S3Client {
+  return new S3Client(clientOptions(config, log, readIdleMs, 2));
 }
 
-export function writingClient(config: S3Config): S3Client {
-  return new S3Client(clientOptions(config, writeIdleMs, 3));
+export function writingClient(config: S3Config, log: FileLog): S3Client {
+  return new S3Client(clientOptions(config, log, writeIdleMs, 3));
 }
 
-function clientOptions(config: S3Config, idleMs: number, maxAttempts: number): S3ClientConfig {
+function clientOptions(config: S3Config, log: FileLog, idleMs: number, maxAttempts: number): S3ClientConfig {
   const { endpoint, useragent } = config;
-  const credentials = credentialsOf(config);
+  const credentials = credentialsOf(config, log);
   const agent = { keepAlive: true, maxSockets: Infinity };
   return {
     region: config.region,
@@ -50,10 +50,10 @@ function clientOptions(config: S3Config, idleMs: number, maxAttempts: number): S
 type Provider = Extract<S3ClientConfig['credentials'], () => unknown> & { memoized?: boolean };
 
 /** Asked before each request: what is in files is read again when it changes. `undefined`: the usual places. */
-function credentialsOf(config: S3Config): Provider | undefined {
-  const accesskey = secretOf(config.accesskey, config.accesskeyfile);
-  const secretkey = secretOf(config.secretkey, config.secretkeyfile);
-  const sessiontoken = secretOf(config.sessiontoken, config.sessiontokenfile);
+function credentialsOf(config: S3Config, log: FileLog): Provider | undefined {
+  const accesskey = secretOf(config.accesskey, config.accesskeyfile, log);
+  const secretkey = secretOf(config.secretkey, config.secretkeyfile, log);
+  const sessiontoken = secretOf(config.sessiontoken, config.sessiontokenfile, log);
   if (accesskey === undefined || secretkey === undefined) return undefined;
   const provider: Provider = async () => ({
     accessKeyId: await accesskey(),
@@ -65,10 +65,14 @@ function credentialsOf(config: S3Config): Provider | undefined {
   return provider;
 }
 
-function secretOf(given: Secret | undefined, path: string | undefined): (() => Promise<string>) | undefined {
+function secretOf(
+  given: Secret | undefined,
+  path: string | undefined,
+  log: FileLog,
+): (() => Promise<string>) | undefined {
   if (given !== undefined) return () => Promise.resolve(given.reveal());
   if (path === undefined) return undefined;
-  const file = secretFile(path);
+  const file = secretFile(path, log);
   return () => file.read();
 }
 

@@ -11,7 +11,7 @@ import { S3RecordStore } from './record-store.js';
 
 /** All that is kept in a bucket. Asks it for nothing yet. */
 export function openBucket(config: S3Config, log: Logger, observe: ObserveAction): Stores {
-  const bucket = new Bucket(config);
+  const bucket = new Bucket(config, log);
   const links = new S3Links(bucket, observe);
   return {
     blobs: new S3BlobStore({ bucket, chunkSize: config.chunksize, log, observe }),

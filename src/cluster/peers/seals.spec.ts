@@ -1,0 +1,53 @@
+import { describe, expect, it } from 'vitest';
+import { Seal } from './seal.js';
+import { Seals } from './seals.js';
+
+const hour = 60 * 60_000;
+const parts = { attempt: 'a', digest: 'd', offset: 0, nonce: 'n' };
+
+class Scene {
+  secret = 'first';
+  time = 1;
+  readonly told: string[] = [];
+  readonly seals = new Seals(
+    () => this.secret,
+    { info: (...said: unknown[]) => this.told.push(String(said.at(-1))) },
+    () => this.time,
+  );
+}
+
+/** Which of these secrets count, in the order in which they do. */
+function counting({ seals }: Scene): string[] {
+  return seals
+    .all()
+    .flatMap((seal) =>
+      ['first', 'second', 'third'].filter((secret) => new Seal(secret).isRequest(parts, seal.request(parts))),
+    );
+}
+
+describe('what replicas prove themselves by', () => {
+  it('is the secret', () => {
+    const scene = new Scene();
+    expect(counting(scene)).toEqual(['first']);
+    expect(scene.told).toEqual([]);
+  });
+
+  it('is the new one, and for an hour also the one before it', () => {
+    const scene = new Scene();
+    scene.secret = 'second';
+    expect(counting(scene)).toEqual(['second', 'first']);
+    scene.time += hour - 1;
+    expect(counting(scene)).toEqual(['second', 'first']);
+    scene.time += 1;
+    expect(counting(scene)).toEqual(['second']);
+    expect(scene.told).toEqual([expect.stringContaining('the secret of the cluster has changed')]);
+  });
+
+  it('is never one that was left two changes ago', () => {
+    const scene = new Scene();
+    scene.secret = 'second';
+    counting(scene);
+    scene.secret = 'third';
+    expect(counting(scene)).toEqual(['third', 'second']);
+  });
+});

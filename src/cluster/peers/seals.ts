@@ -1,0 +1,42 @@
+import type { Logger } from '../../telemetry/log.js';
+import { Seal } from './seal.js';
+
+/** Replicas see a new secret some time after one another, and prove themselves by the one before it until then. */
+const overlapMs = 60 * 60_000;
+
+/** What replicas prove themselves by: the secret, and for an hour after it has changed the one before. */
+export class Seals {
+  #secret: string;
+  #current: Seal;
+  #before: Seal | undefined;
+  #overUntil = 0;
+
+  /** @throws as `read` does. */
+  constructor(
+    /** The secret as it is now. Once it was read it does not throw. */
+    private readonly read: () => string,
+    private readonly log: Pick<Logger, 'info'>,
+    /** Milliseconds of a clock that never goes back. */
+    private readonly now: () => number = () => performance.now(),
+  ) {
+    this.#secret = read();
+    this.#current = new Seal(this.#secret);
+  }
+
+  /** The newest first. */
+  all(): readonly Seal[] {
+    const secret = this.read();
+    if (secret !== this.#secret) {
+      this.#secret = secret;
+      this.#before = this.#current;
+      this.#current = new Seal(secret);
+      this.#overUntil = this.now() + overlapMs;
+      this.log.info(
+        { overlapMs },
+        'the secret of the cluster has changed, the one before counts for an hour',
+      );
+    }
+    if (this.#before !== undefined && this.now() >= this.#overUntil) this.#before = undefined;
+    return this.#before === undefined ? [this.#current] : [this.#current, this.#before];
+  }
+}

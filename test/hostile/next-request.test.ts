@@ -1,0 +1,46 @@
+import { Agent, get } from 'node:https';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { basicOf } from '../credentials/private-registry.js';
+import { lacks } from '../parts/debian.js';
+import { writeHtpasswd } from '../parts/docker-registry.js';
+import { temporaryFolder } from '../parts/folder.js';
+import { startMirror } from '../parts/mirror.js';
+import { writePair } from '../secrets/certificate.js';
+import { get as requestOf, say } from './raw.js';
+
+const answers = (text: string): number => text.split('HTTP/1.1 200 OK').length - 1;
+
+it('one request may come before the answer to the last is out, and no more of them', async () => {
+  await using mirror = await startMirror();
+  const { url } = mirror.cistern;
+  const last = requestOf('/v2/');
+  const kept = last.replace('close', 'keep-alive');
+  expect(answers(await say(url, kept + last))).toBe(2);
+  expect(answers(await say(url, kept + kept + last))).toBeLessThan(3);
+});
+
+describe.skipIf(lacks('openssl'))('over TLS', () => {
+  it('a client that asks again the moment it has an answer is never cut', async () => {
+    await using folder = await temporaryFolder();
+    const tls = await writePair(folder.path, 'mirror');
+    const path = await writeHtpasswd({ ann: 'right' }, folder.path);
+    await using mirror = await startMirror({
+      config: { http: { tls }, auth: { htpasswd: { realm: 'mirror', path } } },
+    });
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    onTestFinished(() => agent.destroy());
+    const ask = (password: string): Promise<number | undefined> => {
+      const { promise, resolve, reject } = Promise.withResolvers<number | undefined>();
+      const headers = { authorization: basicOf('ann', password) };
+      get(mirror.url(''), { agent, headers, rejectUnauthorized: false }, (response) => {
+        response.resume().once('end', () => resolve(response.statusCode));
+      }).once('error', reject);
+      return promise;
+    };
+    // A password that is compared is answered late in a turn of the loop, and its answer counts as sent in the next.
+    for (let round = 0; round < 200; round += 1) {
+      expect(await ask(`wrong ${round}`)).toBe(401);
+      expect(await ask('right')).toBe(200);
+    }
+  });
+});
