@@ -88,7 +88,7 @@ const s3 = optionalSection('A bucket of S3 or a server that speaks it; all repli
   objectacl: optional(text, 'The canned ACL of objects; without it the bucket decides.'),
   secure: defaulted(flag, 'true', 'Uses HTTPS where `regionendpoint` does not say.'),
   skipverify: defaulted(flag, 'false', "Does not check the server's certificate."),
-  ca: optional(file, "Certificates in PEM to trust for it, besides the system's.", ours),
+  ca: optional(file, "Certificates in PEM to trust for it, besides the system's. Read at the start.", ours),
   useragent: optional(text, "Added to the client's name."),
   accelerate: defaulted(flag, 'false', "Uses Amazon's transfer acceleration."),
   usedualstack: defaulted(flag, 'false', "Uses Amazon's addresses for IPv6 as well."),
@@ -333,7 +333,7 @@ const access = entries(
   { unknown: 'fault', ...ours },
 );
 const someBytes = atLeast(1, size, 'a size above 0, such as 500GB');
-const ca = optional(file, "Certificates in PEM to trust for it, besides the system's.", ours);
+const ca = optional(file, `Certificates in PEM to trust for it, besides the system's; ${again}.`, ours);
 
 const proxy = section(
   'What is mirrored. Without `remoteurl` and `upstreams`, what is stored is served and nobody is asked.',
@@ -477,7 +477,11 @@ const cluster = section(
       ours,
     ),
     secret: optional(secret, 'What they know each other by. Default: made once, in the storage.', ours),
-    secretfile: optional(file, 'A file that holds the secret instead.', ours),
+    secretfile: optional(
+      file,
+      `A file that holds the secret instead; ${again}, and the one before it counts for an hour more.`,
+      ours,
+    ),
     locktimeout: defaulted(duration, '250ms', 'The budget of a lock.', ours),
   },
   { unknown: 'fault', ...ours },

@@ -8,6 +8,7 @@ import { CallerCheck } from './caller.js';
 import { readContentRange } from './content-range.js';
 import type { Credentials, Login } from './credentials.js';
 import { fetchReferrers, fetchTags } from './listings.js';
+import type { FileLog } from '../config/watched-file.js';
 import type { BreakerState, UpstreamLog, UpstreamObserver } from './observer.js';
 import type { ProxySettings } from './proxy.js';
 import type { BudgetLedger } from './rate-budget.js';
@@ -42,7 +43,7 @@ export interface UpstreamOptions {
   readonly proxy?: ProxySettings | undefined;
   /** Defaults: 5 s, 10 s, 15 s; a token within 10 s; whether a caller may read within 8 s. */
   readonly timeouts?: Partial<Timeouts & { readonly tokenMs: number; readonly callerMs: number }> | undefined;
-  readonly log: UpstreamLog;
+  readonly log: UpstreamLog & FileLog;
   readonly observer: UpstreamObserver;
   /** Milliseconds of a clock that never goes back, for the breaker and the tokens; this process's by default. */
   readonly now?: (() => number) | undefined;
@@ -94,6 +95,7 @@ class RegistryClient implements RegistryUpstream {
       url,
       listed: [...realms, ...redirects],
       ca,
+      log,
       proxy,
       timeouts: { connectMs, headersMs, bodyIdleMs },
     });

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http';
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import { Agent, errors, Pool, ProxyAgent, type Dispatcher } from 'undici';
+import { WatchedFile, type FileLog } from '../config/watched-file.js';
 import { ProxyRule, type ProxySettings } from './proxy.js';
 import { Reach } from './reach.js';
 import { UpstreamError, type UpstreamCode } from './upstream.js';
@@ -23,6 +23,7 @@ export interface TransportOptions {
   readonly listed: readonly string[];
   /** A PEM file of authorities that are trusted beside the system's. */
   readonly ca?: string | undefined;
+  readonly log: FileLog;
   readonly proxy?: ProxySettings | undefined;
   readonly timeouts: Timeouts;
 }
@@ -53,8 +54,9 @@ export class Transport {
   readonly #timeouts: Timeouts;
   readonly #rule: ProxyRule;
   readonly #reach: Reach;
-  readonly #direct: Dispatcher;
-  readonly #tls: { readonly secureContext?: SecureContext };
+  readonly #authorities: WatchedFile<SecureContext> | undefined;
+  #trusted: SecureContext | undefined;
+  #direct: Dispatcher;
   readonly #proxies = new Map<string, Dispatcher>();
 
   constructor(options: TransportOptions) {
@@ -62,11 +64,9 @@ export class Transport {
     this.#timeouts = options.timeouts;
     this.#rule = new ProxyRule(options.proxy ?? {});
     this.#reach = new Reach(options);
-    this.#tls = options.ca === undefined ? {} : { secureContext: trusting(options.ca) };
-    this.#direct = new Agent({
-      ...this.#poolOptions(),
-      connect: this.#reach.connector(this.#connectOptions()),
-    });
+    if (options.ca !== undefined) this.#authorities = new WatchedFile(options.ca, trusting, options.log);
+    this.#trusted = this.#authorities?.readSync();
+    this.#direct = this.#newAgent();
   }
 
   /**
@@ -84,6 +84,7 @@ export class Transport {
       bodyTimeout: this.#timeouts.bodyIdleMs,
     };
     try {
+      if (this.#authorities !== undefined) await this.#renew(this.#authorities);
       const dispatcher = this.#dispatcherFor(url);
       const reply = await dispatcher
         .request(options)
@@ -159,6 +160,24 @@ export class Transport {
     return new UpstreamError('invalid', this.#host, reason);
   }
 
+  #newAgent(): Agent {
+    return new Agent({
+      ...this.#poolOptions(),
+      connect: this.#reach.connector(this.#connectOptions()),
+    });
+  }
+
+  /** With other authorities other connections; those that stand end with what runs over them. */
+  async #renew(authorities: WatchedFile<SecureContext>): Promise<void> {
+    const trusted = await authorities.read();
+    if (trusted === this.#trusted) return;
+    this.#trusted = trusted;
+    const before = [this.#direct, ...this.#proxies.values()];
+    this.#direct = this.#newAgent();
+    this.#proxies.clear();
+    for (const dispatcher of before) void dispatcher.close();
+  }
+
   #dispatcherFor(url: URL): Dispatcher {
     const proxy = this.#rule.proxyFor(url);
     if (proxy === undefined) return this.#direct;
@@ -190,7 +209,8 @@ export class Transport {
   }
 
   #connectOptions(): { timeout: number; allowH2: boolean; secureContext?: SecureContext } {
-    return { timeout: this.#timeouts.connectMs, allowH2: false, ...this.#tls };
+    const tls = this.#trusted === undefined ? {} : { secureContext: this.#trusted };
+    return { timeout: this.#timeouts.connectMs, allowH2: false, ...tls };
   }
 }
 
@@ -199,9 +219,17 @@ export function discard(reply: Reply): void {
   void reply.body.dump({ limit: discardLimit });
 }
 
+/** A file of authorities has none. */
+class NoAuthorities extends Error {
+  override readonly name = 'NoAuthorities';
+  readonly code = 'no-authorities';
+}
+
 /** One context for all connections: making one parses all authorities. */
-function trusting(path: string): SecureContext {
-  return createSecureContext({ ca: [...getCACertificates('default'), readFileSync(path, 'utf8')] });
+function trusting(text: string): SecureContext {
+  if (!/-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----/.test(text))
+    throw new NoAuthorities('no certificate in PEM');
+  return createSecureContext({ ca: [...getCACertificates('default'), text] });
 }
 
 const notHttp: ReadonlySet<string> = new Set(['parser', 'UND_ERR_HEADERS_OVERFLOW', 'UND_ERR_INVALID_ARG']);

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
 import { createServer, request as forward } from 'node:http';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -27,15 +27,20 @@ let ca: string;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'tls-'));
-  ca = join(folder, 'cert.pem');
-  const key = join(folder, 'key.pem');
+  ca = await makeCertificate('cert');
+  tls = { key: await readFile(join(folder, 'cert.key'), 'utf8'), cert: await readFile(ca, 'utf8') };
+  return () => rm(folder, { recursive: true });
+});
+
+/** One that is its own authority; its path. */
+async function makeCertificate(title: string): Promise<string> {
+  const [path, key] = [join(folder, `${title}.pem`), join(folder, `${title}.key`)];
   const names = 'subjectAltName=DNS:registry.example.test,IP:127.0.0.1';
   const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
   const about = ['-subj', '/CN=registry.example.test', '-addext', names];
-  await promisify(execFile)('openssl', ['req', '-x509', ...kind, '-keyout', key, '-out', ca, ...about]);
-  tls = { key: await readFile(key, 'utf8'), cert: await readFile(ca, 'utf8') };
-  return () => rm(folder, { recursive: true });
-});
+  await promisify(execFile)('openssl', ['req', '-x509', ...kind, '-keyout', key, '-out', path, ...about]);
+  return path;
+}
 
 /** A proxy on loopback that leads every name to one port of loopback. */
 async function proxyTo(port: number): Promise<{ url: string; seen: string[]; authorization: Set<unknown> }> {
@@ -111,6 +116,25 @@ describe('an authority of one’s own', () => {
     await expect(refused).rejects.not.toThrow('s3cret');
     expect(plain.connections()).toBe(0);
   });
+
+  it.each(['directly', 'through a proxy'])(
+    'is trusted when it takes the place of another, %s',
+    async (how) => {
+      const server = await serve(sendManifest, tls);
+      const trusted = await makeCertificate('trusted');
+      const proxy = how === 'directly' ? {} : { proxy: { https: (await proxyTo(server.port)).url } };
+      const url = how === 'directly' ? server.url : 'https://registry.example.test';
+      const { upstream } = clientOf(url, { ca: trusted, ...proxy });
+      await expect(upstream.headManifest(name, latest, patient)).rejects.toMatchObject({
+        code: 'unreachable',
+      });
+      await copyFile(ca, join(folder, 'next'));
+      await rename(join(folder, 'next'), trusted);
+      expect(await upstream.headManifest(name, latest, patient)).toMatchObject({ size: 19 });
+      expect(await upstream.headManifest(name, latest, patient)).toMatchObject({ size: 19 });
+      expect(server.connections()).toBeLessThan(4);
+    },
+  );
 
   it('that cannot be read stops the start', () => {
     expect(() => clientOf('https://registry.example.test', { ca: '/nowhere.pem' })).toThrow('ENOENT');

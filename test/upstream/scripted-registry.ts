@@ -75,7 +75,7 @@ export function clientOf(
     url,
     realms: [],
     timeouts: { connectMs: 30_000, headersMs: 30_000, bodyIdleMs: 30_000, tokenMs: 30_000 },
-    log: { info: write, warn: write },
+    log: { info: write, warn: write, error: write },
     observer: {
       requestFinished: (event) => told.requests.push(event),
       rateLimited: () => (told.rateLimited += 1),
