@@ -139,6 +139,7 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
       ...commonOf(upstream),
     })),
     dockerconfigjson: proxy.dockerconfigjson,
+    pullsecrets: proxy.pullsecrets.map(({ namespace, name: secret }) => ({ namespace, name: secret })),
     host: name,
     hostexplicit: proxy.host !== undefined,
     ttl,
@@ -224,6 +225,7 @@ function normaliseCluster(cluster: ParsedConfig['cluster'], podip: string | unde
     secret: cluster.secret,
     secretfile: cluster.secretfile,
     locktimeout: cluster.locktimeout,
+    kubeconfig: cluster.kubeconfig,
   };
 }
 

@@ -17,6 +17,10 @@ export function checkRules(tree: Tree): ConfigFault[] {
   upstreamsOf(tree).forEach((_, index) =>
     checkUpstreamCredentials(tree, ['proxy', 'upstreams', index], report),
   );
+  if (has(tree, ['proxy', 'dockerconfigjson']) && has(tree, ['proxy', 'pullsecrets'])) {
+    const wanted = 'only one of dockerconfigjson and pullsecrets';
+    report(['proxy', 'pullsecrets'], 'dockerconfigjson beside it', wanted);
+  }
   checkCallers(tree, report);
   checkAuth(tree, report);
   checkGrants(tree, report);
@@ -48,7 +52,7 @@ function noteOpen(tree: Tree): ConfigNote[] {
   if (hasLogin(tree)) return [];
   const paths = [['proxy'], ...upstreamsOf(tree).map((_, index): Path => ['proxy', 'upstreams', index])];
   // It may have some for any of them.
-  const shared = has(tree, ['proxy', 'dockerconfigjson']);
+  const shared = has(tree, ['proxy', 'dockerconfigjson']) || has(tree, ['proxy', 'pullsecrets']);
   const own = ['username', 'credentials', 'exec'];
   const open = paths.filter(
     (path) =>
