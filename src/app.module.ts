@@ -9,17 +9,17 @@ import { PrewarmModule } from './prewarm/prewarm.module.js';
 import { RegistryModule } from './registry/registry.module.js';
 import { SchedulerModule } from './scheduler/scheduler.module.js';
 import type { Logger } from './telemetry/log.js';
-import { TelemetryModule } from './telemetry/telemetry.module.js';
+import { TelemetryModule, type Telemetry } from './telemetry/telemetry.module.js';
 
 /** The whole program: which implementation stands behind which contract is decided in the modules, from the config. */
 @Module({})
 export class AppModule {
-  static for(config: Config, log: Logger): DynamicModule {
+  static for(config: Config, log: Logger, telemetry?: Telemetry): DynamicModule {
     return {
       module: AppModule,
       imports: [
         ConfigModule.for(config),
-        TelemetryModule.for(log),
+        TelemetryModule.for(log, telemetry),
         RegistryModule,
         HealthModule,
         SchedulerModule,

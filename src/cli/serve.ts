@@ -35,7 +35,10 @@ export interface RunningMirror {
 
 /** Starts the mirror. Throws before any port is open, or when one cannot be opened. */
 export async function serve(config: Config, log: Logger): Promise<RunningMirror> {
-  const app = await createApplication(AppModule.for(config, log), config.http, log, (framework) => {
+  const metrics = new Metrics();
+  const module = AppModule.for(config, log, { metrics });
+  const ends = (atMs: number): void => metrics.certificateExpiry.set(atMs / 1000);
+  const app = await createApplication(module, { ...config.http, ends }, log, (framework) => {
     const headers = Object.entries(config.http.headers);
     const { prefix } = config.http;
     return (request, response) => {
@@ -48,10 +51,10 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
   const health = app.application.get(Health);
   const scheduler = app.application.get(Scheduler);
   await prepareStore(app.application, config, log, () => startJobs(scheduler, config, log));
-  const peers = await startClusterServer(app.application, config, log);
+  const peers = await startClusterServer(app.application, config, metrics, log);
   const admin = AdminModule.for(app.application.get(Operations), app.application.get(AdminAccess));
   const debug =
-    (await startDebugServer(config, health, app.application.get(Metrics), admin, log)) ??
+    (await startDebugServer(config, health, metrics, admin, log)) ??
     (await startAdminSocket(config, app.application.get(AdminAccess), admin, log));
   const address = await listen(app.server, config.http);
   log.info({ address, tls: config.http.tls !== undefined, pid: process.pid }, 'listening');
@@ -92,7 +95,7 @@ interface Application {
 /** A framework application on a server of ours, whose requests `front` sees first. */
 async function createApplication(
   module: DynamicModule,
-  http: Pick<HttpConfig, 'tls' | 'limits'> | undefined,
+  http: (Pick<HttpConfig, 'tls' | 'limits'> & { readonly ends: (atMs: number) => void }) | undefined,
   log: Logger,
   front: (framework: RequestListener) => RequestListener,
 ): Promise<Application> {
@@ -102,6 +105,7 @@ async function createApplication(
     (request, response) => listener(request, response),
     log,
     http?.limits,
+    http?.ends,
   );
   const adapter = new FastifyAdapter({
     serverFactory: (framework: RequestListener) => {
@@ -127,6 +131,7 @@ function refuse(_request: IncomingMessage, response: ServerResponse): void {
 async function startClusterServer(
   app: NestFastifyApplication,
   { redis, cluster: { addr } }: Config,
+  { peerStreams, peerSentBytes }: Metrics,
   log: Logger,
 ): Promise<{ close(): Promise<void> } | undefined> {
   if (redis === undefined) return undefined;
@@ -136,6 +141,11 @@ async function startClusterServer(
     () => cluster.peers?.seal,
     (attempt) => transfers.peerSpool(attempt),
     log,
+    {
+      began: () => peerStreams.inc(),
+      sent: (bytes) => peerSentBytes.inc(bytes),
+      ended: () => peerStreams.dec(),
+    },
   );
   const server = createHttpServer(undefined, (request, response) => handler.handle(request, response), log);
   const address = await listen(server, { net: 'tcp', addr });

@@ -59,9 +59,10 @@ export const CONTENT_KEEPER = Symbol('ContentKeeper');
         usage: UsageHistory,
         cluster: Cluster,
         transfers: Transfers,
-        { storedBlobs, storedBytes }: Metrics,
-      ) =>
-        new StoredContent({
+        { storedBlobs, storedBytes, storedLimit }: Metrics,
+      ) => {
+        storedLimit.set(config.proxy.maxsize ?? Infinity);
+        return new StoredContent({
           inventory,
           deletes,
           blobs,
@@ -87,7 +88,8 @@ export const CONTENT_KEEPER = Symbol('ContentKeeper');
             storedBytes.set(totals.bytes);
           },
           now: () => Date.now(),
-        }),
+        });
+      },
       inject: [
         CONFIG,
         UpstreamDirectory,

@@ -72,8 +72,9 @@ const PRESIGNING = Symbol('Presigning');
         usage: UsageRecorder,
         log: Logger,
         metrics: Metrics,
-      ) =>
-        new Transfers({
+      ) => {
+        metrics.spoolLimit.set(proxy.spool.maxsize);
+        return new Transfers({
           shelf: new Shelf({ blobs, repositories, cluster, sizes, usage }),
           cluster,
           newSpoolFile: (digest) => spools.newFile(hexOf(digest).slice(0, 16)),
@@ -84,7 +85,8 @@ const PRESIGNING = Symbol('Presigning');
           trouble,
           log,
           metrics,
-        }),
+        });
+      },
       inject: [
         CONFIG,
         BLOB_STORE,

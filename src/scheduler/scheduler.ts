@@ -68,6 +68,7 @@ export class Scheduler {
   readonly #work = new Set<Promise<unknown>>();
   #started = false;
   #redisMissed = false;
+  #totalsMs = 0;
 
   constructor(parts: SchedulerParts) {
     this.#parts = parts;
@@ -78,6 +79,7 @@ export class Scheduler {
   /** Before {@link start}. */
   register(job: Job): void {
     this.#jobs.set(job.name, job);
+    this.#parts.metrics.expectJob(job.name);
   }
 
   registered(name: JobName): Job | undefined {
@@ -249,6 +251,15 @@ export class Scheduler {
     if (run?.outcome !== 'done' || run.endedMs === undefined) return;
     metrics.jobLastRun.set({ job: name }, run.endedMs / 1000);
     metrics.jobDuration.set({ job: name }, (run.endedMs - run.beganMs) / 1000);
+    this.#showTotals(run.endedMs, run.summary ?? {});
+  }
+
+  /** What another replica counted holds here too: each shows what was found last. */
+  #showTotals(endedMs: number, { storedBlobs, storedBytes }: JobSummary): void {
+    if (storedBlobs === undefined || storedBytes === undefined || endedMs < this.#totalsMs) return;
+    this.#totalsMs = endedMs;
+    this.#parts.metrics.storedBlobs.set(storedBlobs);
+    this.#parts.metrics.storedBytes.set(storedBytes);
   }
 
   #missRedis(missed: boolean): void {

@@ -26,6 +26,8 @@ export type Upstreams = ReadonlyMap<string, RegistryUpstream>;
       useFactory: ({ proxy }: Config, settings: ProxySettings, log: Logger, metrics: Metrics): Upstreams => {
         const configs = [proxy.default, ...proxy.upstreams].filter((config) => config !== undefined);
         const observer = observe(metrics);
+        metrics.answers.expect(proxy.host); // also where nobody can be asked
+        for (const { host } of configs) metrics.expectUpstream(host);
         const file = proxy.dockerconfigjson;
         const sources = { docker: file === undefined ? undefined : new DockerConfig(file), log };
         return new Map(

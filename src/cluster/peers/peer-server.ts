@@ -28,6 +28,13 @@ export interface PeerSpool {
   release(): Promise<void>;
 }
 
+/** What the metrics want to know; must not throw. */
+export interface PeerObserver {
+  began(): void;
+  sent(bytes: number): void;
+  ended(): void;
+}
+
 /**
  * The cluster port: live spools, to replicas that prove the secret, and nothing else. Who does not prove it learns
  * nothing, not even whether there is such a spool.
@@ -42,6 +49,7 @@ export class PeerServer {
     /** Held open until it is released; `undefined`: no such attempt here. */
     private readonly find: (attempt: string) => PeerSpool | undefined,
     private readonly log: Logger,
+    private readonly observer: PeerObserver,
   ) {}
 
   handle(request: IncomingMessage, response: ServerResponse): void {
@@ -68,10 +76,12 @@ export class PeerServer {
       response.writeHead(404).end();
       return;
     }
+    this.observer.began();
     try {
       if (spool.digest !== asked.digest) response.writeHead(404).end();
       else await this.#send(spool, asked, seal, response);
     } finally {
+      this.observer.ended();
       await spool.release();
     }
   }
@@ -107,6 +117,7 @@ export class PeerServer {
         const bytes = await spool.readAt(offset, Math.min(chunkBytes, progress.length - offset));
         offset += bytes.byteLength;
         await write(response, dataFrame, bytes, gone.signal);
+        this.observer.sent(bytes.byteLength);
       } else if (ended !== undefined) {
         await say(ended === 'verified' ? { kind: 'complete', size: progress.length } : ended);
         response.end();
