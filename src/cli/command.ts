@@ -1,5 +1,4 @@
 import { AdminError } from '../admin/admin.js';
-import { loadConfig } from '../config/load.js';
 import type { Config } from '../config/config.js';
 import { ConfigError, formatFaults } from '../config/faults.js';
 import { IdentityConflict } from '../storage/identity.js';
@@ -8,11 +7,12 @@ import { createLogger, type Logger } from '../telemetry/log.js';
 import { adminKeyOf, connect } from './connect.js';
 import { Display, type Streams } from './display.js';
 import { exit, exitCodeOf, type ExitCode } from './exit-codes.js';
+import { loadAsOwner } from './privileges.js';
 import type { Invocation } from './program.js';
 import { jobHeader, jobLine } from './render.js';
 import { runTask } from './run-task.js';
 
-type Asked = Exclude<Invocation, { readonly kind: 'serve' | 'said' }>;
+type Asked = Exclude<Invocation, { readonly kind: 'serve' | 'healthcheck' | 'said' }>;
 
 /** Ended by a signal. */
 class Interrupted extends Error {
@@ -28,7 +28,7 @@ export async function runCommand(asked: Asked, streams: Streams): Promise<ExitCo
   const { signal } = interrupts;
   const display = new Display(streams);
   try {
-    const { config } = loadConfig({ path: asked.config, env: process.env, cwd: process.cwd() });
+    const { config } = loadAsOwner({ path: asked.config, env: process.env, cwd: process.cwd() });
     return await perform(asked, config, quietLog(display, signal), display, signal);
   } catch (error) {
     display.end();

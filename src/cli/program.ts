@@ -14,6 +14,7 @@ export type Invocation =
     }
   | { readonly kind: 'jobs'; readonly config: string | undefined; readonly json: boolean }
   | { readonly kind: 'token'; readonly config: string | undefined }
+  | { readonly kind: 'healthcheck'; readonly config: string | undefined }
   /** All is said: help, or what is wrong. */
   | { readonly kind: 'said'; readonly code: ExitCode };
 
@@ -75,6 +76,9 @@ function newProgram(read: (invocation: Invocation) => void, { out, err }: Said):
 
   command('serve [config.yml]', 'run the mirror').action((config?: string) =>
     read({ kind: 'serve', config }),
+  );
+  command('healthcheck [config.yml]', 'whether the mirror of this machine is alive').action(
+    (config?: string) => read({ kind: 'healthcheck', config }),
   );
   withConfig('ls', 'list the images that are stored')
     .option('--json', 'as JSON')

@@ -13,7 +13,7 @@ import { FilesystemRecordStore } from './filesystem/record-store.js';
 import { FilesystemLinks } from './filesystem/links.js';
 import { LinkedRepositories } from './linked-repositories.js';
 import { WorkFolder } from './filesystem/work-folder.js';
-import { ownFolder } from './layout.js';
+import { localSpools, ownFolder } from './layout.js';
 import { S3BlobStore } from './s3/blob-store.js';
 import { Bucket } from './s3/bucket.js';
 import { S3Deletes } from './s3/deletes.js';
@@ -41,9 +41,6 @@ export const WORK_FOLDER = Symbol('WorkFolder');
 /** Spools; the same as WORK_FOLDER unless `proxy.spool.directory` is set. */
 export const SPOOL_FOLDER = Symbol('SpoolFolder');
 const STORES = Symbol('Stores');
-
-/** Where spools are when the store is no folder. */
-const localSpools = '/var/lib/registry/spool';
 
 interface Stores {
   readonly blobs: BlobStore;
