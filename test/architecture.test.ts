@@ -23,6 +23,8 @@ const folders: Readonly<Record<string, readonly string[]>> = {
   scheduler: ['oci', 'config', 'telemetry', 'storage', 'cluster'],
   content: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'proxy', 'usage', 'scheduler'],
   prewarm: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'proxy', 'usage', 'scheduler'],
+  // Files of clients, and the page that shows them to whoever may pull.
+  nodes: ['config', 'telemetry', 'upstream', 'registry'],
   health: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy'],
   admin: [
     'oci',
@@ -50,6 +52,7 @@ const packages: readonly { readonly name: RegExp; readonly within: RegExp }[] = 
   { name: /^@aws-sdk\//, within: /^storage\/s3\// },
   { name: /^(?:ioredis|redlock)$/, within: /^cluster\/(?:redis\/|cluster\.module\.ts$)/ },
   { name: /^(?:zod|yaml)$/, within: /^config\// },
+  { name: /^(?:diff|smol-toml)$/, within: /^nodes\// },
   { name: /^commander$/, within: /^cli\// },
   { name: /^croner$/, within: /^(?:config|scheduler)\// },
 ];

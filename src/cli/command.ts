@@ -1,6 +1,7 @@
 import { AdminError } from '../admin/admin.js';
 import type { Config } from '../config/config.js';
 import { ConfigError, formatFaults } from '../config/faults.js';
+import { NodeError } from '../nodes/faults.js';
 import { IdentityConflict } from '../storage/identity.js';
 import { StorageError } from '../storage/storage.js';
 import { createLogger, type Logger } from '../telemetry/log.js';
@@ -28,6 +29,11 @@ export async function runCommand(asked: Asked, streams: Streams): Promise<ExitCo
   const { signal } = interrupts;
   const display = new Display(streams);
   try {
+    // Loaded on demand: a mirror that serves needs none of it.
+    if (asked.kind === 'configure-node') {
+      const { runConfigureNode } = await import('./configure-node.js');
+      return await runConfigureNode(asked.node, display, signal);
+    }
     const { config } = loadAsOwner({ path: asked.config, env: process.env, cwd: process.cwd() });
     return await perform(asked, config, quietLog(display, signal), display, signal);
   } catch (error) {
@@ -37,7 +43,7 @@ export async function runCommand(asked: Asked, streams: Streams): Promise<ExitCo
 }
 
 async function perform(
-  asked: Asked,
+  asked: Exclude<Asked, { readonly kind: 'configure-node' }>,
   config: Config,
   log: Logger,
   display: Display,
@@ -82,6 +88,10 @@ function ending(error: unknown, display: Display): ExitCode {
   if (error instanceof AdminError || error instanceof StorageError) {
     display.note(`cistern: ${error.message}`);
     return error instanceof AdminError ? exitCodeOf(error.code) : exit.failed;
+  }
+  if (error instanceof NodeError) {
+    display.note(`cistern: ${error.message}`);
+    return error.code === 'argument' ? exit.misused : exit.failed;
   }
   throw error;
 }
