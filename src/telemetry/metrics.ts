@@ -243,6 +243,26 @@ export class Metrics {
   readonly jobNextRun = this.#gauge('cistern_job_next_run_timestamp_seconds', 'When a job is due next.', [
     'job',
   ]);
+  readonly inuseImages = this.#gauge(
+    'cistern_inuse_images',
+    'Images that run somewhere, and so are neither expired nor evicted, on the replica that looks; by `source`: kubernetes, docker.',
+    ['source'],
+  );
+  readonly inuseSeen = this.#gauge(
+    'cistern_inuse_seen_timestamp_seconds',
+    'When the replica that looks was last told of them.',
+    ['source'],
+  );
+  readonly kubernetesUsable = this.#gauge(
+    'cistern_kubernetes_usable',
+    '1 while the API of Kubernetes tells of what is watched, 0 while it cannot be asked; by `resource`: pods, secrets.',
+    ['resource'],
+  );
+  readonly kubernetesWatches = this.#counter(
+    'cistern_kubernetes_watches_total',
+    'Watches that were begun again, by why: ended (by the server), expired (too old, so all was listed again), failed.',
+    ['resource', 'result'],
+  );
   readonly removed = this.#counter(
     'cistern_removed_total',
     'What jobs and commands on this replica have removed, by what it was and why.',
