@@ -5,6 +5,7 @@ import type { Config } from './config/config.js';
 import { ContentModule } from './content/content.module.js';
 import { ScrubModule } from './content/scrub.module.js';
 import { HealthModule } from './health/health.module.js';
+import { NodesModule } from './nodes/nodes.module.js';
 import { PrewarmModule } from './prewarm/prewarm.module.js';
 import { RegistryModule } from './registry/registry.module.js';
 import { SchedulerModule } from './scheduler/scheduler.module.js';
@@ -22,6 +23,7 @@ export class AppModule {
         TelemetryModule.for(log, telemetry),
         RegistryModule,
         HealthModule,
+        NodesModule,
         SchedulerModule,
         ContentModule,
         ScrubModule,

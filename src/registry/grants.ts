@@ -27,14 +27,19 @@ class Grant {
     return !this.needsLogin && this.#networks?.has(address) === true;
   }
 
-  admits({ known, user, address }: Identity, repository: string): boolean {
-    const { users, repositories } = this.config;
+  /** Whether it is for this one, whatever it lets them pull. */
+  isFor({ known, user, address }: Identity): boolean {
     const right =
       !this.needsLogin ||
-      (known && users.some((name) => name === user || (name === '*' && user !== undefined)));
-    const here = this.#networks === undefined || this.#networks.has(address);
+      (known && this.config.users.some((name) => name === user || (name === '*' && user !== undefined)));
+    return right && (this.#networks === undefined || this.#networks.has(address));
+  }
+
+  admits(identity: Identity, repository: string): boolean {
+    const { repositories } = this.config;
     return (
-      right && here && (repositories.length === 0 || repositories.some((each) => covers(each, repository)))
+      this.isFor(identity) &&
+      (repositories.length === 0 || repositories.some((each) => covers(each, repository)))
     );
   }
 }
@@ -60,6 +65,11 @@ export class Grants {
 
   opens(address: string | undefined): boolean {
     return this.#grants.some((grant) => grant.opens(address));
+  }
+
+  /** Whether there is anything that they may pull. */
+  areFor(identity: Identity): boolean {
+    return this.#grants.some((grant) => grant.isFor(identity));
   }
 
   admit(identity: Identity, repository: string): boolean {

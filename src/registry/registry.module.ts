@@ -31,9 +31,27 @@ import { RegistryHandler } from './registry-handler.js';
 import { TokenAuthentication } from './token-authentication.js';
 import { TokenKeyFiles } from './token-keys.js';
 
+/** `undefined` where nothing is asked of anybody. */
+export const ACCESS_CONTROL = Symbol('AccessControl');
+
 @Module({
   imports: [ProxyModule, UpstreamModule, UsageModule],
   providers: [
+    {
+      provide: ClientAddresses,
+      useFactory: ({ http }: Config) => new ClientAddresses(http.trustedproxies),
+      inject: [CONFIG],
+    },
+    {
+      provide: Limits,
+      useFactory: ({ http }: Config, addresses: ClientAddresses) => new Limits(http.limits, addresses),
+      inject: [CONFIG, ClientAddresses],
+    },
+    {
+      provide: ACCESS_CONTROL,
+      useFactory: accessControl,
+      inject: [CONFIG, UpstreamDirectory, ClientAddresses, LOG],
+    },
     {
       provide: RegistryHandler,
       useFactory: (
@@ -46,6 +64,8 @@ import { TokenKeyFiles } from './token-keys.js';
         listings: Listings,
         repositories: RepositoryStore,
         usage: UsageRecorder,
+        limits: Limits,
+        control: AccessControl | undefined,
         log: Logger,
         metrics: Metrics,
       ) =>
@@ -55,8 +75,8 @@ import { TokenKeyFiles } from './token-keys.js';
           blobs: new BlobReply(blobs, usage, config.http.limits.readtimeout),
           listings: new ListingReply(listings, repositories),
           access: new Access(metrics, log, !config.log.accesslog.disabled),
-          limits: new Limits(config.http.limits, new ClientAddresses(config.http.trustedproxies)),
-          control: accessControl(config, directory, log),
+          limits,
+          control,
           callers: new CallerGate(callerChecks(upstreams)),
           prefix: config.http.prefix.replace(/\/$/, ''),
         }),
@@ -70,12 +90,14 @@ import { TokenKeyFiles } from './token-keys.js';
         Listings,
         REPOSITORY_STORE,
         USAGE_RECORDER,
+        Limits,
+        ACCESS_CONTROL,
         LOG,
         Metrics,
       ],
     },
   ],
-  exports: [RegistryHandler],
+  exports: [RegistryHandler, ClientAddresses, Limits, ACCESS_CONTROL],
 })
 export class RegistryModule {}
 
@@ -91,6 +113,7 @@ function callerChecks(upstreams: Upstreams): ReadonlyMap<string, CallerCheck> {
 function accessControl(
   { auth, http, proxy }: Config,
   directory: UpstreamDirectory,
+  addresses: ClientAddresses,
   log: Logger,
 ): AccessControl | undefined {
   const upstreams = [proxy.default, ...proxy.upstreams].filter((each) => each !== undefined);
@@ -102,7 +125,7 @@ function accessControl(
     authentication: auth && authentication(auth, log),
     certificates: auth === undefined && (http.tls?.clientcas.length ?? 0) > 0,
     grants,
-    addresses: new ClientAddresses(http.trustedproxies),
+    addresses,
     directory,
   });
 }
