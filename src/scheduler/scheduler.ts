@@ -188,7 +188,7 @@ export class Scheduler {
     const run = this.#newRun(name, [lease, turn], signal, { checkpoint, save });
     await recorded.begin(run);
     const { facts } = await this.#perform(job, run);
-    metrics.jobRuns.inc({ job: name, outcome: facts.outcome });
+    metrics.jobRuns.inc({ name, outcome: facts.outcome });
     if (run.signal.reason instanceof LeaseLost) recorded.leave();
     else this.#show(name, await recorded.end(run, facts));
   }
@@ -247,10 +247,10 @@ export class Scheduler {
   #show(name: JobName, { run }: JobRecord): void {
     const { metrics, schedules } = this.#parts;
     const nextMs = nextSlot(schedules[name], Date.now());
-    if (nextMs !== undefined) metrics.jobNextRun.set({ job: name }, nextMs / 1000);
+    if (nextMs !== undefined) metrics.jobNextRun.set({ name }, nextMs / 1000);
     if (run?.outcome !== 'done' || run.endedMs === undefined) return;
-    metrics.jobLastRun.set({ job: name }, run.endedMs / 1000);
-    metrics.jobDuration.set({ job: name }, (run.endedMs - run.beganMs) / 1000);
+    metrics.jobLastRun.set({ name }, run.endedMs / 1000);
+    metrics.jobDuration.set({ name }, (run.endedMs - run.beganMs) / 1000);
     this.#showTotals(run.endedMs, run.summary ?? {});
   }
 

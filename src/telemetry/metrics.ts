@@ -125,6 +125,11 @@ export class Metrics {
     'Tokens asked for at upstreams’ token services, by result.',
     ['upstream', 'result'],
   );
+  readonly upstreamCredentialsRefused = this.#counter(
+    'cistern_upstream_credentials_refused_total',
+    'Times that an upstream, or its token service, did not take our credentials, or they could not be had.',
+    ['upstream'],
+  );
   readonly upstreamBreakerOpen = this.#gauge(
     'cistern_upstream_breaker_open',
     '1 while an upstream is not asked because it failed too often, else 0.',
@@ -222,26 +227,27 @@ export class Metrics {
     [],
   );
 
+  // Their label is not `job`: Prometheus has one of its own by that name, for what it scrapes.
   readonly jobRuns = this.#counter(
     'cistern_job_runs_total',
     'Runs of jobs that ended on this replica, by outcome: done, failed, stopped (another replica goes on).',
-    ['job', 'outcome'],
+    ['name', 'outcome'],
   );
   readonly jobRunning = this.#gauge('cistern_job_running', '1 while this replica runs a job, else 0.', [
-    'job',
+    'name',
   ]);
   readonly jobLastRun = this.#gauge(
     'cistern_job_last_run_timestamp_seconds',
     'When a job was last done, by whichever replica.',
-    ['job'],
+    ['name'],
   );
   readonly jobDuration = this.#gauge(
     'cistern_job_duration_seconds',
     'How long a job took when it was last done, by whichever replica.',
-    ['job'],
+    ['name'],
   );
   readonly jobNextRun = this.#gauge('cistern_job_next_run_timestamp_seconds', 'When a job is due next.', [
-    'job',
+    'name',
   ]);
   readonly inuseImages = this.#gauge(
     'cistern_inuse_images',
@@ -324,6 +330,7 @@ export class Metrics {
     this.upstreamExhausted.set({ upstream }, 0);
     this.upstreamFreshnessFactor.set({ upstream }, 1);
     this.upstreamRateLimited.inc({ upstream }, 0);
+    this.upstreamCredentialsRefused.inc({ upstream }, 0);
     this.transferResumes.inc({ upstream }, 0);
     this.farRanges.inc({ upstream }, 0);
     for (const kind of ['tag', 'listing']) this.staleServed.inc({ upstream, kind }, 0);
@@ -332,9 +339,9 @@ export class Metrics {
   }
 
   /** A job that may run here: the same for it. */
-  expectJob(job: string): void {
-    this.jobRunning.set({ job }, 0);
-    for (const outcome of runOutcomes) this.jobRuns.inc({ job, outcome }, 0);
+  expectJob(name: string): void {
+    this.jobRunning.set({ name }, 0);
+    for (const outcome of runOutcomes) this.jobRuns.inc({ name, outcome }, 0);
   }
 
   #counter<const L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> {

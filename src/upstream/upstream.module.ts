@@ -137,6 +137,7 @@ function observe(metrics: Metrics): UpstreamObserver {
       metrics.upstreamFreshnessFactor.set({ upstream: host }, budget?.freshnessFactor ?? 1);
       metrics.upstreamExhausted.set({ upstream: host }, budget?.remaining === 0 ? 1 : 0);
     },
+    credentialsRefused: (host) => metrics.upstreamCredentialsRefused.inc({ upstream: host }),
     tokenFetched: (host, outcome) => metrics.upstreamTokens.inc({ upstream: host, result: outcome }),
     breakerChanged: (host, state) =>
       metrics.upstreamBreakerOpen.set({ upstream: host }, state === 'closed' ? 0 : 1),
