@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import type { AccessControl } from '../registry/access-control.js';
 import type { ClientAddresses } from '../registry/client-address.js';
-import { dockerHubHosts, type UpstreamDirectory } from '../upstream/directory.js';
+import type { UpstreamDirectory } from '../upstream/directory.js';
 import { mirrorAt, parseHost, type MirrorAddress } from './hosts.js';
 
 export interface GuideOptions {
@@ -40,10 +40,8 @@ export class Guide {
         !verified.has(host) &&
         (control === undefined || caller === undefined || control.mayPullFrom(caller, host)),
     );
-    const names = entries.flatMap(({ host, aliases }) => [host, ...aliases]);
-    // Docker Hub's further names are its own business: clients use one of them alone.
-    const hosts = names.map((name) => (dockerHubHosts.includes(name) ? 'docker.io' : parseHost(name)));
-    return [...new Set(hosts.filter((host) => host !== undefined))];
+    // Under its further names an upstream may be known inside alone, as by the address in its URL.
+    return [...new Set(entries.flatMap(({ host }) => parseHost(host) ?? []))];
   }
 }
 
