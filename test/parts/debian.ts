@@ -13,6 +13,9 @@ export type Part =
   | 'openssl'
   | 'wrk'
   | 'hey'
+  | 'go'
+  | 'prometheus'
+  | 'promtool'
   | 'redis-server'
   | 'script'
   | 'root';
