@@ -5,6 +5,7 @@ import type { Config } from './config/config.js';
 import { ContentModule } from './content/content.module.js';
 import { ScrubModule } from './content/scrub.module.js';
 import { HealthModule } from './health/health.module.js';
+import { InUseModule } from './inuse/inuse.module.js';
 import { NodesModule } from './nodes/nodes.module.js';
 import { PrewarmModule } from './prewarm/prewarm.module.js';
 import { RegistryModule } from './registry/registry.module.js';
@@ -28,6 +29,7 @@ export class AppModule {
         ContentModule,
         ScrubModule,
         PrewarmModule,
+        InUseModule,
         OperationsModule,
       ],
     };

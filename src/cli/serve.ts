@@ -14,6 +14,7 @@ import { PeerServer } from '../cluster/peers/peer-server.js';
 import type { Config, HttpConfig } from '../config/config.js';
 import { DebugModule } from '../health/health.module.js';
 import { Health } from '../health/health.js';
+import { InUseWatches } from '../inuse/in-use-watches.js';
 import { Transfers } from '../proxy/transfers.js';
 import { RegistryHandler } from '../registry/registry-handler.js';
 import { Scheduler } from '../scheduler/scheduler.js';
@@ -21,6 +22,8 @@ import { StorageError } from '../storage/storage.js';
 import { NestLogger } from '../telemetry/nest-logger.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
+import type { PullSecrets } from '../upstream/pull-secrets.js';
+import { PULL_SECRETS } from '../upstream/upstream.module.js';
 import { closeGracefully, createHttpServer, listen, listenPrivately } from './http-server.js';
 import { prepareStore } from './prepare-store.js';
 
@@ -50,7 +53,9 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
   const registry = app.application.get(RegistryHandler);
   const health = app.application.get(Health);
   const scheduler = app.application.get(Scheduler);
-  await prepareStore(app.application, config, log, () => startJobs(scheduler, config, log));
+  const inUse = app.application.get(InUseWatches);
+  app.application.get<PullSecrets | undefined>(PULL_SECRETS)?.start();
+  await prepareStore(app.application, config, log, () => startJobs(scheduler, inUse, config, log));
   const peers = await startClusterServer(app.application, config, metrics, log);
   const admin = AdminModule.for(app.application.get(Operations), app.application.get(AdminAccess));
   const debug =
@@ -64,7 +69,11 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
       const { draindelay, draintimeout } = config.http;
       health.drain();
       log.info({ delayMs: delay ? draindelay : 0, timeoutMs: draintimeout }, 'draining');
-      const jobs = scheduler.stop(AbortSignal.timeout(draindelay + draintimeout)); // others go on with them at once
+      // Others go on with them at once.
+      const jobs = Promise.all([
+        scheduler.stop(AbortSignal.timeout(draindelay + draintimeout)),
+        inUse.stop(),
+      ]);
       if (delay) await sleep(draindelay);
       const timeout = AbortSignal.timeout(draintimeout);
       const transfers = app.application.get(Transfers).idle(timeout);
@@ -77,10 +86,14 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
 }
 
 /** Commands may do the work of jobs whatever is said here. */
-function startJobs(scheduler: Scheduler, config: Config, log: Logger): void {
+function startJobs(scheduler: Scheduler, inUse: InUseWatches, config: Config, log: Logger): void {
   if (!config.storage.delete.enabled) log.info('nothing is deleted: storage.delete.enabled is false');
-  if (config.scheduler.enabled) scheduler.start();
-  else log.info('no job is run: scheduler.enabled is false');
+  if (!config.scheduler.enabled) {
+    log.info('no job is run: scheduler.enabled is false');
+    return;
+  }
+  scheduler.start();
+  inUse.start();
 }
 
 function isRegistryPath(url: string, prefix: string): boolean {

@@ -1,6 +1,8 @@
 import { Inject, Module, type OnModuleDestroy } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
 import type { Config, UpstreamConfig } from '../config/config.js';
+import type { KubernetesApi } from '../kubernetes/kubernetes.js';
+import { KUBERNETES, KubernetesModule } from '../kubernetes/kubernetes.module.js';
 import { LOG } from '../telemetry/telemetry.module.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
@@ -10,6 +12,7 @@ import { filePassword, fixedPassword, userWith, type Credentials } from './crede
 import { DockerConfig } from './docker-config.js';
 import { dockerHubHosts, libraryRule, UpstreamDirectory, type DirectoryEntry } from './directory.js';
 import type { UpstreamObserver } from './observer.js';
+import { PullSecrets } from './pull-secrets.js';
 import { proxySettings, type ProxySettings } from './proxy.js';
 
 /** The proxy variables of the environment, read once at the start. */
@@ -18,18 +21,36 @@ export const PROXY_SETTINGS = Symbol('ProxySettings');
 export const UPSTREAMS = Symbol('Upstreams');
 export type Upstreams = ReadonlyMap<string, RegistryUpstream>;
 
+/** {@link PullSecrets}; `undefined` where none are configured. */
+export const PULL_SECRETS = Symbol('PullSecrets');
+
 @Module({
+  imports: [KubernetesModule],
   providers: [
     { provide: PROXY_SETTINGS, useFactory: () => proxySettings(process.env) },
     {
+      provide: PULL_SECRETS,
+      useFactory: ({ proxy }: Config, api: KubernetesApi, log: Logger, metrics: Metrics) =>
+        proxy.pullsecrets.length === 0
+          ? undefined
+          : new PullSecrets({ api, names: proxy.pullsecrets, log, metrics }),
+      inject: [CONFIG, KUBERNETES, LOG, Metrics],
+    },
+    {
       provide: UPSTREAMS,
-      useFactory: ({ proxy }: Config, settings: ProxySettings, log: Logger, metrics: Metrics): Upstreams => {
+      useFactory: (
+        { proxy }: Config,
+        settings: ProxySettings,
+        secrets: PullSecrets | undefined,
+        log: Logger,
+        metrics: Metrics,
+      ): Upstreams => {
         const configs = [proxy.default, ...proxy.upstreams].filter((config) => config !== undefined);
         const observer = observe(metrics);
         metrics.answers.expect(proxy.host); // also where nobody can be asked
         for (const { host } of configs) metrics.expectUpstream(host);
         const file = proxy.dockerconfigjson;
-        const sources = { docker: file === undefined ? undefined : new DockerConfig(file), log };
+        const sources = { shared: file === undefined ? secrets : new DockerConfig(file), log };
         return new Map(
           configs.map((config) => [
             config.host,
@@ -43,7 +64,7 @@ export type Upstreams = ReadonlyMap<string, RegistryUpstream>;
           ]),
         );
       },
-      inject: [CONFIG, PROXY_SETTINGS, LOG, Metrics],
+      inject: [CONFIG, PROXY_SETTINGS, PULL_SECRETS, LOG, Metrics],
     },
     {
       provide: UpstreamDirectory,
@@ -52,23 +73,27 @@ export type Upstreams = ReadonlyMap<string, RegistryUpstream>;
       inject: [CONFIG, UPSTREAMS],
     },
   ],
-  exports: [UpstreamDirectory, UPSTREAMS],
+  exports: [UpstreamDirectory, UPSTREAMS, PULL_SECRETS],
 })
 export class UpstreamModule implements OnModuleDestroy {
-  constructor(@Inject(UPSTREAMS) private readonly upstreams: Upstreams) {}
+  constructor(
+    @Inject(UPSTREAMS) private readonly upstreams: Upstreams,
+    @Inject(PULL_SECRETS) private readonly secrets: PullSecrets | undefined,
+  ) {}
 
   async onModuleDestroy(): Promise<void> {
+    this.secrets?.close();
     await Promise.all([...this.upstreams.values()].map((upstream) => upstream.close()));
   }
 }
 
 interface CredentialSources {
   /** For upstreams without any of their own. */
-  readonly docker: DockerConfig | undefined;
+  readonly shared: Pick<DockerConfig, 'credentialsFor'> | undefined;
   readonly log: Logger;
 }
 
-function credentialsOf(config: UpstreamConfig, { docker, log }: CredentialSources): Credentials[] {
+function credentialsOf(config: UpstreamConfig, { shared, log }: CredentialSources): Credentials[] {
   const { host, url, exec } = config;
   const { host: address } = new URL(url);
   const helper =
@@ -88,7 +113,7 @@ function credentialsOf(config: UpstreamConfig, { docker, log }: CredentialSource
     return passwordfile === undefined ? [] : userWith(username, filePassword(passwordfile));
   });
   const own = helper === undefined ? users : [helper, ...users];
-  return own.length > 0 || docker === undefined ? own : [docker.credentialsFor(address)];
+  return own.length > 0 || shared === undefined ? own : [shared.credentialsFor(address)];
 }
 
 /** A helper has its own settings in the environment; ours, with other upstreams' passwords, are not for it. */

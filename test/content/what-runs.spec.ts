@@ -79,6 +79,16 @@ describe('an image that runs somewhere', () => {
     expect(left(model)).toEqual([`${app} 4`]);
   });
 
+  it('is not among what a dry run would remove', async () => {
+    const model = new Model();
+    const content = model.content();
+    pulled(model, other);
+    model.running = [{ repository: app, reference: pulled(model, app) }];
+    model.now += 8 * day;
+    await content.expire(model.run({ dryRun: true }));
+    expect(new Set(model.removed.map(({ repository }) => repository))).toEqual(new Set([other]));
+  });
+
   it('may be purged all the same', async () => {
     const model = new Model();
     const content = model.content();
