@@ -1,6 +1,7 @@
 // Writes deploy/grafana/*.json from contents.ts beside it: node scripts/dashboards/write.ts
 import { writeFileSync } from 'node:fs';
-import { type Dashboard, dashboards, type Panel } from './contents.ts';
+import type * as contentsModule from './contents.ts';
+import type { Dashboard, Panel } from './contents.ts';
 
 /** Of Grafana 12. */
 const schemaVersion = 41;
@@ -13,7 +14,7 @@ export interface DashboardFile {
 }
 
 /** The dashboards as Grafana takes them in. */
-export function dashboardFiles(): DashboardFile[] {
+export function dashboardFiles(dashboards: readonly Dashboard[]): DashboardFile[] {
   return dashboards.map((dashboard) => ({
     name: `cistern-${dashboard.name}.json`,
     json: `${JSON.stringify(grafana(dashboard), undefined, 2)}\n`,
@@ -141,8 +142,12 @@ function shown({ title, description, unit, single, stacked, queries }: Panel) {
   };
 }
 
-if (import.meta.main) {
-  for (const { name, json } of dashboardFiles()) {
+async function write(): Promise<void> {
+  const contents = new URL('contents.ts', import.meta.url).href;
+  const { dashboards } = (await import(contents)) as typeof contentsModule;
+  for (const { name, json } of dashboardFiles(dashboards)) {
     writeFileSync(new URL(`../../deploy/grafana/${name}`, import.meta.url), json);
   }
 }
+
+if (import.meta.main) await write();

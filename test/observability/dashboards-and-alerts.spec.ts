@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { dashboards as described } from '../../scripts/dashboards/contents.js';
 import { dashboardFiles } from '../../scripts/dashboards/write.js';
 import { factsOf } from '../../scripts/metrics-doc.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
@@ -23,7 +24,7 @@ function at(path: string): URL {
 
 const read = (path: string): string => readFileSync(at(path), 'utf8');
 const alerts = (parse(read('deploy/prometheus/rules.yml')) as Rules).groups.flatMap(({ rules }) => rules);
-const dashboards = dashboardFiles().map(({ json }) => JSON.parse(json) as DashboardJson);
+const dashboards = dashboardFiles(described).map(({ json }) => JSON.parse(json) as DashboardJson);
 
 /** Every sample's name that a replica may tell. */
 const samples = new Set(
@@ -44,11 +45,11 @@ describe('dashboards', () => {
   it('are as they are described (npm run docs writes them)', () => {
     const files = readdirSync(at('deploy/grafana')).toSorted();
     expect(files).toEqual(
-      dashboardFiles()
+      dashboardFiles(described)
         .map(({ name }) => name)
         .toSorted(),
     );
-    for (const { name, json } of dashboardFiles()) expect(read(`deploy/grafana/${name}`)).toBe(json);
+    for (const { name, json } of dashboardFiles(described)) expect(read(`deploy/grafana/${name}`)).toBe(json);
   });
 
   it('ask only for metrics that there are', () => {
