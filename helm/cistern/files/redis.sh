@@ -60,8 +60,6 @@ sentinel() {
       echo "sentinel resolve-hostnames yes"
       echo "sentinel announce-hostnames yes"
       echo "sentinel announce-ip $self"
-      # The same one after each restart, or the others would count it twice.
-      echo "sentinel myid $(printf '%s' "$self" | sha1sum | cut -c 1-40)"
       echo "sentinel monitor $MASTER $master 6379 $((REPLICAS / 2 + 1))"
       echo "sentinel down-after-milliseconds $MASTER 5000"
       echo "sentinel failover-timeout $MASTER 10000"
@@ -69,7 +67,7 @@ sentinel() {
       [ -z "$password" ] || printf 'requirepass "%s"\nsentinel sentinel-pass "%s"\nsentinel auth-pass %s "%s"\n' "$password" "$password" "$MASTER" "$password"
     } >/run/redis/sentinel.conf
   fi
-  exec redis-sentinel /run/redis/sentinel.conf --bind "$POD_IP"
+  exec redis-server /run/redis/sentinel.conf --sentinel --bind "$POD_IP"
 }
 
 "$1"
