@@ -1,12 +1,14 @@
 import { readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { chart, chartPage, copies } from '../../scripts/chart-readme.js';
+import { readCommandLine, type Invocation } from '../../src/cli/program.js';
 import { combinations, everything } from './combinations.js';
 import { findHelm, type KubernetesObject } from './helm.js';
 import { faultsOf, kubernetesVersions } from './kubernetes-schemas.js';
 import { danglingReferences } from './references.js';
 import { loadRendered } from './rendered-config.js';
-import { breaches, containersOf, podOf } from './restricted.js';
+import { breaches, type Container, containersOf, podOf } from './restricted.js';
 
 const helm = findHelm();
 const render = (values: unknown): Promise<KubernetesObject[]> => helm?.render(values) ?? Promise.resolve([]);
@@ -23,6 +25,16 @@ function mirrorPod(objects: readonly KubernetesObject[]) {
   const container = pod?.spec.containers[0];
   if (pod === undefined || container === undefined) throw new Error('the Deployment has no container');
   return { ...pod, container };
+}
+
+/** What our command line makes of a container's arguments. */
+function understood(container: Container | undefined): Invocation {
+  return readCommandLine(container?.args ?? [], {
+    out: () => {},
+    err: (text) => {
+      throw new Error(text);
+    },
+  });
 }
 
 async function configOf(values: unknown) {
@@ -89,6 +101,17 @@ describe.skipIf(helm === undefined)('the chart', () => {
       const wrong = { ...deployment, spec: { ...(deployment['spec'] as object), replicas: 'two' } };
       expect((await faultsOf(version, wrong)).join()).toContain('/spec/replicas: type');
     }
+  });
+
+  it('starts the mirror with the file of its ConfigMap', async () => {
+    const { container } = mirrorPod(await render({}));
+    const config = '/etc/docker/registry/config.yml';
+    expect(understood(container)).toEqual({ kind: 'serve', config });
+    expect(container.volumeMounts).toContainEqual({
+      name: 'config',
+      mountPath: dirname(config),
+      readOnly: true,
+    });
   });
 
   it('lets pods drain before they are killed', async () => {
@@ -239,15 +262,22 @@ describe.skipIf(helm === undefined)('the chart', () => {
       'configure-node: runAsNonRoot',
       'configure-node: runAsUser 0',
     ]);
-    expect(spec.initContainers?.[0]?.args).toEqual([
-      'configure-node',
-      '--mirror=https://mirror.example.com',
-      '--runtime=containerd',
-      '--root=/node',
-      '--ca=/ca/ca.crt',
-      '--upstream=docker.io',
-      '--upstream=ghcr.io',
-    ]);
+    expect(understood(spec.initContainers?.[0])).toMatchObject({
+      kind: 'configure-node',
+      node: {
+        mirror: 'https://mirror.example.com',
+        runtime: ['containerd'],
+        root: '/node',
+        ca: '/ca/ca.crt',
+        upstream: ['docker.io', 'ghcr.io'],
+      },
+    });
+    const undone = await render({ nodes: { ...everything.nodes, undo: true } });
+    const pod = podOf(pick(undone, 'DaemonSet', 'mirror-cistern-nodes'));
+    expect(understood(pod?.spec.initContainers?.[0])).toMatchObject({
+      kind: 'configure-node',
+      node: { root: '/node', undo: true },
+    });
   });
 
   it('brings alerts and dashboards as they are in deploy', async () => {

@@ -118,7 +118,6 @@ export const everything = {
   nodes: {
     enabled: true,
     mirror: 'https://mirror.example.com',
-    upstreams: ['docker.io', 'ghcr.io'],
     caConfigMap: 'mirror-ca',
     configFolder: '/var/lib/rancher/k3s/agent/etc/containerd',
   },

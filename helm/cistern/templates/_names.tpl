@@ -62,6 +62,16 @@ true
 {{- hasSuffix "Ti" . | ternary (mul $number 1024) $number -}}
 {{- end -}}
 
+{{/* A list of the hosts that images are named by. */}}
+{{- define "cistern.upstreams" -}}
+{{- $proxy := dig "proxy" (dict) .Values.config -}}
+{{- $hosts := empty $proxy.remoteurl | ternary (list) (list ($proxy.host | default "docker.io")) -}}
+{{- range $proxy.upstreams -}}
+{{- $hosts = append $hosts .host -}}
+{{- end -}}
+{{- toYaml $hosts -}}
+{{- end -}}
+
 {{- define "cistern.redisName" -}}
 {{ include "cistern.name" . }}-redis
 {{- end -}}
