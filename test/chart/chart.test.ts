@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
 import { chart, chartPage, copies } from '../../scripts/chart-readme.js';
 import { readCommandLine, type Invocation } from '../../src/cli/program.js';
 import { combinations, everything } from './combinations.js';
@@ -100,6 +101,17 @@ describe.skipIf(helm === undefined)('the chart', () => {
       ]);
       const wrong = { ...deployment, spec: { ...(deployment['spec'] as object), replicas: 'two' } };
       expect((await faultsOf(version, wrong)).join()).toContain('/spec/replicas: type');
+    }
+  });
+
+  it('takes every example of docs/getting-started/kubernetes.md', async () => {
+    const page = await readFile('docs/getting-started/kubernetes.md', 'utf8');
+    const examples = Array.from(page.matchAll(/```yaml\n(.*?)```/gs), ([, text = '']) => text);
+    expect(examples.length).toBeGreaterThan(3);
+    for (const example of examples) {
+      const objects = await render(parse(example));
+      expect(await schemaFaults(objects)).toEqual([]);
+      await loadRendered(objects);
     }
   });
 
