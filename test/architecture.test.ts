@@ -39,6 +39,8 @@ const folders: Readonly<Record<string, readonly string[]>> = {
     'scheduler',
     'prewarm',
   ],
+  // Tries out by itself what the others would do.
+  doctor: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'nodes'],
   health: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy'],
   admin: [
     'oci',
@@ -61,6 +63,7 @@ const framework =
 /** Where a package may be imported. Those that are not listed may be everywhere. */
 const packages: readonly { readonly name: RegExp; readonly within: RegExp }[] = [
   { name: /^(?:@nestjs\/|reflect-metadata$|rxjs$)/, within: framework },
+  { name: /^@opentelemetry\//, within: /^telemetry\/tracing-otlp\.ts$/ },
   { name: /^prom-client$/, within: /^(?:telemetry|health)\// },
   { name: /^undici$/, within: /^upstream\// },
   { name: /^@kubernetes\//, within: /^kubernetes\// },

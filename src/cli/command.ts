@@ -34,6 +34,10 @@ export async function runCommand(asked: Asked, streams: Streams): Promise<ExitCo
       const { runConfigureNode } = await import('./configure-node.js');
       return await runConfigureNode(asked.node, display, signal);
     }
+    if (asked.kind === 'doctor') {
+      const { runDoctor } = await import('./doctor.js');
+      return await runDoctor(asked, display, signal);
+    }
     const { config } = loadAsOwner({ path: asked.config, env: process.env, cwd: process.cwd() });
     return await perform(asked, config, quietLog(display, signal), display, signal);
   } catch (error) {
@@ -43,7 +47,7 @@ export async function runCommand(asked: Asked, streams: Streams): Promise<ExitCo
 }
 
 async function perform(
-  asked: Exclude<Asked, { readonly kind: 'configure-node' }>,
+  asked: Exclude<Asked, { readonly kind: 'configure-node' | 'doctor' }>,
   config: Config,
   log: Logger,
   display: Display,

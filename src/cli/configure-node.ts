@@ -48,7 +48,7 @@ async function configure(given: NodeArguments, display: Display, signal: AbortSi
   const mirror = mirrorOf(given.mirror);
   const wish = {
     mirror,
-    ca: given.ca === undefined ? undefined : await readFile(given.ca),
+    ca: await readCa(given.ca),
     registries: (given.upstream ?? []).map(registryOf),
     runtimes: runtimesOf(given.runtime ?? []),
     fallback: given.fallback,
@@ -62,6 +62,12 @@ async function configure(given: NodeArguments, display: Display, signal: AbortSi
   return exit.done;
 }
 
+/** `--ca`, where it is given. Rejects with the system's error. */
+export async function readCa(path: string | undefined): Promise<Buffer | undefined> {
+  return path === undefined ? undefined : await readFile(path);
+}
+
+/** @throws NodeError `argument` */
 export function mirrorOf(text: string | undefined): MirrorAddress {
   if (text === undefined) throw new NodeError('argument', '--mirror https://HOST is missing');
   const mirror = parseMirror(text);

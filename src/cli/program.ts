@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import type { AdminTask } from '../admin/admin.js';
 import type { NodeArguments } from './configure-node.js';
+import type { DoctorArguments } from './doctor.js';
 import { exit, type ExitCode } from './exit-codes.js';
 import type { TaskView } from './run-task.js';
 
@@ -16,6 +17,7 @@ export type Invocation =
   | { readonly kind: 'jobs'; readonly config: string | undefined; readonly json: boolean }
   | { readonly kind: 'token'; readonly config: string | undefined }
   | { readonly kind: 'configure-node'; readonly node: NodeArguments }
+  | { readonly kind: 'doctor'; readonly config: string | undefined; readonly doctor: DoctorArguments }
   | { readonly kind: 'healthcheck'; readonly config: string | undefined }
   /** All is said: help, or what is wrong. */
   | { readonly kind: 'said'; readonly code: ExitCode };
@@ -125,7 +127,7 @@ function newProgram(read: (invocation: Invocation) => void, { out, err }: Said):
   return program;
 }
 
-/** Those of machines that pull. */
+/** Those of machines that pull, and of whatever is wrong. */
 function addNodeCommands(program: Command, read: (invocation: Invocation) => void): void {
   program
     .command('configure-node')
@@ -142,6 +144,22 @@ function addNodeCommands(program: Command, read: (invocation: Invocation) => voi
     .option('--force', 'with --undo: also what was edited since')
     .option('--json', 'as JSON')
     .action((node: NodeArguments) => read({ kind: 'configure-node', node }));
+  program
+    .command('doctor')
+    .description('look for what is wrong with a mirror, or with a machine that should pull through it')
+    .option('-c, --config <file>', 'the configuration of the mirror')
+    .option('--node', 'look at this machine as a client')
+    .option('--mirror <url>', 'with --node: where the mirror is, where no file says it')
+    .option('--ca <file>', "with --node: the authority of the mirror's certificate")
+    .option('--root <folder>', "with --node: where the machine's disk is mounted", '/')
+    .option(
+      '--pull <image>',
+      'with --node: pull this image with a client that is here, and see the mirror count it',
+    )
+    .option('--metrics <url>', "with --pull: the mirror's metrics, http://mirror:5001/metrics")
+    .option('--json', 'as JSON')
+    .addHelpText('after', places)
+    .action(({ config, ...doctor }: DoctorArguments & Common) => read({ kind: 'doctor', config, doctor }));
 }
 
 function collecting({ dryRun, deleteUntagged }: Common): AdminTask {

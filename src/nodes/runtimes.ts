@@ -176,7 +176,7 @@ function authority(folder: string, { ca, mirror }: Wish): WantedFile[] {
 }
 
 /** With the file's name in what goes wrong. */
-function reading<T>(path: string, read: () => T): T {
+export function reading<T>(path: string, read: () => T): T {
   try {
     return read();
   } catch (error) {

@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { LRUCache } from 'lru-cache';
 import type { Logger } from '../../telemetry/log.js';
 import {
@@ -28,12 +28,14 @@ export interface PeerSpool {
   release(): Promise<void>;
 }
 
-/** What the metrics want to know; must not throw. */
-export interface PeerObserver {
-  began(): void;
+/** What the metrics and the traces want to know of a stream; must not throw. */
+export interface StreamObserver {
   sent(bytes: number): void;
-  ended(): void;
+  /** `failure`: why it was cut. */
+  ended(failure: unknown): void;
 }
+
+export type ObserveStream = (digest: string, headers: IncomingHttpHeaders) => StreamObserver;
 
 /**
  * The cluster port: live spools, to replicas that prove the secret, and nothing else. Who does not prove it learns
@@ -49,7 +51,7 @@ export class PeerServer {
     /** Held open until it is released; `undefined`: no such attempt here. */
     private readonly find: (attempt: string) => PeerSpool | undefined,
     private readonly log: Logger,
-    private readonly observer: PeerObserver,
+    private readonly observe: ObserveStream,
   ) {}
 
   handle(request: IncomingMessage, response: ServerResponse): void {
@@ -76,12 +78,10 @@ export class PeerServer {
       response.writeHead(404).end();
       return;
     }
-    this.observer.began();
     try {
-      if (spool.digest !== asked.digest) response.writeHead(404).end();
-      else await this.#send(spool, asked, seal, response);
+      if (spool.digest === asked.digest) await this.#sendObserved(spool, asked, seal, request, response);
+      else response.writeHead(404).end();
     } finally {
-      this.observer.ended();
       await spool.release();
     }
   }
@@ -92,7 +92,32 @@ export class PeerServer {
     return true;
   }
 
-  async #send(spool: PeerSpool, asked: PeerRequest, seal: Seal, response: ServerResponse): Promise<void> {
+  async #sendObserved(
+    spool: PeerSpool,
+    asked: PeerRequest,
+    seal: Seal,
+    { headers }: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
+    const observer = this.observe(asked.digest, headers);
+    let failure: unknown;
+    try {
+      await this.#send(spool, asked, seal, response, observer);
+    } catch (error) {
+      failure = error;
+      throw error;
+    } finally {
+      observer.ended(failure);
+    }
+  }
+
+  async #send(
+    spool: PeerSpool,
+    asked: PeerRequest,
+    seal: Seal,
+    response: ServerResponse,
+    observer: StreamObserver,
+  ): Promise<void> {
     const gone = new AbortController();
     response.once('close', () => gone.abort(new Error('the replica closed the connection')));
     response.on('error', () => undefined);
@@ -117,7 +142,7 @@ export class PeerServer {
         const bytes = await spool.readAt(offset, Math.min(chunkBytes, progress.length - offset));
         offset += bytes.byteLength;
         await write(response, dataFrame, bytes, gone.signal);
-        this.observer.sent(bytes.byteLength);
+        observer.sent(bytes.byteLength);
       } else if (ended !== undefined) {
         await say(ended === 'verified' ? { kind: 'complete', size: progress.length } : ended);
         response.end();
