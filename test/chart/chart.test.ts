@@ -213,13 +213,13 @@ describe.skipIf(helm === undefined)('the chart', () => {
     const rule = (resource: string, verbs: string[], names?: string[]) => [
       { apiGroups: [''], resources: [resource], ...(names && { resourceNames: names }), verbs },
     ];
-    const read = ['get', 'list', 'watch'];
+    const watch = ['list', 'watch'];
     expect(rules).toHaveLength(4);
     expect(rules).toEqual(
       expect.arrayContaining([
-        { kind: 'Role', namespace: 'apps', rules: rule('secrets', read, ['pull']) },
-        { kind: 'Role', namespace: 'mirrors', rules: rule('secrets', read, ['pull', 'quay']) },
-        { kind: 'ClusterRole', namespace: undefined, rules: rule('pods', ['list', 'watch']) },
+        { kind: 'Role', namespace: 'apps', rules: rule('secrets', watch, ['pull']) },
+        { kind: 'Role', namespace: 'mirrors', rules: rule('secrets', watch, ['pull', 'quay']) },
+        { kind: 'ClusterRole', namespace: undefined, rules: rule('pods', watch) },
         { kind: 'ClusterRole', namespace: undefined, rules: rule('nodes', ['list']) },
       ]),
     );
