@@ -10,7 +10,7 @@ import { Operations } from '../admin/operations.js';
 import { AppModule } from '../app.module.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { CLUSTER } from '../cluster/cluster.module.js';
-import { PeerServer } from '../cluster/peers/peer-server.js';
+import { PeerServer, type ObserveStream } from '../cluster/peers/peer-server.js';
 import type { Config, HttpConfig } from '../config/config.js';
 import { DebugModule } from '../health/health.module.js';
 import { Health } from '../health/health.js';
@@ -22,6 +22,8 @@ import { StorageError } from '../storage/storage.js';
 import { NestLogger } from '../telemetry/nest-logger.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
+import type { Telemetry } from '../telemetry/telemetry.module.js';
+import { startTracing } from '../telemetry/tracing-start.js';
 import type { PullSecrets } from '../upstream/pull-secrets.js';
 import { PULL_SECRETS } from '../upstream/upstream.module.js';
 import { closeGracefully, createHttpServer, listen, listenPrivately } from './http-server.js';
@@ -39,7 +41,8 @@ export interface RunningMirror {
 /** Starts the mirror. Throws before any port is open, or when one cannot be opened. */
 export async function serve(config: Config, log: Logger): Promise<RunningMirror> {
   const metrics = new Metrics();
-  const module = AppModule.for(config, log, { metrics });
+  const tracing = await startTracing(process.env, log);
+  const module = AppModule.for(config, log, { metrics, tracing });
   const ends = (atMs: number): void => metrics.certificateExpiry.set(atMs / 1000);
   const app = await createApplication(module, { ...config.http, ends }, log, (framework) => {
     const headers = Object.entries(config.http.headers);
@@ -56,7 +59,7 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
   const inUse = app.application.get(InUseWatches);
   app.application.get<PullSecrets | undefined>(PULL_SECRETS)?.start();
   await prepareStore(app.application, config, log, () => startJobs(scheduler, inUse, config, log));
-  const peers = await startClusterServer(app.application, config, metrics, log);
+  const peers = await startClusterServer(app.application, config, { metrics, tracing }, log);
   const admin = AdminModule.for(app.application.get(Operations), app.application.get(AdminAccess));
   const debug =
     (await startDebugServer(config, health, metrics, admin, log)) ??
@@ -80,6 +83,7 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
       await Promise.all([closeGracefully(app.server, timeout), transfers, jobs]);
       await app.application.close();
       await Promise.all([debug.close(), peers?.close()]);
+      await tracing?.close();
       log.info('stopped');
     },
   };
@@ -144,7 +148,7 @@ function refuse(_request: IncomingMessage, response: ServerResponse): void {
 async function startClusterServer(
   app: NestFastifyApplication,
   { redis, cluster: { addr } }: Config,
-  { peerStreams, peerSentBytes }: Metrics,
+  telemetry: Telemetry,
   log: Logger,
 ): Promise<{ close(): Promise<void> } | undefined> {
   if (redis === undefined) return undefined;
@@ -154,16 +158,32 @@ async function startClusterServer(
     () => cluster.peers?.seal,
     (attempt) => transfers.peerSpool(attempt),
     log,
-    {
-      began: () => peerStreams.inc(),
-      sent: (bytes) => peerSentBytes.inc(bytes),
-      ended: () => peerStreams.dec(),
-    },
+    observeStreams(telemetry),
   );
   const server = createHttpServer(undefined, (request, response) => handler.handle(request, response), log);
   const address = await listen(server, { net: 'tcp', addr });
   log.info({ address, advertised: cluster.peers?.url() }, 'cluster server listens');
   return { close: () => closeGracefully(server, AbortSignal.abort()) };
+}
+
+function observeStreams({ metrics: { peerStreams, peerSentBytes }, tracing }: Telemetry): ObserveStream {
+  return (digest, { traceparent }) => {
+    peerStreams.inc();
+    const attributes = { 'cistern.digest': digest };
+    const span = tracing?.begin('peer stream', { kind: 'server', parent: traceparent, attributes });
+    let total = 0;
+    return {
+      sent: (bytes) => {
+        total += bytes;
+        peerSentBytes.inc(bytes);
+      },
+      ended: (failure) => {
+        peerStreams.dec();
+        span?.set({ 'cistern.bytes': total });
+        span?.end(failure);
+      },
+    };
+  };
 }
 
 async function startDebugServer(

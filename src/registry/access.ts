@@ -69,6 +69,7 @@ export class Access {
       ...(exchange.outcome === undefined ? {} : { cache: exchange.outcome }),
       ...(exchange.upstream === undefined ? {} : { upstream: exchange.upstream }),
       ...(exchange.user === undefined ? {} : { user: exchange.user }),
+      ...(exchange.traceId === undefined ? {} : { trace_id: exchange.traceId }),
     };
     if (complete && failure === undefined) this.log.info(facts, 'response completed');
     else if (complete) this.log.info({ ...facts, err: failure }, 'response completed with error');

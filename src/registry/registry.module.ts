@@ -10,7 +10,8 @@ import { REPOSITORY_STORE } from '../storage/storage.module.js';
 import type { RepositoryStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
-import { LOG } from '../telemetry/telemetry.module.js';
+import { LOG, TRACING } from '../telemetry/telemetry.module.js';
+import type { Tracing } from '../telemetry/tracing.js';
 import type { CallerCheck } from '../upstream/caller.js';
 import { UpstreamDirectory } from '../upstream/directory.js';
 import { UPSTREAMS, UpstreamModule, type Upstreams } from '../upstream/upstream.module.js';
@@ -68,6 +69,7 @@ export const ACCESS_CONTROL = Symbol('AccessControl');
         control: AccessControl | undefined,
         log: Logger,
         metrics: Metrics,
+        tracing: Tracing | undefined,
       ) =>
         new RegistryHandler({
           directory,
@@ -78,6 +80,7 @@ export const ACCESS_CONTROL = Symbol('AccessControl');
           limits,
           control,
           callers: new CallerGate(callerChecks(upstreams)),
+          tracing,
           prefix: config.http.prefix.replace(/\/$/, ''),
         }),
       inject: [
@@ -94,6 +97,7 @@ export const ACCESS_CONTROL = Symbol('AccessControl');
         ACCESS_CONTROL,
         LOG,
         Metrics,
+        TRACING,
       ],
     },
   ],

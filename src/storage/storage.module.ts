@@ -5,7 +5,8 @@ import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/config.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
-import { LOG } from '../telemetry/telemetry.module.js';
+import { LOG, TRACING } from '../telemetry/telemetry.module.js';
+import type { Tracing } from '../telemetry/tracing.js';
 import { FilesystemBlobStore } from './filesystem/blob-store.js';
 import { FilesystemDeletes } from './filesystem/deletes.js';
 import { FilesystemInventory } from './filesystem/inventory.js';
@@ -72,7 +73,7 @@ interface Stores {
           : new WorkFolder(proxy.spool.directory),
       inject: [CONFIG, WORK_FOLDER],
     },
-    { provide: STORES, useFactory: openStores, inject: [CONFIG, WORK_FOLDER, Metrics, LOG] },
+    { provide: STORES, useFactory: openStores, inject: [CONFIG, WORK_FOLDER, Metrics, TRACING, LOG] },
     { provide: BLOB_STORE, useFactory: ({ blobs }: Stores) => blobs, inject: [STORES] },
     { provide: REPOSITORY_STORE, useFactory: ({ repositories }: Stores) => repositories, inject: [STORES] },
     { provide: RECORD_STORE, useFactory: ({ records }: Stores) => records, inject: [STORES] },
@@ -105,11 +106,17 @@ export class StorageModule implements OnModuleDestroy {
   }
 }
 
-function openStores({ storage }: Config, work: WorkFolder, metrics: Metrics, log: Logger): Stores {
+function openStores(
+  { storage }: Config,
+  work: WorkFolder,
+  metrics: Metrics,
+  tracing: Tracing | undefined,
+  log: Logger,
+): Stores {
   if (storage.driver === 'filesystem') {
-    return openFolder(storage.filesystem.rootdirectory, work, observeAs('filesystem', metrics));
+    return openFolder(storage.filesystem.rootdirectory, work, observeAs('filesystem', metrics, tracing));
   }
-  const observe = observeAs('s3aws', metrics); // registry's own name of its driver
+  const observe = observeAs('s3aws', metrics, tracing); // registry's own name of its driver
   const bucket = new Bucket(storage.s3);
   const links = new S3Links(bucket, observe);
   return {
@@ -136,8 +143,11 @@ function openFolder(root: string, work: WorkFolder, observe: ObserveAction): Sto
   };
 }
 
-function observeAs(driver: string, { storageAction }: Metrics): ObserveAction {
-  return (action, started) => storageAction.observe({ driver, action }, (performance.now() - started) / 1000);
+function observeAs(driver: string, { storageAction }: Metrics, tracing: Tracing | undefined): ObserveAction {
+  return (action, started) => {
+    storageAction.observe({ driver, action }, (performance.now() - started) / 1000);
+    tracing?.record(`storage ${action}`, started, { attributes: { 'cistern.driver': driver } });
+  };
 }
 
 /** As registry:2 does: the root can be listed. A root that does not exist yet is an empty store. */
