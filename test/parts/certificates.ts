@@ -10,18 +10,19 @@ export interface CertificateFiles {
 
 const keyKind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
 
-/** A certificate in a folder, made with openssl: by an issuer, or one that may be an issuer itself. */
+/** A certificate in a folder, made with openssl: by an issuer and for these names, or one that may be an issuer itself. */
 export async function makeCertificate(
   folder: string,
   commonName: string,
   issuer?: CertificateFiles,
+  names: readonly string[] = ['IP:127.0.0.1'],
 ): Promise<CertificateFiles> {
   const made = {
     certificate: join(folder, `${commonName}.cert`),
     key: join(folder, `${commonName}.key`),
   };
   const by = issuer === undefined ? [] : ['-CA', issuer.certificate, '-CAkey', issuer.key];
-  const leaf = ['-addext', 'basicConstraints=critical,CA:FALSE', '-addext', 'subjectAltName=IP:127.0.0.1'];
+  const leaf = ['-addext', 'basicConstraints=critical,CA:FALSE', '-addext', `subjectAltName=${names.join()}`];
   await runSuccessfully(commandOf('openssl'), [
     'req',
     '-x509',

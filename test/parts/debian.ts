@@ -8,6 +8,8 @@ export type Part =
   | 'skopeo'
   | 'containerd'
   | 'dockerd'
+  | 'docker-compose'
+  | 'curl'
   | 'busybox'
   | 'faketime'
   | 'openssl'
