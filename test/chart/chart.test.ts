@@ -62,6 +62,23 @@ function imagesOf(objects: readonly KubernetesObject[]): string[] {
   );
 }
 
+interface SchemaPart {
+  readonly properties?: Readonly<Record<string, SchemaPart>>;
+}
+
+function pathsOf(part: SchemaPart, prefix = ''): string[] {
+  return Object.entries(part.properties ?? {}).flatMap(([key, inside]) => [
+    `${prefix}${key}`,
+    ...pathsOf(inside, `${prefix}${key}.`),
+  ]);
+}
+
+function hasPath(value: unknown, [key, ...rest]: readonly string[]): boolean {
+  if (key === undefined) return true;
+  if (typeof value !== 'object' || value === null || !Object.hasOwn(value, key)) return false;
+  return hasPath((value as Record<string, unknown>)[key], rest);
+}
+
 describe.skipIf(helm === undefined)('the chart', () => {
   it.each([
     ['as it is', {}],
@@ -183,6 +200,19 @@ describe.skipIf(helm === undefined)('the chart', () => {
     expect((await strategy({})).strategy).toEqual({ type: 'Recreate' });
     const shared = await strategy({ replicas: 2, storage: { volume: { accessMode: 'ReadWriteMany' } } });
     expect(shared.strategy.type).toBe('RollingUpdate');
+  });
+
+  it('has an Ingress for every name, with HTTPS unless that ends before', async () => {
+    const specOf = async (ingress: object) =>
+      pick(await render({ ingress: { enabled: true, ...ingress } }), 'Ingress', 'mirror-cistern')['spec'];
+    const hosts = ['mirror.example.com', 'quay.example.com'];
+    const spec = await specOf({ hosts, tlsSecret: 'names', className: 'nginx' });
+    expect(spec).toMatchObject({
+      ingressClassName: 'nginx',
+      tls: [{ hosts, secretName: 'names' }],
+      rules: hosts.map((host) => ({ host })),
+    });
+    expect(await specOf({ hosts, tls: false })).not.toHaveProperty('tls');
   });
 
   it('asks pods by HTTPS where they speak it, and on the debug port where clients need certificates', async () => {
@@ -394,6 +424,14 @@ describe('the chart as it is shipped', () => {
   it('has the alerts and dashboards of deploy (scripts/chart-readme.ts copies them)', async () => {
     for (const { from, to } of copies())
       expect(await readFile(to, 'utf8')).toBe(await readFile(from, 'utf8'));
+  });
+
+  it('has a default, and so a line on its page, for every value that the schema knows', async () => {
+    const schema = JSON.parse(await readFile(`${chart}values.schema.json`, 'utf8')) as SchemaPart;
+    const values = parse(await readFile(`${chart}values.yaml`, 'utf8')) as object;
+    const optional = ['global', '.claims', '.timeouts.', 'resources.', 'Resources.'];
+    const missing = pathsOf(schema).filter((path) => !optional.some((part) => path.includes(part)));
+    expect(missing.filter((path) => !hasPath(values, path.split('.')))).toEqual([]);
   });
 
   it('is for this version', async () => {
