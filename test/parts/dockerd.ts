@@ -11,11 +11,22 @@ export interface DockerdOptions {
   /** Of docker.io, in the order they are asked. */
   readonly mirrors?: readonly string[];
   readonly insecureRegistries?: readonly string[];
+  /** What becomes dockerd by running the command that follows. */
+  readonly launcher?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface DockerOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  readonly timeoutMs?: number;
+  /** Another client than Debian's. */
+  readonly client?: string;
 }
 
 export interface Dockerd extends RunningProcess {
   /** Any `docker` command against this daemon. */
-  docker(args: readonly string[]): Promise<Output>;
+  docker(args: readonly string[], options?: DockerOptions): Promise<Output>;
 }
 
 /** A Docker Engine of one's own: no bridge, no firewall rules, nothing but a socket in its folder. Needs root. */
@@ -48,10 +59,14 @@ async function startWith(storageDriver: 'overlay2' | 'vfs', options: DockerdOpti
     'insecure-registries': options.insecureRegistries ?? [],
   };
   await writeFile(configFile, JSON.stringify(settings));
-  const running = cleanup.use(await startProcess(commandOf('dockerd'), ['--config-file', configFile]));
-  const run = (args: readonly string[]) =>
-    runProcess(docker, args, {
-      env: { DOCKER_HOST: socket, DOCKER_CONFIG: folder.path, DOCKER_CONTEXT: undefined },
+  const [command = '', ...args] = [...(options.launcher ?? []), commandOf('dockerd')];
+  const running = cleanup.use(
+    await startProcess(command, [...args, '--config-file', configFile], { env: options.env ?? {} }),
+  );
+  const run = (args: readonly string[], { client = docker, env, ...options }: DockerOptions = {}) =>
+    runProcess(client, args, {
+      ...options,
+      env: { ...env, DOCKER_HOST: socket, DOCKER_CONFIG: folder.path, DOCKER_CONTEXT: undefined },
     });
   await untilReady(running, 'dockerd', (signal) =>
     until(async () => (await run(['version'])).code === 0, signal),
