@@ -8,7 +8,9 @@ const longestName = 255;
 export function beginSpan(tracing: Tracing, exchange: Exchange, parsed: ParsedPath | undefined): TraceSpan {
   const { request, response, handler, id } = exchange;
   const method = knownMethods.has(request.method ?? '') ? request.method : 'OTHER';
-  const { name, reference } = namesOf(parsed);
+  const target = parsed?.target ?? { kind: 'base' };
+  const name = 'name' in target ? target.name : undefined;
+  const reference = 'reference' in target ? target.reference : undefined;
   const span = tracing.begin(`${method} ${handler}`, {
     kind: 'server',
     parent: request.headers['traceparent'],
@@ -45,7 +47,3 @@ const knownMethods: ReadonlySet<string> = new Set([
   'DELETE',
   'OPTIONS',
 ]);
-
-function namesOf(parsed: ParsedPath | undefined): { readonly name?: string; readonly reference?: string } {
-  return parsed === undefined ? {} : { ...parsed.target };
-}
