@@ -25,6 +25,8 @@ export interface DockerOptions {
 }
 
 export interface Dockerd extends RunningProcess {
+  /** The path of its API's socket. */
+  readonly socket: string;
   /** Any `docker` command against this daemon. */
   docker(args: readonly string[], options?: DockerOptions): Promise<Output>;
 }
@@ -44,7 +46,8 @@ async function startWith(storageDriver: 'overlay2' | 'vfs', options: DockerdOpti
   await using cleanup = new AsyncDisposableStack();
   const folder = cleanup.use(await temporaryFolder());
   cleanup.defer(() => unmountBelow(folder.path));
-  const socket = `unix://${join(folder.path, 'docker.sock')}`;
+  const path = join(folder.path, 'docker.sock');
+  const socket = `unix://${path}`;
   const configFile = join(folder.path, 'daemon.json');
   const settings = {
     hosts: [socket],
@@ -72,5 +75,5 @@ async function startWith(storageDriver: 'overlay2' | 'vfs', options: DockerdOpti
     until(async () => (await run(['version'])).code === 0, signal),
   );
   const owned = cleanup.move();
-  return { ...running, docker: run, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { ...running, socket: path, docker: run, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
