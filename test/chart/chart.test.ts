@@ -2,13 +2,14 @@ import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { chart, chartPage, copies } from '../../scripts/chart-readme.js';
+import { copies } from '../../scripts/chart-readme.js';
 import { readCommandLine, type Invocation } from '../../src/cli/program.js';
 import { combinations, everything } from './combinations.js';
 import { findHelm, type KubernetesObject } from './helm.js';
 import { faultsOf, kubernetesVersions } from './kubernetes-schemas.js';
 import { danglingReferences } from './references.js';
 import { loadRendered } from './rendered-config.js';
+import { refusals } from './refusals.js';
 import { breaches, type Container, containersOf, podOf } from './restricted.js';
 
 const helm = findHelm();
@@ -60,23 +61,6 @@ function imagesOf(objects: readonly KubernetesObject[]): string[] {
   return objects.flatMap((object) =>
     containersOf(podOf(object)?.spec ?? { containers: [] }).map(({ image }) => image),
   );
-}
-
-interface SchemaPart {
-  readonly properties?: Readonly<Record<string, SchemaPart>>;
-}
-
-function pathsOf(part: SchemaPart, prefix = ''): string[] {
-  return Object.entries(part.properties ?? {}).flatMap(([key, inside]) => [
-    `${prefix}${key}`,
-    ...pathsOf(inside, `${prefix}${key}.`),
-  ]);
-}
-
-function hasPath(value: unknown, [key, ...rest]: readonly string[]): boolean {
-  if (key === undefined) return true;
-  if (typeof value !== 'object' || value === null || !Object.hasOwn(value, key)) return false;
-  return hasPath((value as Record<string, unknown>)[key], rest);
 }
 
 describe.skipIf(helm === undefined)('the chart', () => {
@@ -356,48 +340,7 @@ describe.skipIf(helm === undefined)('the chart', () => {
     expect(await helm?.notes(values)).toContain(words);
   });
 
-  it.each([
-    [{ replica: 2 }, 'Additional property replica is not allowed'],
-    [{ replicas: 'two' }, 'replicas: Invalid type. Expected: integer, given: string'],
-    [{ storage: { type: 'nfs' } }, 'storage.type must be one of the following: "volume", "s3", "emptyDir"'],
-    [{ storage: { volume: { size: '100GB' } } }, 'storage.volume.size: Does not match pattern'],
-    [{ redis: { type: 'existing', addr: 'http://redis' } }, 'redis.addr: Does not match pattern'],
-    [{ ingress: { hosts: ['https://m.example.com'] } }, 'ingress.hosts.0: Does not match pattern'],
-    [{ redis: { bundled: { replicas: 2 } } }, 'redis.bundled.replicas must be one of the following: 3, 5, 7'],
-    [{ replicas: 2 }, 'several replicas with storage.volume.accessMode: ReadWriteOnce: they need a storage'],
-    [
-      { autoscaling: { enabled: true }, storage: { type: 'emptyDir' } },
-      'several replicas with storage.type: emptyDir',
-    ],
-    [
-      { autoscaling: { enabled: true, minReplicas: 4, maxReplicas: 2 } },
-      'autoscaling.minReplicas: more than',
-    ],
-    [{ storage: { type: 's3' } }, 'storage.s3.bucket: needed'],
-    [{ redis: { type: 'existing' } }, 'redis.addr: needed'],
-    [{ redis: { type: 'sentinel' } }, 'redis.sentinels: needed'],
-    [{ redis: { type: 'bundled', username: 'me' } }, 'redis.username: the bundled Redis has no users'],
-    [{ redis: { bundled: { image: { tag: '' } } } }, 'redis.bundled.image.tag: needed'],
-    [{ ingress: { enabled: true } }, 'ingress.hosts: needed'],
-    [{ httpRoute: { enabled: true } }, 'httpRoute.parentRefs: needed'],
-    [{ nodes: { enabled: true } }, 'nodes.mirror: needed'],
-    [{ image: { tag: 'latest' } }, 'image.tag: latest is another image every day'],
-    [{ secrets: { tls: 'mine' } }, 'secrets.tls: the chart uses this name itself'],
-    [{ config: { http: { addr: ':80' } } }, 'config.http.addr: the chart decides it, see service.port'],
-    [
-      { config: { http: { draindelay: '9 seconds' } } },
-      'config.http.draindelay: got "9 seconds", wanted a duration',
-    ],
-    [{ config: { storage: { s3: { region: 'r' } } } }, 'config.storage.s3: two kinds of storage'],
-    [
-      { config: { redis: { password: 'p' } } },
-      'config.redis.password: a secret does not belong into a ConfigMap',
-    ],
-    [
-      { config: { proxy: { upstreams: [{ host: 'h', url: 'https://h', password: 'hidden' }] } } },
-      'config.proxy.upstreams[0].password: a secret does not belong into a ConfigMap',
-    ],
-  ])('refuses, and says why: %o', async (values, words) => {
+  it.each(refusals)('refuses, and says why: %o', async (values, words) => {
     const outcome = await helm?.template(values);
     expect(outcome?.done).toBe(false);
     expect(outcome?.text).toContain(words);
@@ -412,32 +355,5 @@ describe.skipIf(helm === undefined)('the chart', () => {
     });
     for (const words of ['several replicas', 'redis.addr', 'nodes.mirror'])
       expect(outcome?.text).toContain(words);
-  });
-});
-
-describe('the chart as it is shipped', () => {
-  it('has a page with every value (scripts/chart-readme.ts writes it)', async () => {
-    const page = chartPage(await readFile(`${chart}values.yaml`, 'utf8'));
-    expect(await readFile(`${chart}README.md`, 'utf8')).toBe(page);
-  });
-
-  it('has the alerts and dashboards of deploy (scripts/chart-readme.ts copies them)', async () => {
-    for (const { from, to } of copies())
-      expect(await readFile(to, 'utf8')).toBe(await readFile(from, 'utf8'));
-  });
-
-  it('has a default, and so a line on its page, for every value that the schema knows', async () => {
-    const schema = JSON.parse(await readFile(`${chart}values.schema.json`, 'utf8')) as SchemaPart;
-    const values = parse(await readFile(`${chart}values.yaml`, 'utf8')) as object;
-    const optional = ['global', '.claims', '.timeouts.', 'resources.', 'Resources.'];
-    const missing = pathsOf(schema).filter((path) => !optional.some((part) => path.includes(part)));
-    expect(missing.filter((path) => !hasPath(values, path.split('.')))).toEqual([]);
-  });
-
-  it('is for this version', async () => {
-    const { version } = JSON.parse(await readFile('package.json', 'utf8')) as { version: string };
-    const about = await readFile(`${chart}Chart.yaml`, 'utf8');
-    expect(about).toContain(`\nversion: ${version}\n`);
-    expect(about).toContain(`\nappVersion: ${version}\n`);
   });
 });
