@@ -1,10 +1,9 @@
 #!/usr/bin/env -S node --max-semi-space-size=2 --max-old-space-size=384
 import { ConfigError, formatFaults } from './config/faults.js';
-import { loadConfig } from './config/load.js';
-import { runCommand } from './cli/command.js';
 import { exit } from './cli/exit-codes.js';
+import { loadAsOwner } from './cli/privileges.js';
 import { readCommandLine } from './cli/program.js';
-import { serve, type RunningMirror } from './cli/serve.js';
+import type { RunningMirror } from './cli/serve.js';
 import { IdentityConflict } from './storage/identity.js';
 import { createLogger, type Logger } from './telemetry/log.js';
 
@@ -18,16 +17,30 @@ async function main(args: readonly string[]): Promise<void> {
   });
   if (invocation.kind === 'serve') await runServer(invocation.config);
   else if (invocation.kind === 'said') process.exitCode = invocation.code;
-  else process.exitCode = await runCommand(invocation, { stdout, stderr });
+  else if (invocation.kind === 'healthcheck') process.exitCode = await runHealthcheck(invocation.config);
+  else {
+    const { runCommand } = await import('./cli/command.js');
+    process.exitCode = await runCommand(invocation, { stdout, stderr });
+  }
+}
+
+/** Asked often, so it loads nothing that it does not need. */
+async function runHealthcheck(path: string | undefined): Promise<number> {
+  const { healthcheck } = await import('./cli/healthcheck.js');
+  return await healthcheck({ path, env: process.env, cwd: process.cwd() }, process.stderr);
 }
 
 async function runServer(path: string | undefined): Promise<void> {
   let log: Logger | undefined;
   try {
-    const { config, warnings, source } = loadConfig({ path, env: process.env, cwd: process.cwd() });
+    const loaded = loadAsOwner({ path, env: process.env, cwd: process.cwd() });
+    const { config, warnings, source, became, rootBecause } = loaded;
     log = createLogger(config.log);
     for (const { key, message } of warnings) log.warn({ key }, message);
     log.info({ source }, 'configuration read');
+    if (became !== undefined) log.info(became, 'goes on as the owner of its storage');
+    if (rootBecause !== undefined) log.info({ reason: rootBecause }, 'goes on as root');
+    const { serve } = await import('./cli/serve.js');
     const mirror = await serve(config, log);
     endOnSignal(mirror, log);
   } catch (error) {

@@ -12,7 +12,8 @@ const folders: Readonly<Record<string, readonly string[]>> = {
   config: ['oci'],
   telemetry: ['oci', 'config'],
   storage: ['oci', 'config', 'telemetry'],
-  upstream: ['oci', 'config', 'telemetry'],
+  kubernetes: ['oci', 'config', 'telemetry'],
+  upstream: ['oci', 'config', 'telemetry', 'kubernetes'],
   // The ledger of upstreams' pull limits is a contract of theirs.
   cluster: ['oci', 'config', 'telemetry', 'upstream'],
   // What goes into the store is counted for those who take it out.
@@ -20,9 +21,26 @@ const folders: Readonly<Record<string, readonly string[]>> = {
   usage: ['oci', 'config', 'telemetry', 'storage'],
   // The catalogue reads what is stored, and storage's errors become answers.
   registry: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy', 'usage'],
-  scheduler: ['oci', 'config', 'telemetry', 'storage', 'cluster'],
+  // What runs somewhere is not deleted.
+  scheduler: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'usage'],
   content: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'proxy', 'usage', 'scheduler'],
   prewarm: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'proxy', 'usage', 'scheduler'],
+  // Files of clients, and the page that shows them to whoever may pull.
+  nodes: ['config', 'telemetry', 'upstream', 'registry'],
+  inuse: [
+    'oci',
+    'config',
+    'telemetry',
+    'kubernetes',
+    'storage',
+    'cluster',
+    'upstream',
+    'usage',
+    'scheduler',
+    'prewarm',
+  ],
+  // Tries out by itself what the others would do.
+  doctor: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'nodes'],
   health: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy'],
   admin: [
     'oci',
@@ -45,11 +63,14 @@ const framework =
 /** Where a package may be imported. Those that are not listed may be everywhere. */
 const packages: readonly { readonly name: RegExp; readonly within: RegExp }[] = [
   { name: /^(?:@nestjs\/|reflect-metadata$|rxjs$)/, within: framework },
+  { name: /^@opentelemetry\//, within: /^telemetry\/tracing-otlp\.ts$/ },
   { name: /^prom-client$/, within: /^(?:telemetry|health)\// },
   { name: /^undici$/, within: /^upstream\// },
+  { name: /^@kubernetes\//, within: /^kubernetes\// },
   { name: /^@aws-sdk\//, within: /^storage\/s3\// },
   { name: /^(?:ioredis|redlock)$/, within: /^cluster\/(?:redis\/|cluster\.module\.ts$)/ },
   { name: /^(?:zod|yaml)$/, within: /^config\// },
+  { name: /^(?:diff|smol-toml)$/, within: /^nodes\// },
   { name: /^commander$/, within: /^cli\// },
   { name: /^croner$/, within: /^(?:config|scheduler)\// },
 ];

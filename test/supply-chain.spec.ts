@@ -35,6 +35,8 @@ const allowedLicences = new Set([
   'BlueOak-1.0.0',
   'ISC',
   'MIT',
+  'PSF-2.0',
+  'Unlicense',
 ]);
 
 describe('dependencies', () => {

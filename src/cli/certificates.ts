@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Server } from 'node:https';
 import type { SecureContextOptions } from 'node:tls';
@@ -14,13 +15,18 @@ export function readCertificates({
   key,
   minimumtls,
   clientcas,
-}: TlsConfig): SecureContextOptions {
+}: TlsConfig): SecureContextOptions & { readonly cert: Buffer } {
   return {
     cert: readFileSync(certificate),
     key: readFileSync(key),
     minVersion: minimumtls ?? 'TLSv1.2',
     ...(clientcas.length === 0 ? {} : { ca: clientcas.map((file) => readFileSync(file)) }),
   };
+}
+
+/** When a server's own certificate ends, in milliseconds since 1970: the first of its file. */
+export function endOf({ cert }: { readonly cert: Buffer }): number {
+  return new X509Certificate(cert).validToDate.getTime();
 }
 
 /** The files that {@link readCertificates} reads. */
@@ -30,13 +36,24 @@ function filesOf({ certificate, key, clientcas }: TlsConfig): string[] {
 
 /**
  * Has a server take its certificate and key from the files again when they change. Connections that stand go on with
- * what they have. A pair that cannot be used is told once, and the one before it stays. Ends when the signal aborts.
+ * what they have. A pair that cannot be used is told once, and the one before it stays; `ends` is told of each that is used.
+ * Ends when the signal aborts.
  */
-export function followCertificates(server: Server, tls: TlsConfig, log: Logger, signal: AbortSignal): void {
+export function followCertificates(
+  server: Server,
+  tls: TlsConfig,
+  log: Logger,
+  ends: (atMs: number) => void,
+  signal: AbortSignal,
+): void {
   const files = filesOf(tls);
   const follower = new Follower(
     async () => (await Promise.all(files.map((file) => versionOf(file)))).join(),
-    () => server.setSecureContext(readCertificates(tls)),
+    () => {
+      const certificates = readCertificates(tls);
+      server.setSecureContext(certificates);
+      ends(endOf(certificates));
+    },
     log,
   );
   void follower.look();

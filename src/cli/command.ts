@@ -1,18 +1,19 @@
 import { AdminError } from '../admin/admin.js';
-import { loadConfig } from '../config/load.js';
 import type { Config } from '../config/config.js';
 import { ConfigError, formatFaults } from '../config/faults.js';
+import { NodeError } from '../nodes/faults.js';
 import { IdentityConflict } from '../storage/identity.js';
 import { StorageError } from '../storage/storage.js';
 import { createLogger, type Logger } from '../telemetry/log.js';
 import { adminKeyOf, connect } from './connect.js';
 import { Display, type Streams } from './display.js';
 import { exit, exitCodeOf, type ExitCode } from './exit-codes.js';
+import { loadAsOwner } from './privileges.js';
 import type { Invocation } from './program.js';
 import { jobHeader, jobLine } from './render.js';
 import { runTask } from './run-task.js';
 
-type Asked = Exclude<Invocation, { readonly kind: 'serve' | 'said' }>;
+type Asked = Exclude<Invocation, { readonly kind: 'serve' | 'healthcheck' | 'said' }>;
 
 /** Ended by a signal. */
 class Interrupted extends Error {
@@ -28,7 +29,16 @@ export async function runCommand(asked: Asked, streams: Streams): Promise<ExitCo
   const { signal } = interrupts;
   const display = new Display(streams);
   try {
-    const { config } = loadConfig({ path: asked.config, env: process.env, cwd: process.cwd() });
+    // Loaded on demand: a mirror that serves needs none of it.
+    if (asked.kind === 'configure-node') {
+      const { runConfigureNode } = await import('./configure-node.js');
+      return await runConfigureNode(asked.node, display, signal);
+    }
+    if (asked.kind === 'doctor') {
+      const { runDoctor } = await import('./doctor.js');
+      return await runDoctor(asked, display, signal);
+    }
+    const { config } = loadAsOwner({ path: asked.config, env: process.env, cwd: process.cwd() });
     return await perform(asked, config, quietLog(display, signal), display, signal);
   } catch (error) {
     display.end();
@@ -37,7 +47,7 @@ export async function runCommand(asked: Asked, streams: Streams): Promise<ExitCo
 }
 
 async function perform(
-  asked: Asked,
+  asked: Exclude<Asked, { readonly kind: 'configure-node' | 'doctor' }>,
   config: Config,
   log: Logger,
   display: Display,
@@ -82,6 +92,10 @@ function ending(error: unknown, display: Display): ExitCode {
   if (error instanceof AdminError || error instanceof StorageError) {
     display.note(`cistern: ${error.message}`);
     return error instanceof AdminError ? exitCodeOf(error.code) : exit.failed;
+  }
+  if (error instanceof NodeError) {
+    display.note(`cistern: ${error.message}`);
+    return error.code === 'argument' ? exit.misused : exit.failed;
   }
   throw error;
 }

@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream';
 import type { HttpConfig, HttpLimits, TlsConfig } from '../config/config.js';
 import { parseListen } from '../config/listen.js';
 import type { Logger } from '../telemetry/log.js';
-import { followCertificates, readCertificates } from './certificates.js';
+import { endOf, followCertificates, readCertificates } from './certificates.js';
 
 /** Of servers that clients do not reach. */
 const keepAliveMs = 120_000;
@@ -16,19 +16,25 @@ const answerMs = 30_000;
 /** What goes on is said again after this. */
 const repeatMs = 60_000;
 
-/** @throws where the certificate or the key cannot be read or do not fit. Later ones are taken when the files change. */
+/**
+ * @param ends told when the certificate in use ends, in milliseconds since 1970, for each that is taken
+ * @throws where the certificate or the key cannot be read or do not fit. Later ones are taken when the files change.
+ */
 export function createHttpServer(
   tls: TlsConfig | undefined,
   listener: RequestListener,
   log: Logger,
   limits?: HttpLimits,
+  ends: (atMs: number) => void = () => undefined,
 ): Server {
   const options =
     limits === undefined
       ? { keepAliveTimeout: keepAliveMs, headersTimeout: headersMs, requestTimeout: 0 }
       : optionsFor(limits);
   const server =
-    tls === undefined ? createServer(options, listener) : createSecureServer(tls, options, listener, log);
+    tls === undefined
+      ? createServer(options, listener)
+      : createSecureServer(tls, options, listener, log, ends);
   server.on('clientError', refuse);
   if (limits !== undefined) {
     // Also for answers that are handed over whole. Whoever sends a body tells a stall by itself, and earlier.
@@ -63,14 +69,17 @@ function createSecureServer(
   options: ServerOptions,
   listener: RequestListener,
   log: Logger,
+  ends: (atMs: number) => void,
 ): Server {
   // As registry has it: with authorities of clients, none without a certificate of theirs comes in.
   const verified = tls.clientcas.length > 0;
   const clients = { requestCert: verified, rejectUnauthorized: verified };
-  const server = createTlsServer({ ...options, ...readCertificates(tls), ...clients }, listener);
+  const certificates = readCertificates(tls);
+  const server = createTlsServer({ ...options, ...certificates, ...clients }, listener);
+  ends(endOf(certificates));
   const closed = new AbortController();
   server.once('close', () => closed.abort());
-  followCertificates(server, tls, log, closed.signal);
+  followCertificates(server, tls, log, ends, closed.signal);
   return server;
 }
 

@@ -33,6 +33,8 @@ describe('the command line', () => {
     ['purge -a a', { kind: 'task', task: { all: true } }],
     ['refresh a', { kind: 'task', task: { task: 'refresh', image: 'a' } }],
     ['token', { kind: 'token', config: undefined }],
+    ['healthcheck', { kind: 'healthcheck', config: undefined }],
+    ['healthcheck c.yml', { kind: 'healthcheck', config: 'c.yml' }],
   ])('%s', (line, expected) => {
     expect(read(...line.split(' ')).invocation).toMatchObject(expected as object);
   });

@@ -1,5 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import type { AdminTask } from '../admin/admin.js';
+import type { NodeArguments } from './configure-node.js';
+import type { DoctorArguments } from './doctor.js';
 import { exit, type ExitCode } from './exit-codes.js';
 import type { TaskView } from './run-task.js';
 
@@ -14,6 +16,9 @@ export type Invocation =
     }
   | { readonly kind: 'jobs'; readonly config: string | undefined; readonly json: boolean }
   | { readonly kind: 'token'; readonly config: string | undefined }
+  | { readonly kind: 'configure-node'; readonly node: NodeArguments }
+  | { readonly kind: 'doctor'; readonly config: string | undefined; readonly doctor: DoctorArguments }
+  | { readonly kind: 'healthcheck'; readonly config: string | undefined }
   /** All is said: help, or what is wrong. */
   | { readonly kind: 'said'; readonly code: ExitCode };
 
@@ -76,6 +81,9 @@ function newProgram(read: (invocation: Invocation) => void, { out, err }: Said):
   command('serve [config.yml]', 'run the mirror').action((config?: string) =>
     read({ kind: 'serve', config }),
   );
+  command('healthcheck [config.yml]', 'whether the mirror of this machine is alive').action(
+    (config?: string) => read({ kind: 'healthcheck', config }),
+  );
   withConfig('ls', 'list the images that are stored')
     .option('--json', 'as JSON')
     .action((options: Common) => task(options, { task: 'images' }, { json: options.json === true }));
@@ -108,6 +116,7 @@ function newProgram(read: (invocation: Invocation) => void, { out, err }: Said):
   withConfig('token', 'print the token of the admin API').action(({ config }: Common) =>
     read({ kind: 'token', config }),
   );
+  addNodeCommands(program, read);
   command('garbage-collect [config.yml]', "gc, as registry's command line has it")
     .option('-d, --dry-run', 'only say what would be removed')
     .option('-m, --delete-untagged', 'also manifests that no tag leads to')
@@ -116,6 +125,41 @@ function newProgram(read: (invocation: Invocation) => void, { out, err }: Said):
       read({ kind: 'task', config, task: collecting(options), view: { quiet: options.quiet === true } }),
     );
   return program;
+}
+
+/** Those of machines that pull, and of whatever is wrong. */
+function addNodeCommands(program: Command, read: (invocation: Invocation) => void): void {
+  program
+    .command('configure-node')
+    .description("make this machine's dockerd, containerd, CRI-O and podman pull through a mirror")
+    .option('--mirror <url>', 'where the mirror is: https://mirror.example.com')
+    .option('--ca <file>', "the authority of the mirror's certificate, where it is not a public one")
+    .option('--upstream <host...>', 'the registries to mirror; without it the mirror is asked')
+    .option('--runtime <name...>', 'docker, containerd, crio, podman; without it those that are here')
+    .option('--root <folder>', "where the machine's disk is mounted", '/')
+    .option('--no-fallback', 'nobody but the mirror is asked')
+    .option('--set-config-path', "also in containerd's own configuration")
+    .option('-d, --dry-run', 'only show what would be changed')
+    .option('--undo', 'put everything back as it was')
+    .option('--force', 'with --undo: also what was edited since')
+    .option('--json', 'as JSON')
+    .action((node: NodeArguments) => read({ kind: 'configure-node', node }));
+  program
+    .command('doctor')
+    .description('look for what is wrong with a mirror, or with a machine that should pull through it')
+    .option('-c, --config <file>', 'the configuration of the mirror')
+    .option('--node', 'look at this machine as a client')
+    .option('--mirror <url>', 'with --node: where the mirror is, where no file says it')
+    .option('--ca <file>', "with --node: the authority of the mirror's certificate")
+    .option('--root <folder>', "with --node: where the machine's disk is mounted", '/')
+    .option(
+      '--pull <image>',
+      'with --node: pull this image with a client that is here, and see the mirror count it',
+    )
+    .option('--metrics <url>', "with --pull: the mirror's metrics, http://mirror:5001/metrics")
+    .option('--json', 'as JSON')
+    .addHelpText('after', places)
+    .action(({ config, ...doctor }: DoctorArguments & Common) => read({ kind: 'doctor', config, doctor }));
 }
 
 function collecting({ dryRun, deleteUntagged }: Common): AdminTask {

@@ -10,10 +10,11 @@ import { Operations } from '../admin/operations.js';
 import { AppModule } from '../app.module.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { CLUSTER } from '../cluster/cluster.module.js';
-import { PeerServer } from '../cluster/peers/peer-server.js';
+import { PeerServer, type ObserveStream } from '../cluster/peers/peer-server.js';
 import type { Config, HttpConfig } from '../config/config.js';
 import { DebugModule } from '../health/health.module.js';
 import { Health } from '../health/health.js';
+import { InUseWatches } from '../inuse/in-use-watches.js';
 import { Transfers } from '../proxy/transfers.js';
 import { RegistryHandler } from '../registry/registry-handler.js';
 import { Scheduler } from '../scheduler/scheduler.js';
@@ -21,6 +22,10 @@ import { StorageError } from '../storage/storage.js';
 import { NestLogger } from '../telemetry/nest-logger.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
+import type { Telemetry } from '../telemetry/telemetry.module.js';
+import { startTracing } from '../telemetry/tracing-start.js';
+import type { PullSecrets } from '../upstream/pull-secrets.js';
+import { PULL_SECRETS } from '../upstream/upstream.module.js';
 import { closeGracefully, createHttpServer, listen, listenPrivately } from './http-server.js';
 import { prepareStore } from './prepare-store.js';
 
@@ -35,7 +40,11 @@ export interface RunningMirror {
 
 /** Starts the mirror. Throws before any port is open, or when one cannot be opened. */
 export async function serve(config: Config, log: Logger): Promise<RunningMirror> {
-  const app = await createApplication(AppModule.for(config, log), config.http, log, (framework) => {
+  const metrics = new Metrics();
+  const tracing = await startTracing(process.env, log);
+  const module = AppModule.for(config, log, { metrics, tracing });
+  const ends = (atMs: number): void => metrics.certificateExpiry.set(atMs / 1000);
+  const app = await createApplication(module, { ...config.http, ends }, log, (framework) => {
     const headers = Object.entries(config.http.headers);
     const { prefix } = config.http;
     return (request, response) => {
@@ -47,11 +56,13 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
   const registry = app.application.get(RegistryHandler);
   const health = app.application.get(Health);
   const scheduler = app.application.get(Scheduler);
-  await prepareStore(app.application, config, log, () => startJobs(scheduler, config, log));
-  const peers = await startClusterServer(app.application, config, log);
+  const inUse = app.application.get(InUseWatches);
+  app.application.get<PullSecrets | undefined>(PULL_SECRETS)?.start();
+  await prepareStore(app.application, config, log, () => startJobs(scheduler, inUse, config, log));
+  const peers = await startClusterServer(app.application, config, { metrics, tracing }, log);
   const admin = AdminModule.for(app.application.get(Operations), app.application.get(AdminAccess));
   const debug =
-    (await startDebugServer(config, health, app.application.get(Metrics), admin, log)) ??
+    (await startDebugServer(config, health, metrics, admin, log)) ??
     (await startAdminSocket(config, app.application.get(AdminAccess), admin, log));
   const address = await listen(app.server, config.http);
   log.info({ address, tls: config.http.tls !== undefined, pid: process.pid }, 'listening');
@@ -61,23 +72,32 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
       const { draindelay, draintimeout } = config.http;
       health.drain();
       log.info({ delayMs: delay ? draindelay : 0, timeoutMs: draintimeout }, 'draining');
-      const jobs = scheduler.stop(AbortSignal.timeout(draindelay + draintimeout)); // others go on with them at once
+      // Others go on with them at once.
+      const jobs = Promise.all([
+        scheduler.stop(AbortSignal.timeout(draindelay + draintimeout)),
+        inUse.stop(),
+      ]);
       if (delay) await sleep(draindelay);
       const timeout = AbortSignal.timeout(draintimeout);
       const transfers = app.application.get(Transfers).idle(timeout);
       await Promise.all([closeGracefully(app.server, timeout), transfers, jobs]);
       await app.application.close();
       await Promise.all([debug.close(), peers?.close()]);
+      await tracing?.close();
       log.info('stopped');
     },
   };
 }
 
 /** Commands may do the work of jobs whatever is said here. */
-function startJobs(scheduler: Scheduler, config: Config, log: Logger): void {
+function startJobs(scheduler: Scheduler, inUse: InUseWatches, config: Config, log: Logger): void {
   if (!config.storage.delete.enabled) log.info('nothing is deleted: storage.delete.enabled is false');
-  if (config.scheduler.enabled) scheduler.start();
-  else log.info('no job is run: scheduler.enabled is false');
+  if (!config.scheduler.enabled) {
+    log.info('no job is run: scheduler.enabled is false');
+    return;
+  }
+  scheduler.start();
+  inUse.start();
 }
 
 function isRegistryPath(url: string, prefix: string): boolean {
@@ -92,7 +112,7 @@ interface Application {
 /** A framework application on a server of ours, whose requests `front` sees first. */
 async function createApplication(
   module: DynamicModule,
-  http: Pick<HttpConfig, 'tls' | 'limits'> | undefined,
+  http: (Pick<HttpConfig, 'tls' | 'limits'> & { readonly ends: (atMs: number) => void }) | undefined,
   log: Logger,
   front: (framework: RequestListener) => RequestListener,
 ): Promise<Application> {
@@ -102,6 +122,7 @@ async function createApplication(
     (request, response) => listener(request, response),
     log,
     http?.limits,
+    http?.ends,
   );
   const adapter = new FastifyAdapter({
     serverFactory: (framework: RequestListener) => {
@@ -127,6 +148,7 @@ function refuse(_request: IncomingMessage, response: ServerResponse): void {
 async function startClusterServer(
   app: NestFastifyApplication,
   { redis, cluster: { addr } }: Config,
+  telemetry: Telemetry,
   log: Logger,
 ): Promise<{ close(): Promise<void> } | undefined> {
   if (redis === undefined) return undefined;
@@ -136,11 +158,32 @@ async function startClusterServer(
     () => cluster.peers?.seals() ?? [],
     (attempt) => transfers.peerSpool(attempt),
     log,
+    observeStreams(telemetry),
   );
   const server = createHttpServer(undefined, (request, response) => handler.handle(request, response), log);
   const address = await listen(server, { net: 'tcp', addr });
   log.info({ address, advertised: cluster.peers?.url() }, 'cluster server listens');
   return { close: () => closeGracefully(server, AbortSignal.abort()) };
+}
+
+function observeStreams({ metrics: { peerStreams, peerSentBytes }, tracing }: Telemetry): ObserveStream {
+  return (digest, { traceparent }) => {
+    peerStreams.inc();
+    const attributes = { 'cistern.digest': digest };
+    const span = tracing?.begin('peer stream', { kind: 'server', parent: traceparent, attributes });
+    let total = 0;
+    return {
+      sent: (bytes) => {
+        total += bytes;
+        peerSentBytes.inc(bytes);
+      },
+      ended: (failure) => {
+        peerStreams.dec();
+        span?.set({ 'cistern.bytes': total });
+        span?.end(failure);
+      },
+    };
+  };
 }
 
 async function startDebugServer(

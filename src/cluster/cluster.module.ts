@@ -1,9 +1,6 @@
-import { networkInterfaces } from 'node:os';
 import { Inject, Module, type OnModuleDestroy } from '@nestjs/common';
-import type { Redis } from 'ioredis';
 import { CONFIG } from '../config/config.module.js';
 import type { ClusterConfig, Config, RedisConfig } from '../config/config.js';
-import { parseListen } from '../config/listen.js';
 import { WatchedFile, type FileLog } from '../config/watched-file.js';
 import { LOG } from '../telemetry/telemetry.module.js';
 import type { Logger } from '../telemetry/log.js';
@@ -12,9 +9,10 @@ import { LocalBudgetLedger, type BudgetLedger } from '../upstream/rate-budget.js
 import type { Cluster, Coordinator, DescriptorCache, Peers, TagCache } from './cluster.js';
 import { LocalDescriptorCache, memoryLifetime, NoTagCache, TieredDescriptorCache } from './local/caches.js';
 import { LocalCoordinator } from './local/coordinator.js';
+import { advertised } from './peers/advertised.js';
 import { Seals } from './peers/seals.js';
 import { RedisBudgetLedger } from './redis/budget.js';
-import { commandBudget, connectRedis } from './redis/connection.js';
+import { commandBudget, connectRedis, localAddressOf } from './redis/connection.js';
 import { RedisCoordinator } from './redis/coordinator.js';
 import { RedisDescriptorCache } from './redis/descriptor-cache.js';
 import { Keys } from './redis/keys.js';
@@ -86,7 +84,7 @@ export class RedisCluster implements Cluster {
     // By what the storage keeps, so that replicas count together while the cluster's secret changes.
     this.budgets = new RedisBudgetLedger(data, keys, identity.secret, this.budgets);
     const seals = new Seals(secretOf(cluster, this.log) ?? (() => identity.secret), this.log);
-    this.peers = { seals: () => seals.all(), url: () => advertised(cluster, locks.client) };
+    this.peers = { seals: () => seals.all(), url: () => advertised(cluster, localAddressOf(locks.client)) };
   }
 
   async memoryMs(): Promise<number | undefined> {
@@ -133,22 +131,4 @@ function parseSecret(text: string): string {
   const secret = text.trim();
   if (secret === '') throw new EmptySecret('the secret of the cluster is empty');
   return secret;
-}
-
-/** `advertise`, else the host of `addr`, POD_IP, or the address from which this host reaches Redis. */
-function advertised({ addr, advertise, podip }: ClusterConfig, client: Redis): string | undefined {
-  if (advertise !== undefined) return advertise;
-  const { host: listened, port } = parseListen(addr) ?? { port: 5002 };
-  const host = listened ?? podip ?? localAddress(client);
-  if (host === undefined) return undefined;
-  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
-}
-
-function localAddress(client: Redis): string | undefined {
-  const address = (client.stream as { localAddress?: string } | undefined)?.localAddress;
-  if (address !== undefined) return address.replace(/^::ffff:/, '');
-  const external = Object.values(networkInterfaces())
-    .flat()
-    .find((each) => each !== undefined && !each.internal);
-  return external?.address;
 }

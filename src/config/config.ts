@@ -166,6 +166,8 @@ export interface ProxyConfig {
   readonly dockerconfigjson?: string | undefined;
   /** Members by the name of their group. */
   readonly groups: Readonly<Record<string, readonly string[]>>;
+  /** The same in Kubernetes' Secrets; none beside a file. */
+  readonly pullsecrets: readonly SecretName[];
   /** What the tree without a prefix stands for: also where there is no default upstream. */
   readonly host: string;
   /** Whether the file says so, or it is the default. */
@@ -207,6 +209,13 @@ export interface UpstreamConfig {
   readonly ca?: string | undefined;
   /** As `proxy.ttl`, which it is where nothing else is said. */
   readonly ttl: number;
+}
+
+/** Of a Secret in Kubernetes. */
+export interface SecretName {
+  /** `undefined`: where this mirror is. */
+  readonly namespace: string | undefined;
+  readonly name: string;
 }
 
 export interface HelperConfig {
@@ -258,6 +267,8 @@ export interface ClusterConfig {
   /** Absolute. */
   readonly secretfile: string | undefined;
   readonly locktimeout: number;
+  /** How Kubernetes' API is reached, absolute; `undefined`: as the Pod's service account. */
+  readonly kubeconfig?: string | undefined;
 }
 
 export type SchedulerConfig = Frozen<ParsedConfig['scheduler']>;

@@ -1,4 +1,4 @@
-import { accessSync, constants, statSync } from 'node:fs';
+import { closeSync, constants, openSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { ConfigFault, ConfigNote } from './faults.js';
 import { factsOf, type Facts, type SectionFacts, type ValueFacts } from './key.js';
@@ -98,7 +98,8 @@ function resolvePaths(findings: Findings, facts: ValueFacts, value: Tree, path: 
 function unreadable(path: string): string | undefined {
   try {
     if (statSync(path).isDirectory()) return 'which is a folder';
-    accessSync(path, constants.R_OK);
+    // `access` would go by who started the program, not by whom it acts as (cli/privileges.ts).
+    closeSync(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
     return undefined;
   } catch (error) {
     return explainFileError(error);

@@ -140,6 +140,7 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
     })),
     dockerconfigjson: proxy.dockerconfigjson,
     groups,
+    pullsecrets: proxy.pullsecrets.map(({ namespace, name: secret }) => ({ namespace, name: secret })),
     host: name,
     hostexplicit: proxy.host !== undefined,
     ttl,
@@ -225,6 +226,7 @@ function normaliseCluster(cluster: ParsedConfig['cluster'], podip: string | unde
     secret: cluster.secret,
     secretfile: cluster.secretfile,
     locktimeout: cluster.locktimeout,
+    kubeconfig: cluster.kubeconfig,
   };
 }
 

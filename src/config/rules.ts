@@ -15,6 +15,10 @@ export function checkRules(tree: Tree): ConfigFault[] {
   checkDriver(tree, report);
   checkServer(tree, report);
   for (const path of upstreamPaths(tree)) checkUpstreamCredentials(tree, path, report);
+  if (has(tree, ['proxy', 'dockerconfigjson']) && has(tree, ['proxy', 'pullsecrets'])) {
+    const wanted = 'only one of dockerconfigjson and pullsecrets';
+    report(['proxy', 'pullsecrets'], 'dockerconfigjson beside it', wanted);
+  }
   checkCallers(tree, report);
   checkAuth(tree, report);
   checkGrants(tree, report);
@@ -45,7 +49,7 @@ export function noteRules(tree: Tree): ConfigNote[] {
 function noteOpen(tree: Tree): ConfigNote[] {
   if (hasLogin(tree)) return [];
   // It may have some for any of them.
-  const shared = has(tree, ['proxy', 'dockerconfigjson']);
+  const shared = has(tree, ['proxy', 'dockerconfigjson']) || has(tree, ['proxy', 'pullsecrets']);
   const own = ['username', 'credentials', 'exec'];
   const open = upstreamPaths(tree).filter(
     (path) =>

@@ -27,6 +27,8 @@ import {
   flag,
   host,
   image,
+  kubernetesLabel,
+  kubernetesName,
   memberName,
   network,
   plainHost,
@@ -351,6 +353,18 @@ const proxy = section(
       `A file with credentials by host (\`auths\`), as \`docker login\` and Kubernetes write it, for upstreams without any of their own; ${again}.`,
       ours,
     ),
+    pullsecrets: entries(
+      "Kubernetes' Secrets with such a file (type `kubernetes.io/dockerconfigjson`), in its place: watched, and used as they are now. The first that has a host counts for it.",
+      {
+        namespace: optional(
+          kubernetesLabel,
+          'Where the Secret is; without it, where the kubeconfig or the Pod of this mirror is.',
+          ours,
+        ),
+        name: required(kubernetesName, 'What it is called.', ours),
+      },
+      { unknown: 'fault', ...ours },
+    ),
     realms,
     groups: lists(
       memberName,
@@ -483,6 +497,11 @@ const cluster = section(
       ours,
     ),
     locktimeout: defaulted(duration, '250ms', 'The budget of a lock.', ours),
+    kubeconfig: optional(
+      file,
+      'How the API of Kubernetes is reached, by `proxy.pullsecrets` and `scheduler.inuse.kubernetes`; without it, by the service account of the Pod.',
+      ours,
+    ),
   },
   { unknown: 'fault', ...ours },
 );
@@ -536,6 +555,50 @@ const scheduler = section(
             platforms: list(
               platform,
               'For which of its platforms, such as `linux/amd64`; all without it.',
+              ours,
+            ),
+          },
+          jobSection,
+        ),
+      },
+      jobSection,
+    ),
+    inuse: section(
+      'What runs somewhere is neither expired nor evicted.',
+      {
+        keep: defaulted(
+          atLeast(3_600_000, time, 'a duration of 1h or more, such as 168h'),
+          '168h',
+          'How long what was last seen running stays while nobody can be asked.',
+          ours,
+        ),
+        kubernetes: section(
+          'Images of Pods that have not ended.',
+          {
+            enabled: defaulted(flag, 'false', 'Watches them; `cluster.kubeconfig` says where.', ours),
+            namespaces: list(kubernetesLabel, 'In these namespaces; in all without it.', ours),
+            prewarm: defaulted(
+              flag,
+              'false',
+              "Fetches an image when a Pod comes with it, for the platforms of the cluster's nodes.",
+              ours,
+            ),
+          },
+          jobSection,
+        ),
+        docker: section(
+          "Images of a Swarm's services and tasks, and of containers where the engine is in no Swarm.",
+          {
+            socket: optional(
+              path,
+              'The socket of the Docker API, such as `/var/run/docker.sock`; without it nobody is asked. In a Swarm, that of a manager.',
+              ours,
+            ),
+            interval: defaulted(aSecond, '30s', 'How often it is asked.', ours),
+            prewarm: defaulted(
+              flag,
+              'false',
+              "Fetches an image when a service comes with it, for the platforms of the Swarm's nodes.",
               ours,
             ),
           },

@@ -230,6 +230,23 @@ export const urlPath: Value<string> = {
   read: (given) => (/^\/[\w.~/-]*$/.test(given) ? given : undefined),
 };
 
+/** A name by Kubernetes' grammar ("Object Names and IDs", RFC 1123 label): a namespace. */
+export const kubernetesLabel: Value<string> = {
+  kind: 'name',
+  wanted: 'a name of at most 63 small letters, digits and hyphens',
+  read: (given) => (/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(given) ? given : undefined),
+};
+
+/** The same with dots (RFC 1123 subdomain): most other objects. */
+export const kubernetesName: Value<string> = {
+  kind: 'name',
+  wanted: 'a name of at most 253 small letters, digits, hyphens and dots',
+  read: (given) =>
+    given.length <= 253 && given.split('.').every((part) => kubernetesLabel.read(part) !== undefined)
+      ? given
+      : undefined,
+};
+
 const tlsVersions = {
   'tls1.0': 'TLSv1',
   'tls1.1': 'TLSv1.1',

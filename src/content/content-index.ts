@@ -1,8 +1,8 @@
-import type { Digest } from '../oci/digest.js';
+import { parseDigest, type Digest } from '../oci/digest.js';
 import type { Reference } from '../oci/manifest.js';
 import type { Repository } from '../oci/name.js';
 import type { StoredBlob, StoredLink } from '../storage/storage.js';
-import type { Use } from '../usage/usage.js';
+import type { InUse, Use } from '../usage/usage.js';
 import { layer, manifest, type IndexDatabase } from './index-database.js';
 import { IndexQueries, type IndexedBlob, type IndexedLink, type IndexedTag } from './index-queries.js';
 
@@ -116,6 +116,18 @@ export class ContentIndex implements Disposable {
         );
       }
     });
+  }
+
+  /** What runs somewhere is used now. */
+  addInUse(page: readonly InUse[], now: number): void {
+    const uses = page.map((image) => this.useOf(image, now)).filter((use) => use !== undefined);
+    this.addUses(uses);
+  }
+
+  /** A tag stands for what it points to here; `undefined`: to nothing. */
+  useOf({ repository, reference }: InUse, at: number): Use | undefined {
+    const digest = parseDigest(reference) ?? this.queries.tagged(repository, reference);
+    return digest && { repository, digest, at };
   }
 
   /**

@@ -33,6 +33,7 @@ import {
 import { Metrics } from '../telemetry/metrics.js';
 import { UpstreamDirectory } from '../upstream/directory.js';
 import { UpstreamModule } from '../upstream/upstream.module.js';
+import { InUseRecords } from '../usage/in-use.js';
 import { USAGE_HISTORY, UsageModule } from '../usage/usage.module.js';
 import type { UsageHistory } from '../usage/usage.js';
 import { StoredContent } from './stored-content.js';
@@ -57,11 +58,13 @@ export const CONTENT_KEEPER = Symbol('ContentKeeper');
         spools: WorkFolder,
         rescues: Rescues,
         usage: UsageHistory,
+        inUse: InUseRecords,
         cluster: Cluster,
         transfers: Transfers,
-        { storedBlobs, storedBytes }: Metrics,
-      ) =>
-        new StoredContent({
+        { storedBlobs, storedBytes, storedLimit }: Metrics,
+      ) => {
+        storedLimit.set(config.proxy.maxsize ?? Infinity);
+        return new StoredContent({
           inventory,
           deletes,
           blobs,
@@ -69,6 +72,7 @@ export const CONTENT_KEEPER = Symbol('ContentKeeper');
           records,
           rescues,
           usage,
+          inUse,
           cluster,
           newFile: () => spools.newFile('index'),
           ...timesToLive(config, directory),
@@ -87,7 +91,8 @@ export const CONTENT_KEEPER = Symbol('ContentKeeper');
             storedBytes.set(totals.bytes);
           },
           now: () => Date.now(),
-        }),
+        });
+      },
       inject: [
         CONFIG,
         UpstreamDirectory,
@@ -100,6 +105,7 @@ export const CONTENT_KEEPER = Symbol('ContentKeeper');
         SPOOL_FOLDER,
         Rescues,
         USAGE_HISTORY,
+        InUseRecords,
         CLUSTER,
         Transfers,
         Metrics,

@@ -122,6 +122,11 @@ export class IndexQueries {
     return this.#tags('WHERE t.repository = ? AND t.content = ?', repositoryId, contentId);
   }
 
+  /** What a tag points to. */
+  tagged(repository: Repository, tag: string): Digest | undefined {
+    return this.#tags('WHERE r.name = ? AND t.name = ?', repository, tag)[0]?.digest;
+  }
+
   tagsIn(repository: Repository): IndexedTag[] {
     return this.#tags('WHERE r.name = ?', repository);
   }

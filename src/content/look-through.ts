@@ -5,7 +5,7 @@ import type { Repository } from '../oci/name.js';
 import type { JobRun } from '../scheduler/job.js';
 import { mapAtOnce } from '../storage/pages.js';
 import type { BlobStore, Inventory, RepositoryStore } from '../storage/storage.js';
-import type { Use, UsageHistory } from '../usage/usage.js';
+import type { InUseHistory, Use, UsageHistory } from '../usage/usage.js';
 import type { ContentIndex } from './content-index.js';
 import type { IndexedBlob } from './index-queries.js';
 
@@ -18,6 +18,7 @@ export interface Sources {
   readonly inventory: Inventory;
   readonly blobs: BlobStore;
   readonly usage: UsageHistory;
+  readonly inUse: Pick<InUseHistory, 'images'>;
   /** How long content of a repository is kept after its last use, in milliseconds; 0 for ever. */
   readonly ttlOf: (repository: Repository) => number;
 }
@@ -30,7 +31,7 @@ export type Watch = Pick<JobRun, 'progress' | 'signal'>;
  */
 export async function lookThrough(
   index: ContentIndex,
-  { inventory, blobs, usage, ttlOf }: Sources,
+  { inventory, blobs, usage, inUse, ttlOf }: Sources,
   now: number,
   watch: Watch,
 ): Promise<void> {
@@ -54,6 +55,7 @@ export async function lookThrough(
     }
   }
   index.addUses([...usage.unwritten()]);
+  for await (const page of inUse.images(signal)) index.addInUse(page, now);
   await inPortions(index.settle(now), signal);
 }
 

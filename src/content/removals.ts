@@ -6,7 +6,7 @@ import type { JobRun, JobSummary, Removal, RemovalReason } from '../scheduler/jo
 import { mapAtOnce } from '../storage/pages.js';
 import type { Rescues } from '../storage/rescues.js';
 import type { BlobStore, Deletes, RepositoryStore } from '../storage/storage.js';
-import type { Use, UsageHistory } from '../usage/usage.js';
+import type { InUse, InUseHistory, Use, UsageHistory } from '../usage/usage.js';
 import type { ContentIndex } from './content-index.js';
 import type { IndexedBlob, IndexedLink, IndexedTag, Wanted } from './index-queries.js';
 import { learnLate, rescue } from './look-through.js';
@@ -27,6 +27,7 @@ export interface RemovalParts {
   readonly repositories: RepositoryStore;
   readonly rescues: Rescues;
   readonly usage: UsageHistory;
+  readonly inUse: Pick<InUseHistory, 'images'>;
   readonly cluster: Pick<Cluster, 'coordinator' | 'descriptors' | 'tags'>;
   /** Whether this process is fetching it right now. */
   readonly transferring: (digest: Digest) => boolean;
@@ -244,6 +245,18 @@ export class Removals implements Disposable {
       for (const use of page) await this.#renewOne(use);
       await breathe(); // many pages come from one record
     }
+    for await (const page of this.parts.inUse.images(this.run.signal)) {
+      for (const image of page) this.#renewRunning(image);
+      await breathe();
+    }
+  }
+
+  /** Whoever runs what came only after the index was filled has pulled it, which is a use of its own. */
+  #renewRunning(image: InUse): void {
+    const use = this.index.useOf(image, this.#seconds());
+    if (use === undefined) return;
+    const { repository, digest } = use;
+    if (this.index.queries.find('manifest', repository, digest) !== undefined) this.index.renew(use);
   }
 
   /** Uses in this process until now. Whoever asks meanwhile waits for all that were noted before. */

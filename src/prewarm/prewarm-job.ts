@@ -52,7 +52,7 @@ export class PrewarmJob implements Job {
       log.info({ ...warmed, image: image.image }, 'image fetched ahead');
     } catch (err) {
       run.signal.throwIfAborted();
-      if (!isExpected(err)) throw err;
+      if (!isImageFault(err)) throw err;
       summary.failed += 1;
       log.warn({ image: image.image, err }, 'image not fetched ahead');
       failed?.(image.image, err);
@@ -61,7 +61,7 @@ export class PrewarmJob implements Job {
 }
 
 /** What one image may come to grief by: the others may still be had. */
-function isExpected(err: unknown): err is Error {
+export function isImageFault(err: unknown): err is Error {
   return [PrewarmError, RouteError, UpstreamError, StorageError, DigestMismatch].some(
     (expected) => err instanceof expected,
   );

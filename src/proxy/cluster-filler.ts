@@ -8,6 +8,7 @@ import type { Digest } from '../oci/digest.js';
 import type { Repository } from '../oci/name.js';
 import type { VerifiedFile } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
+import type { Tracing } from '../telemetry/tracing.js';
 import { UpstreamError, type UpstreamCode } from '../upstream/upstream.js';
 import { isWhole, type Filler, type Filling } from './filler.js';
 import { fillFromUpstream, type LeadOptions } from './lead.js';
@@ -40,6 +41,7 @@ export interface ClusterFillerOptions {
   readonly log: Logger;
   /** Told how the bytes came: for the metrics. */
   readonly role: (role: 'lead' | 'follow' | 'alone' | 'takeover') => void;
+  readonly tracing: Tracing | undefined;
 }
 
 /** Another replica has read further than this one, which has begun to lead. */

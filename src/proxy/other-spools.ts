@@ -3,6 +3,7 @@ import type { PeerProgress } from '../cluster/peers/frames.js';
 import type { Neighbours } from '../cluster/peers/neighbours.js';
 import { PeerError, readPeer, type PeerEvent } from '../cluster/peers/peer-client.js';
 import type { Seal } from '../cluster/peers/seal.js';
+import type { Tracing } from '../telemetry/tracing.js';
 import { isConfirmed, type Filling } from './filler.js';
 
 /** Another spool that is so much longer is worth leaving the upstream for. */
@@ -13,6 +14,7 @@ export interface OtherSpoolsOptions {
   readonly seals: () => readonly Seal[];
   readonly neighbours: Neighbours;
   readonly self: PeerRecord;
+  readonly tracing: Tracing | undefined;
 }
 
 /** What other replicas have of a transfer's blob, taken from their live spools. */
@@ -74,13 +76,14 @@ export class OtherSpools {
 
   /** What another replica has from where this one is, and what is wrong between the two. */
   async *#read(peer: PeerRecord, filling: Filling): AsyncGenerator<PeerEvent> {
-    const { seals, neighbours } = this.options;
+    const { seals, neighbours, tracing } = this.options;
     const { digest, length, signal } = filling;
     const answerMs = neighbours.answerMs(peer.url);
+    const headers = tracing?.headers();
     const all = seals();
     for (const [index, seal] of all.entries()) {
       try {
-        for await (const event of readPeer(peer, digest, length, seal, signal, answerMs)) {
+        for await (const event of readPeer(peer, digest, length, seal, signal, { answerMs, headers })) {
           neighbours.answered(peer.url);
           yield event;
         }

@@ -15,7 +15,8 @@ import {
 import type { WorkFolder } from '../storage/filesystem/work-folder.js';
 import { Rescues } from '../storage/rescues.js';
 import { presigns, type BlobStore, type RecordStore, type RepositoryStore } from '../storage/storage.js';
-import { LOG } from '../telemetry/telemetry.module.js';
+import { LOG, TRACING } from '../telemetry/telemetry.module.js';
+import type { Tracing } from '../telemetry/tracing.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { USAGE_RECORDER, UsageModule } from '../usage/usage.module.js';
@@ -72,8 +73,10 @@ const PRESIGNING = Symbol('Presigning');
         usage: UsageRecorder,
         log: Logger,
         metrics: Metrics,
-      ) =>
-        new Transfers({
+        tracing: Tracing | undefined,
+      ) => {
+        metrics.spoolLimit.set(proxy.spool.maxsize);
+        return new Transfers({
           shelf: new Shelf({ blobs, repositories, cluster, sizes, usage }),
           cluster,
           newSpoolFile: (digest) => spools.newFile(hexOf(digest).slice(0, 16)),
@@ -84,7 +87,9 @@ const PRESIGNING = Symbol('Presigning');
           trouble,
           log,
           metrics,
-        }),
+          tracing,
+        });
+      },
       inject: [
         CONFIG,
         BLOB_STORE,
@@ -96,6 +101,7 @@ const PRESIGNING = Symbol('Presigning');
         USAGE_RECORDER,
         LOG,
         Metrics,
+        TRACING,
       ],
     },
     { provide: FRESHNESS, useFactory: ({ proxy }: Config) => proxy.freshness, inject: [CONFIG] },

@@ -7,6 +7,7 @@ import { DigestMismatch, StorageError, uploadsEarly } from '../storage/storage.j
 import { Spool } from '../storage/spool.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
+import type { TraceSpan, Tracing } from '../telemetry/tracing.js';
 import { ClusterFiller } from './cluster-filler.js';
 import type { Filler, Source } from './filler.js';
 import type { LeadOptions } from './lead.js';
@@ -35,6 +36,7 @@ export interface TransfersOptions {
   readonly trouble: StoreTrouble;
   readonly log: Logger;
   readonly metrics: Metrics;
+  readonly tracing: Tracing | undefined;
 }
 
 /** The running transfers of this process: one for each digest, however many want it. */
@@ -69,7 +71,7 @@ export class Transfers {
       const reason = `as many transfers are running as proxy.maxtransfers allows (${this.#running.size})`;
       return Promise.reject(new StorageError('busy', reason));
     }
-    const transfer = this.#create(digest, source, damaged);
+    const transfer = this.#createTraced(digest, source, damaged);
     this.#running.set(digest, transfer);
     transfer.then(
       (made) => made ?? this.#running.delete(digest),
@@ -107,6 +109,22 @@ export class Transfers {
       }),
     );
     for (const attempt of this.#lingering.keys()) this.#forget(attempt);
+  }
+
+  #createTraced(digest: Digest, source: Source, damaged: number | undefined): Promise<Transfer | undefined> {
+    const { tracing } = this.options;
+    if (tracing === undefined) return this.#create(digest, source, damaged);
+    const { upstream, repository } = source;
+    const span = tracing.begin('transfer', {
+      attributes: {
+        'cistern.digest': digest,
+        'cistern.repository': repository,
+        'cistern.upstream': upstream.host,
+      },
+    });
+    const made = span.run(() => this.#create(digest, source, damaged));
+    void followSpan(span, made);
+    return made;
   }
 
   async #create(digest: Digest, source: Source, damaged: number | undefined): Promise<Transfer | undefined> {
@@ -170,7 +188,7 @@ export class Transfers {
     damaged: number | undefined,
     size: () => number | undefined,
   ): Filler {
-    const { cluster, maxBlobBytes, log, metrics } = this.options;
+    const { cluster, maxBlobBytes, log, metrics, tracing } = this.options;
     const { digest } = spool;
     const { blobs } = this.options.shelf;
     const upload = uploadsEarly(blobs) ? blobs.begin(digest, spool.path) : undefined;
@@ -199,7 +217,11 @@ export class Transfers {
       lead,
       damaged,
       log,
-      role: (role) => metrics.transferRoles.inc({ role }),
+      role: (role) => {
+        metrics.transferRoles.inc({ role });
+        tracing?.annotate({ 'cistern.role': role });
+      },
+      tracing,
     });
   }
 
@@ -240,6 +262,17 @@ export class Transfers {
       log[result === 'refused' ? 'info' : 'error']({ ...facts, result, err }, 'blob not stored');
     }
     metrics.transfers.inc({ upstream, result: transferResult(failure) });
+  }
+}
+
+async function followSpan(span: TraceSpan, made: Promise<Transfer | undefined>): Promise<void> {
+  try {
+    const transfer = await made;
+    await transfer?.finished;
+    span.set({ 'cistern.bytes': transfer?.length });
+    span.end();
+  } catch (error) {
+    span.end(error);
   }
 }
 

@@ -62,6 +62,12 @@ export class AccessControl {
     return this.#granted(caller, host, name, caller.known);
   }
 
+  /** Whether there is anything of an upstream that this caller may pull. */
+  mayPullFrom(caller: Caller, host: string): boolean {
+    const grants = this.options.grants.get(host);
+    return grants === undefined ? this.#isIn(caller.known) : grants.areFor(caller);
+  }
+
   async #callerOf(request: IncomingMessage, wanted: Wanted): Promise<Caller> {
     const { authentication, certificates, addresses, grants } = this.options;
     const address = addresses.of(request);
@@ -129,7 +135,10 @@ export class AccessControl {
   /** `known`: whether the login counts for this. */
   #granted(caller: Caller, host: string, name: string, known: boolean): boolean {
     const grants = this.options.grants.get(host);
-    if (grants !== undefined) return grants.admit({ ...caller, known }, name);
+    return grants === undefined ? this.#isIn(known) : grants.admit({ ...caller, known }, name);
+  }
+
+  #isIn(known: boolean): boolean {
     return known || this.options.authentication === undefined;
   }
 

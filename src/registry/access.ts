@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { Outcome } from '../proxy/proxy.js';
 import type { Logger } from '../telemetry/log.js';
 import type { ContentType, Metrics } from '../telemetry/metrics.js';
 import { ClientGone, type Exchange, type HandlerName } from './exchange.js';
@@ -38,12 +39,13 @@ export class Access {
     metrics.httpRequestSize.observe({ handler }, Number(request.headers['content-length'] ?? 0) || 0);
     metrics.httpResponseSize.observe({ handler }, exchange.sent);
     if (outcome !== undefined && (handler === 'blob' || handler === 'manifest')) {
-      this.#countContent(handler, exchange);
+      this.#countContent(handler, outcome, exchange);
     }
     if (this.logRequests) this.#logRequest(exchange, seconds);
   }
 
-  #countContent(type: ContentType, { outcome, sent }: Exchange): void {
+  #countContent(type: ContentType, outcome: Outcome, { upstream, sent }: Exchange): void {
+    if (upstream !== undefined) this.metrics.answers.count(upstream, type, outcome, sent);
     this.metrics.proxyRequests.inc({ type });
     if (outcome === 'miss') this.metrics.proxyMisses.inc({ type });
     else this.metrics.proxyHits.inc({ type });
@@ -67,6 +69,7 @@ export class Access {
       ...(exchange.outcome === undefined ? {} : { cache: exchange.outcome }),
       ...(exchange.upstream === undefined ? {} : { upstream: exchange.upstream }),
       ...(exchange.user === undefined ? {} : { user: exchange.user }),
+      ...(exchange.traceId === undefined ? {} : { trace_id: exchange.traceId }),
     };
     if (complete && failure === undefined) this.log.info(facts, 'response completed');
     else if (complete) this.log.info({ ...facts, err: failure }, 'response completed with error');

@@ -26,6 +26,11 @@ export class ClientAddresses {
     this.#proxies = new Networks(proxies);
   }
 
+  /** Whether a trusted proxy has made the connection. */
+  isProxied({ remoteAddress }: { readonly remoteAddress?: string | undefined }): boolean {
+    return this.#proxies.has(plain(remoteAddress ?? ''));
+  }
+
   /**
    * The address of the connection; behind a trusted proxy the last one in `X-Forwarded-For` that is no trusted proxy
    * itself, because those before it are what the client says. `undefined` where that cannot be told.

@@ -20,6 +20,7 @@ export class Exchange {
   outcome: Outcome | undefined;
   upstream: string | undefined;
   user: string | undefined;
+  traceId: string | undefined;
   /** Bytes of the answer's body. */
   sent = 0;
   failure: unknown;

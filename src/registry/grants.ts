@@ -33,10 +33,14 @@ class Grant {
     return repositories.length === 0 || repositories.some((pattern) => covers(pattern, repository));
   }
 
-  admits(identity: Identity, repository: string): boolean {
+  /** Whether it is for this one, whatever it lets them pull. */
+  isFor(identity: Identity): boolean {
     const right = !this.needsLogin || (identity.known && this.#names(identity));
-    const here = this.#networks === undefined || this.#networks.has(identity.address);
-    return right && here && this.covers(repository);
+    return right && (this.#networks === undefined || this.#networks.has(identity.address));
+  }
+
+  admits(identity: Identity, repository: string): boolean {
+    return this.isFor(identity) && this.covers(repository);
   }
 
   #names({ user, groups }: Identity): boolean {
@@ -75,6 +79,11 @@ export class Grants {
   /** Whether that holds for this repository. */
   opensTo(address: string | undefined, repository: string): boolean {
     return this.#grants.some((grant) => grant.opens(address) && grant.covers(repository));
+  }
+
+  /** Whether there is anything that they may pull. */
+  areFor(identity: Identity): boolean {
+    return this.#grants.some((grant) => grant.isFor(identity));
   }
 
   admit(identity: Identity, repository: string): boolean {

@@ -29,7 +29,7 @@ export class Limits {
   ) {}
 
   /** Before anything is done for a request. Throws the refusal as RegistryError. */
-  check({ request }: Exchange, parsed: ParsedPath | undefined): void {
+  check({ request }: Pick<Exchange, 'request'>, parsed: ParsedPath | undefined): void {
     const { requests, rate, urlsize } = this.limits;
     if ((request.url ?? '').length > urlsize)
       throw new RegistryError('URL_TOO_LONG', `at most ${urlsize} bytes`);

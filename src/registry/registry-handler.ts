@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { parsePath, type ContentTarget, type ParsedPath, type Target } from '../oci/path.js';
+import type { Tracing } from '../telemetry/tracing.js';
 import type { Route, UpstreamDirectory } from '../upstream/directory.js';
 import type { AccessControl, Caller } from './access-control.js';
 import type { Access } from './access.js';
@@ -11,6 +12,7 @@ import { Exchange, type HandlerName } from './exchange.js';
 import type { ListingFilter, ListingReply } from './listing-reply.js';
 import type { ManifestReply } from './manifest-reply.js';
 import type { Limits } from './limits.js';
+import { beginSpan } from './request-span.js';
 import { sendError, sendText } from './reply.js';
 
 export interface RegistryHandlerOptions {
@@ -23,6 +25,7 @@ export interface RegistryHandlerOptions {
   /** `undefined`: everybody may pull everything, and nobody is asked who they are. */
   readonly control: AccessControl | undefined;
   readonly callers: CallerGate;
+  readonly tracing: Tracing | undefined;
   /** `http.prefix`, without its closing slash. */
   readonly prefix: string;
 }
@@ -42,7 +45,7 @@ export class RegistryHandler {
       this.#handleNext(request, response);
       return;
     }
-    const { access, limits } = this.options;
+    const { access, tracing } = this.options;
     const exchange = new Exchange(request, response, access.newId(request.headers['x-request-id']));
     const url = request.url ?? '';
     const parsed = parsePath(
@@ -54,6 +57,16 @@ export class RegistryHandler {
     response.on('error', () => undefined); // a client that left; `close` follows
     response.setHeader('Docker-Distribution-Api-Version', 'registry/2.0');
     response.setHeader('X-Request-Id', exchange.id);
+    if (tracing === undefined) this.#begin(exchange, parsed);
+    else {
+      const span = beginSpan(tracing, exchange, parsed);
+      exchange.traceId = span.traceId;
+      span.run(() => this.#begin(exchange, parsed));
+    }
+  }
+
+  #begin(exchange: Exchange, parsed: ParsedPath | undefined): void {
+    const { limits } = this.options;
     let pending: Promise<void> | undefined;
     try {
       limits.check(exchange, parsed);
@@ -62,7 +75,7 @@ export class RegistryHandler {
       this.#fail(exchange, error);
     }
     if (pending === undefined) return;
-    limits.hold(response);
+    limits.hold(exchange.response);
     pending.catch((error: unknown) => this.#fail(exchange, error));
   }
 

@@ -10,7 +10,8 @@ import { REPOSITORY_STORE } from '../storage/storage.module.js';
 import type { RepositoryStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
-import { LOG } from '../telemetry/telemetry.module.js';
+import { LOG, TRACING } from '../telemetry/telemetry.module.js';
+import type { Tracing } from '../telemetry/tracing.js';
 import type { CallerCheck } from '../upstream/caller.js';
 import { UpstreamDirectory } from '../upstream/directory.js';
 import { UPSTREAMS, UpstreamModule, type Upstreams } from '../upstream/upstream.module.js';
@@ -31,9 +32,27 @@ import { RegistryHandler } from './registry-handler.js';
 import { TokenAuthentication } from './token-authentication.js';
 import { TokenKeyFiles } from './token-keys.js';
 
+/** `undefined` where nothing is asked of anybody. */
+export const ACCESS_CONTROL = Symbol('AccessControl');
+
 @Module({
   imports: [ProxyModule, UpstreamModule, UsageModule],
   providers: [
+    {
+      provide: ClientAddresses,
+      useFactory: ({ http }: Config) => new ClientAddresses(http.trustedproxies),
+      inject: [CONFIG],
+    },
+    {
+      provide: Limits,
+      useFactory: ({ http }: Config, addresses: ClientAddresses) => new Limits(http.limits, addresses),
+      inject: [CONFIG, ClientAddresses],
+    },
+    {
+      provide: ACCESS_CONTROL,
+      useFactory: accessControl,
+      inject: [CONFIG, UpstreamDirectory, ClientAddresses, LOG],
+    },
     {
       provide: RegistryHandler,
       useFactory: (
@@ -46,8 +65,11 @@ import { TokenKeyFiles } from './token-keys.js';
         listings: Listings,
         repositories: RepositoryStore,
         usage: UsageRecorder,
+        limits: Limits,
+        control: AccessControl | undefined,
         log: Logger,
         metrics: Metrics,
+        tracing: Tracing | undefined,
       ) =>
         new RegistryHandler({
           directory,
@@ -55,9 +77,10 @@ import { TokenKeyFiles } from './token-keys.js';
           blobs: new BlobReply(blobs, usage, config.http.limits.readtimeout),
           listings: new ListingReply(listings, repositories),
           access: new Access(metrics, log, !config.log.accesslog.disabled),
-          limits: new Limits(config.http.limits, new ClientAddresses(config.http.trustedproxies)),
-          control: accessControl(config, directory, log),
+          limits,
+          control,
           callers: new CallerGate(callerChecks(upstreams)),
+          tracing,
           prefix: config.http.prefix.replace(/\/$/, ''),
         }),
       inject: [
@@ -70,12 +93,15 @@ import { TokenKeyFiles } from './token-keys.js';
         Listings,
         REPOSITORY_STORE,
         USAGE_RECORDER,
+        Limits,
+        ACCESS_CONTROL,
         LOG,
         Metrics,
+        TRACING,
       ],
     },
   ],
-  exports: [RegistryHandler],
+  exports: [RegistryHandler, ClientAddresses, Limits, ACCESS_CONTROL],
 })
 export class RegistryModule {}
 
@@ -91,6 +117,7 @@ function callerChecks(upstreams: Upstreams): ReadonlyMap<string, CallerCheck> {
 function accessControl(
   { auth, http, proxy }: Config,
   directory: UpstreamDirectory,
+  addresses: ClientAddresses,
   log: Logger,
 ): AccessControl | undefined {
   const upstreams = [proxy.default, ...proxy.upstreams].filter((each) => each !== undefined);
@@ -103,7 +130,7 @@ function accessControl(
     certificates: auth === undefined && (http.tls?.clientcas.length ?? 0) > 0,
     grants,
     memberships: membershipsOf(proxy.groups),
-    addresses: new ClientAddresses(http.trustedproxies),
+    addresses,
     directory,
   });
 }

@@ -67,7 +67,7 @@ export class ActiveRun implements JobRun {
     const { dryRun } = this;
     const began = performance.now();
     log.debug({ job: name, dryRun, resumed: this.checkpoint !== undefined }, 'job begins');
-    metrics.jobRunning.set({ job: name }, 1);
+    metrics.jobRunning.set({ name }, 1);
     try {
       const summary = await job.run(this);
       const ms = Math.round(performance.now() - began);
@@ -78,7 +78,7 @@ export class ActiveRun implements JobRun {
       else log.error({ job: name, err }, 'job failed');
       throw err;
     } finally {
-      metrics.jobRunning.set({ job: name }, 0);
+      metrics.jobRunning.set({ name }, 0);
     }
   }
 

@@ -1,14 +1,16 @@
 import type { Cluster } from '../cluster/cluster.js';
+import type { InUseHistory } from '../usage/usage.js';
 
 /**
- * Whether content may be deleted now (rule 8): it is allowed at all, and what a configured Redis knows of the others'
- * work it knows for longer than the grace.
+ * Whether content may be deleted now (rule 8): it is allowed at all, what a configured Redis knows of the others'
+ * work it knows for longer than the grace, and those who are to tell what runs have told once.
  */
 export class Deletion {
   constructor(
     private readonly enabled: boolean,
     private readonly graceMs: number,
     private readonly cluster: Pick<Cluster, 'memoryMs'>,
+    private readonly inUse: Pick<InUseHistory, 'areKnown'>,
   ) {}
 
   async allowed(): Promise<boolean> {
@@ -21,6 +23,7 @@ export class Deletion {
     const memoryMs = await this.cluster.memoryMs();
     if (memoryMs === undefined) return 'Redis cannot be asked what other replicas do';
     if (memoryMs < this.graceMs) return 'Redis was empty less than scheduler.grace ago';
+    if (!(await this.inUse.areKnown())) return 'what runs is not known yet, which scheduler.inuse keeps';
     return undefined;
   }
 }

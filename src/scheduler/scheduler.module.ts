@@ -10,6 +10,8 @@ import type { RecordStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { LOG } from '../telemetry/telemetry.module.js';
+import { InUseRecords } from '../usage/in-use.js';
+import { UsageModule } from '../usage/usage.module.js';
 import { Deletion } from './deletion.js';
 import { Scheduler, type SchedulerParts } from './scheduler.js';
 
@@ -17,13 +19,13 @@ import { Scheduler, type SchedulerParts } from './scheduler.js';
 const patienceMs = 10_000;
 
 @Module({
-  imports: [StorageModule, ClusterModule],
+  imports: [StorageModule, ClusterModule, UsageModule],
   providers: [
     {
       provide: Deletion,
-      useFactory: ({ storage, scheduler }: Config, cluster: Cluster) =>
-        new Deletion(storage.delete.enabled, scheduler.grace, cluster),
-      inject: [CONFIG, CLUSTER],
+      useFactory: ({ storage, scheduler }: Config, cluster: Cluster, inUse: InUseRecords) =>
+        new Deletion(storage.delete.enabled, scheduler.grace, cluster, inUse),
+      inject: [CONFIG, CLUSTER, InUseRecords],
     },
     {
       provide: Scheduler,

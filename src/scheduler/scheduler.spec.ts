@@ -86,7 +86,7 @@ describe.each([
         run: { outcome: 'done', summary: { steps: 5 }, slotMs: start + 6 * 60 * minute - 3 * minute },
       });
       const { values } = await each.metrics.jobDuration.get();
-      expect(values).toEqual([{ labels: { job: 'sweep' }, value: 5 }]);
+      expect(values).toEqual([{ labels: { name: 'sweep' }, value: 5 }]);
     }
     expect(leases.held()).toEqual([]);
     expect([...records.records.keys()]).toEqual(['jobs/sweep']);
@@ -155,9 +155,9 @@ describe('a replica', () => {
       run: { outcome: 'running', runner: 'a', progress: { doing: 'steps', done: 2, total: 5 } },
     });
     const text = await only.metrics.registry.metrics();
-    expect(text).toContain('cistern_job_running{job="sweep"} 1');
+    expect(text).toContain('cistern_job_running{name="sweep"} 1');
     expect(text).toContain(
-      `cistern_job_next_run_timestamp_seconds{job="sweep"} ${(start + 17 * minute) / 1000}`,
+      `cistern_job_next_run_timestamp_seconds{name="sweep"} ${(start + 17 * minute) / 1000}`,
     );
   });
 

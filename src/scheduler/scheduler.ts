@@ -68,6 +68,7 @@ export class Scheduler {
   readonly #work = new Set<Promise<unknown>>();
   #started = false;
   #redisMissed = false;
+  #totalsMs = 0;
 
   constructor(parts: SchedulerParts) {
     this.#parts = parts;
@@ -78,6 +79,7 @@ export class Scheduler {
   /** Before {@link start}. */
   register(job: Job): void {
     this.#jobs.set(job.name, job);
+    this.#parts.metrics.expectJob(job.name);
   }
 
   registered(name: JobName): Job | undefined {
@@ -186,7 +188,7 @@ export class Scheduler {
     const run = this.#newRun(name, [lease, turn], signal, { checkpoint, save });
     await recorded.begin(run);
     const { facts } = await this.#perform(job, run);
-    metrics.jobRuns.inc({ job: name, outcome: facts.outcome });
+    metrics.jobRuns.inc({ name, outcome: facts.outcome });
     if (run.signal.reason instanceof LeaseLost) recorded.leave();
     else this.#show(name, await recorded.end(run, facts));
   }
@@ -245,10 +247,19 @@ export class Scheduler {
   #show(name: JobName, { run }: JobRecord): void {
     const { metrics, schedules } = this.#parts;
     const nextMs = nextSlot(schedules[name], Date.now());
-    if (nextMs !== undefined) metrics.jobNextRun.set({ job: name }, nextMs / 1000);
+    if (nextMs !== undefined) metrics.jobNextRun.set({ name }, nextMs / 1000);
     if (run?.outcome !== 'done' || run.endedMs === undefined) return;
-    metrics.jobLastRun.set({ job: name }, run.endedMs / 1000);
-    metrics.jobDuration.set({ job: name }, (run.endedMs - run.beganMs) / 1000);
+    metrics.jobLastRun.set({ name }, run.endedMs / 1000);
+    metrics.jobDuration.set({ name }, (run.endedMs - run.beganMs) / 1000);
+    this.#showTotals(run.endedMs, run.summary ?? {});
+  }
+
+  /** What another replica counted holds here too: each shows what was found last. */
+  #showTotals(endedMs: number, { storedBlobs, storedBytes }: JobSummary): void {
+    if (storedBlobs === undefined || storedBytes === undefined || endedMs < this.#totalsMs) return;
+    this.#totalsMs = endedMs;
+    this.#parts.metrics.storedBlobs.set(storedBlobs);
+    this.#parts.metrics.storedBytes.set(storedBytes);
   }
 
   #missRedis(missed: boolean): void {

@@ -9,6 +9,8 @@ const root = 'docker/registry/v2';
 export const blobsFolder = `${root}/blobs`;
 export const repositoriesFolder = `${root}/repositories`;
 export const ownFolder = 'cistern';
+/** Where spools are when the store is no folder. */
+export const localSpools = '/var/lib/registry/spool';
 /** Those that blobs are stored by, sorted. */
 export const digestAlgorithms: readonly DigestAlgorithm[] = ['sha256', 'sha512'];
 /** What registry:2's proxy mode leaves at the root: `repository@digest` with the time at which it would delete it. */

@@ -5,7 +5,8 @@ import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/config.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
-import { LOG } from '../telemetry/telemetry.module.js';
+import { LOG, TRACING } from '../telemetry/telemetry.module.js';
+import type { Tracing } from '../telemetry/tracing.js';
 import { FilesystemBlobStore } from './filesystem/blob-store.js';
 import { FilesystemDeletes } from './filesystem/deletes.js';
 import { FilesystemInventory } from './filesystem/inventory.js';
@@ -13,7 +14,7 @@ import { FilesystemRecordStore } from './filesystem/record-store.js';
 import { FilesystemLinks } from './filesystem/links.js';
 import { LinkedRepositories } from './linked-repositories.js';
 import { WorkFolder } from './filesystem/work-folder.js';
-import { ownFolder } from './layout.js';
+import { localSpools, ownFolder } from './layout.js';
 import type { ObserveAction, Stores } from './storage.js';
 
 export const BLOB_STORE = Symbol('BlobStore');
@@ -28,9 +29,6 @@ export const WORK_FOLDER = Symbol('WorkFolder');
 /** Spools; the same as WORK_FOLDER unless `proxy.spool.directory` is set. */
 export const SPOOL_FOLDER = Symbol('SpoolFolder');
 const STORES = Symbol('Stores');
-
-/** Where spools are when the store is no folder. */
-const localSpools = '/var/lib/registry/spool';
 
 @Module({
   providers: [
@@ -52,7 +50,7 @@ const localSpools = '/var/lib/registry/spool';
           : new WorkFolder(proxy.spool.directory),
       inject: [CONFIG, WORK_FOLDER],
     },
-    { provide: STORES, useFactory: openStores, inject: [CONFIG, WORK_FOLDER, Metrics, LOG] },
+    { provide: STORES, useFactory: openStores, inject: [CONFIG, WORK_FOLDER, Metrics, TRACING, LOG] },
     { provide: BLOB_STORE, useFactory: ({ blobs }: Stores) => blobs, inject: [STORES] },
     { provide: REPOSITORY_STORE, useFactory: ({ repositories }: Stores) => repositories, inject: [STORES] },
     { provide: RECORD_STORE, useFactory: ({ records }: Stores) => records, inject: [STORES] },
@@ -89,13 +87,14 @@ async function openStores(
   { storage }: Config,
   work: WorkFolder,
   metrics: Metrics,
+  tracing: Tracing | undefined,
   log: Logger,
 ): Promise<Stores> {
   if (storage.driver === 'filesystem') {
-    return openFolder(storage.filesystem.rootdirectory, work, observeAs('filesystem', metrics));
+    return openFolder(storage.filesystem.rootdirectory, work, observeAs('filesystem', metrics, tracing));
   }
   const { openBucket } = await import('./s3/open-bucket.js'); // with a library that nothing else needs
-  return openBucket(storage.s3, log, observeAs('s3aws', metrics)); // registry's own name of its driver
+  return openBucket(storage.s3, log, observeAs('s3aws', metrics, tracing)); // registry's own name of its driver
 }
 
 function openFolder(root: string, work: WorkFolder, observe: ObserveAction): Stores {
@@ -111,8 +110,11 @@ function openFolder(root: string, work: WorkFolder, observe: ObserveAction): Sto
   };
 }
 
-function observeAs(driver: string, { storageAction }: Metrics): ObserveAction {
-  return (action, started) => storageAction.observe({ driver, action }, (performance.now() - started) / 1000);
+function observeAs(driver: string, { storageAction }: Metrics, tracing: Tracing | undefined): ObserveAction {
+  return (action, started) => {
+    storageAction.observe({ driver, action }, (performance.now() - started) / 1000);
+    tracing?.record(`storage ${action}`, started, { attributes: { 'cistern.driver': driver } });
+  };
 }
 
 /** As registry:2 does: the root can be listed. A root that does not exist yet is an empty store. */

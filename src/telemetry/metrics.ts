@@ -1,9 +1,17 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
+import { Answers } from './answers.js';
+import { version } from './version.js';
 
 const seconds = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const bytes = [1_024, 16_384, 262_144, 1_048_576, 16_777_216, 268_435_456, 1_073_741_824];
 
 export type ContentType = 'blob' | 'manifest';
+
+/** The values of labels that alerts look at, whichever comes first. */
+const types: readonly ContentType[] = ['blob', 'manifest'];
+const transferResults = ['stored', 'mismatch', 'refused', 'broken', 'spool', 'store'];
+const transferRoles = ['lead', 'follow', 'takeover', 'alone'];
+const runOutcomes = ['done', 'failed', 'stopped'];
 
 /**
  * Every metric of the program. Those named `registry_…` are registry:2's (2.8) and registry:3's own, with their
@@ -11,6 +19,7 @@ export type ContentType = 'blob' | 'manifest';
  */
 export class Metrics {
   readonly registry = new Registry();
+  readonly answers = new Answers(this.registry);
 
   readonly httpRequests = this.#counter(
     'registry_http_requests_total',
@@ -116,6 +125,11 @@ export class Metrics {
     'Tokens asked for at upstreams’ token services, by result.',
     ['upstream', 'result'],
   );
+  readonly upstreamCredentialsRefused = this.#counter(
+    'cistern_upstream_credentials_refused_total',
+    'Times that an upstream, or its token service, did not take our credentials, or they could not be had.',
+    ['upstream'],
+  );
   readonly upstreamBreakerOpen = this.#gauge(
     'cistern_upstream_breaker_open',
     '1 while an upstream is not asked because it failed too often, else 0.',
@@ -197,28 +211,64 @@ export class Metrics {
     ['upstream', 'kind'],
   );
   readonly spoolBytes = this.#gauge('cistern_spool_bytes', 'Bytes in the spools of running transfers.', []);
+  readonly spoolLimit = this.#gauge(
+    'cistern_spool_limit_bytes',
+    'What spools may take together (`proxy.spool.maxsize`).',
+    [],
+  );
+  readonly peerStreams = this.#gauge(
+    'cistern_peer_streams',
+    'Other replicas that are reading spools of this one now.',
+    [],
+  );
+  readonly peerSentBytes = this.#counter(
+    'cistern_peer_sent_bytes_total',
+    'Bytes of content sent to other replicas, each of which an upstream did not have to send.',
+    [],
+  );
 
+  // Their label is not `job`: Prometheus has one of its own by that name, for what it scrapes.
   readonly jobRuns = this.#counter(
     'cistern_job_runs_total',
     'Runs of jobs that ended on this replica, by outcome: done, failed, stopped (another replica goes on).',
-    ['job', 'outcome'],
+    ['name', 'outcome'],
   );
   readonly jobRunning = this.#gauge('cistern_job_running', '1 while this replica runs a job, else 0.', [
-    'job',
+    'name',
   ]);
   readonly jobLastRun = this.#gauge(
     'cistern_job_last_run_timestamp_seconds',
     'When a job was last done, by whichever replica.',
-    ['job'],
+    ['name'],
   );
   readonly jobDuration = this.#gauge(
     'cistern_job_duration_seconds',
     'How long a job took when it was last done, by whichever replica.',
-    ['job'],
+    ['name'],
   );
   readonly jobNextRun = this.#gauge('cistern_job_next_run_timestamp_seconds', 'When a job is due next.', [
-    'job',
+    'name',
   ]);
+  readonly inuseImages = this.#gauge(
+    'cistern_inuse_images',
+    'Images that run somewhere, and so are neither expired nor evicted, on the replica that looks; by `source`: kubernetes, docker.',
+    ['source'],
+  );
+  readonly inuseSeen = this.#gauge(
+    'cistern_inuse_seen_timestamp_seconds',
+    'When the replica that looks was last told of them.',
+    ['source'],
+  );
+  readonly kubernetesUsable = this.#gauge(
+    'cistern_kubernetes_usable',
+    '1 while the API of Kubernetes tells of what is watched, 0 while it cannot be asked; by `resource`: pods, secrets.',
+    ['resource'],
+  );
+  readonly kubernetesWatches = this.#counter(
+    'cistern_kubernetes_watches_total',
+    'Watches that were begun again, by why: ended (by the server), expired (too old, so all was listed again), failed.',
+    ['resource', 'result'],
+  );
   readonly removed = this.#counter(
     'cistern_removed_total',
     'What jobs and commands on this replica have removed, by what it was and why.',
@@ -226,7 +276,7 @@ export class Metrics {
   );
   readonly removedBytes = this.#counter(
     'cistern_removed_bytes_total',
-    'Bytes that the storage got back by that.',
+    'Bytes that the storage got back by removals, by why they were made.',
     ['why'],
   );
   readonly storedBlobs = this.#gauge(
@@ -234,7 +284,16 @@ export class Metrics {
     'Blobs and manifests in the storage, when it was last looked through.',
     [],
   );
-  readonly storedBytes = this.#gauge('cistern_stored_bytes', 'The bytes of those.', []);
+  readonly storedBytes = this.#gauge(
+    'cistern_stored_bytes',
+    'Bytes of what is in the storage, when it was last looked through.',
+    [],
+  );
+  readonly storedLimit = this.#gauge(
+    'cistern_stored_limit_bytes',
+    'What the storage may hold before the least recently used is removed (`proxy.maxsize`); +Inf: no limit.',
+    [],
+  );
   readonly scrubbedBytes = this.#counter(
     'cistern_scrubbed_bytes_total',
     'Bytes of stored content that were read again to verify them.',
@@ -246,8 +305,43 @@ export class Metrics {
     [],
   );
 
+  readonly certificateExpiry = this.#gauge(
+    'cistern_tls_certificate_expiry_timestamp_seconds',
+    'When the certificate that clients see ends; +Inf: `http.tls` has none.',
+    [],
+  );
+  readonly buildInfo = this.#gauge('cistern_build_info', 'Always 1: what runs here.', ['version', 'node']);
+
   constructor() {
     collectDefaultMetrics({ register: this.registry });
+    this.buildInfo.set({ version, node: process.version }, 1);
+    this.certificateExpiry.set(Infinity);
+    for (const type of types) this.storedDamaged.inc({ type }, 0);
+    for (const role of transferRoles) this.transferRoles.inc({ role }, 0);
+  }
+
+  /**
+   * An upstream that is configured: its series begin at zero. Else the first of a kind of trouble would be the first
+   * that Prometheus sees of the series, and no increase.
+   */
+  expectUpstream(upstream: string): void {
+    this.answers.expect(upstream);
+    this.upstreamBreakerOpen.set({ upstream }, 0);
+    this.upstreamExhausted.set({ upstream }, 0);
+    this.upstreamFreshnessFactor.set({ upstream }, 1);
+    this.upstreamRateLimited.inc({ upstream }, 0);
+    this.upstreamCredentialsRefused.inc({ upstream }, 0);
+    this.transferResumes.inc({ upstream }, 0);
+    this.farRanges.inc({ upstream }, 0);
+    for (const kind of ['tag', 'listing']) this.staleServed.inc({ upstream, kind }, 0);
+    for (const type of types) this.mismatches.inc({ upstream, type }, 0);
+    for (const result of transferResults) this.transfers.inc({ upstream, result }, 0);
+  }
+
+  /** A job that may run here: the same for it. */
+  expectJob(name: string): void {
+    this.jobRunning.set({ name }, 0);
+    for (const outcome of runOutcomes) this.jobRuns.inc({ name, outcome }, 0);
   }
 
   #counter<const L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> {

@@ -33,7 +33,7 @@ function helperOf(command: string, more: Partial<HelperOptions> = {}): Credentia
     server: 'registry.test',
     env: { PATH: process.env['PATH'] },
     host: 'registry.test',
-    log: { info: tell, warn: tell },
+    log: { info: tell, warn: tell, error: tell },
     now: () => clock,
     ...more,
   });

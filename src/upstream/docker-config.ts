@@ -17,7 +17,7 @@ export class DockerConfig {
 
   /** What it has for the host that is really asked, whatever images call it; nobody in particular where it has nothing. */
   credentialsFor(host: string): Credentials {
-    const name = hubByOneName(host);
+    const name = credentialsHost(host);
     return { account: 'dockerconfigjson', login: async () => (await this.#file.read()).get(name) };
   }
 }
@@ -39,10 +39,11 @@ export function parseDockerConfig(text: string): ReadonlyMap<string, Login> {
 /** `ghcr.io`, `https://ghcr.io`, `https://index.docker.io/v1/`. Kubernetes' keys for a part of a host are left out. */
 function hostOf(key: string): string | undefined {
   const host = /^(?:https?:\/\/)?([^/]+)(?:\/(?:v[12]\/?)?)?$/i.exec(key)?.[1];
-  return host === undefined ? undefined : hubByOneName(host);
+  return host === undefined ? undefined : credentialsHost(host);
 }
 
-function hubByOneName(host: string): string {
+/** The key of a host in such a file: Docker Hub has one for all its names. */
+export function credentialsHost(host: string): string {
   const name = host.toLowerCase();
   return dockerHubHosts.includes(name) ? 'docker.io' : name;
 }

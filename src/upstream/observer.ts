@@ -20,6 +20,8 @@ export interface UpstreamObserver {
   rateLimited(host: string): void;
   /** What is left of the pull limit; `undefined`: nothing is known of one any more. */
   budgetChanged(host: string, budget: Budget | undefined): void;
+  /** What we said of ourselves was not taken, or could not be had. */
+  credentialsRefused(host: string): void;
   tokenFetched(host: string, outcome: 'granted' | UpstreamCode): void;
   breakerChanged(host: string, state: BreakerState): void;
 }
@@ -28,4 +30,5 @@ export interface UpstreamObserver {
 export interface UpstreamLog {
   info(facts: Readonly<Record<string, unknown>>, message: string): void;
   warn(facts: Readonly<Record<string, unknown>>, message: string): void;
+  error(facts: Readonly<Record<string, unknown>>, message: string): void;
 }

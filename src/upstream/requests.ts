@@ -153,6 +153,7 @@ export class Requests {
         waitMs = Math.min(waitMs, this.#views[known.place]?.blockedMs ?? 0);
       } catch (error) {
         if (!(error instanceof UpstreamError) || error.code !== 'credentials-refused') throw error;
+        this.options.observer.credentialsRefused(this.host);
         known.refused();
         this.#standing.refused(known);
         refusal = error;

@@ -1,15 +1,18 @@
 import { Inject, Module, type OnModuleDestroy } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
-import type { Config, UpstreamConfig } from '../config/config.js';
-import { LOG } from '../telemetry/telemetry.module.js';
+import type { Config } from '../config/config.js';
+import type { KubernetesApi } from '../kubernetes/kubernetes.js';
+import { KUBERNETES, KubernetesModule } from '../kubernetes/kubernetes.module.js';
+import { LOG, TRACING } from '../telemetry/telemetry.module.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
+import type { TraceAttributes, Tracing } from '../telemetry/tracing.js';
 import { createUpstream, type RegistryUpstream } from './client.js';
-import { CredentialHelper } from './credential-helper.js';
-import { filePassword, fixedPassword, userWith, type Credentials } from './credentials.js';
+import { credentialsOf } from './configured-credentials.js';
 import { DockerConfig } from './docker-config.js';
-import { dockerHubHosts, libraryRule, UpstreamDirectory, type DirectoryEntry } from './directory.js';
-import type { UpstreamObserver } from './observer.js';
+import { libraryRule, UpstreamDirectory, type DirectoryEntry } from './directory.js';
+import type { RequestFinished, UpstreamObserver } from './observer.js';
+import { PullSecrets } from './pull-secrets.js';
 import { proxySettings, type ProxySettings } from './proxy.js';
 
 /** The proxy variables of the environment, read once at the start. */
@@ -18,16 +21,37 @@ export const PROXY_SETTINGS = Symbol('ProxySettings');
 export const UPSTREAMS = Symbol('Upstreams');
 export type Upstreams = ReadonlyMap<string, RegistryUpstream>;
 
+/** {@link PullSecrets}; `undefined` where none are configured. */
+export const PULL_SECRETS = Symbol('PullSecrets');
+
 @Module({
+  imports: [KubernetesModule],
   providers: [
     { provide: PROXY_SETTINGS, useFactory: () => proxySettings(process.env) },
     {
+      provide: PULL_SECRETS,
+      useFactory: ({ proxy }: Config, api: KubernetesApi, log: Logger, metrics: Metrics) =>
+        proxy.pullsecrets.length === 0
+          ? undefined
+          : new PullSecrets({ api, names: proxy.pullsecrets, log, metrics }),
+      inject: [CONFIG, KUBERNETES, LOG, Metrics],
+    },
+    {
       provide: UPSTREAMS,
-      useFactory: ({ proxy }: Config, settings: ProxySettings, log: Logger, metrics: Metrics): Upstreams => {
+      useFactory: (
+        { proxy }: Config,
+        settings: ProxySettings,
+        secrets: PullSecrets | undefined,
+        log: Logger,
+        metrics: Metrics,
+        tracing: Tracing | undefined,
+      ): Upstreams => {
         const configs = [proxy.default, ...proxy.upstreams].filter((config) => config !== undefined);
-        const observer = observe(metrics);
+        const observer = observe(metrics, tracing);
+        metrics.answers.expect(proxy.host); // also where nobody can be asked
+        for (const { host } of configs) metrics.expectUpstream(host);
         const file = proxy.dockerconfigjson;
-        const sources = { docker: file === undefined ? undefined : new DockerConfig(file, log), log };
+        const sources = { shared: file === undefined ? secrets : new DockerConfig(file, log), log };
         return new Map(
           configs.map((config) => [
             config.host,
@@ -41,7 +65,7 @@ export type Upstreams = ReadonlyMap<string, RegistryUpstream>;
           ]),
         );
       },
-      inject: [CONFIG, PROXY_SETTINGS, LOG, Metrics],
+      inject: [CONFIG, PROXY_SETTINGS, PULL_SECRETS, LOG, Metrics, TRACING],
     },
     {
       provide: UpstreamDirectory,
@@ -50,48 +74,18 @@ export type Upstreams = ReadonlyMap<string, RegistryUpstream>;
       inject: [CONFIG, UPSTREAMS],
     },
   ],
-  exports: [UpstreamDirectory, UPSTREAMS],
+  exports: [UpstreamDirectory, UPSTREAMS, PULL_SECRETS],
 })
 export class UpstreamModule implements OnModuleDestroy {
-  constructor(@Inject(UPSTREAMS) private readonly upstreams: Upstreams) {}
+  constructor(
+    @Inject(UPSTREAMS) private readonly upstreams: Upstreams,
+    @Inject(PULL_SECRETS) private readonly secrets: PullSecrets | undefined,
+  ) {}
 
   async onModuleDestroy(): Promise<void> {
+    this.secrets?.close();
     await Promise.all([...this.upstreams.values()].map((upstream) => upstream.close()));
   }
-}
-
-interface CredentialSources {
-  /** For upstreams without any of their own. */
-  readonly docker: DockerConfig | undefined;
-  readonly log: Logger;
-}
-
-function credentialsOf(config: UpstreamConfig, { docker, log }: CredentialSources): Credentials[] {
-  const { host, url, exec } = config;
-  const { host: address } = new URL(url);
-  const helper =
-    exec &&
-    new CredentialHelper({
-      command: exec.command,
-      lifetimeMs: exec.lifetime,
-      // What `docker login` files Docker Hub under.
-      server: dockerHubHosts.includes(address) ? 'https://index.docker.io/v1/' : address,
-      env: helperEnvironment(process.env),
-      host,
-      log,
-      now: () => performance.now(),
-    });
-  const users = config.credentials.flatMap(({ username, password, passwordfile }) => {
-    if (password !== undefined) return userWith(username, fixedPassword(password.reveal()));
-    return passwordfile === undefined ? [] : userWith(username, filePassword(passwordfile, log));
-  });
-  const own = helper === undefined ? users : [helper, ...users];
-  return own.length > 0 || docker === undefined ? own : [docker.credentialsFor(address)];
-}
-
-/** A helper has its own settings in the environment; ours, with other upstreams' passwords, are not for it. */
-function helperEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('REGISTRY_')));
 }
 
 /**
@@ -122,11 +116,15 @@ function entriesOf({ proxy }: Config, upstreams: Upstreams): DirectoryEntry[] {
   ];
 }
 
-function observe(metrics: Metrics): UpstreamObserver {
+function observe(metrics: Metrics, tracing: Tracing | undefined): UpstreamObserver {
   return {
     requestFinished: ({ host, kind, method, outcome, seconds }) => {
       metrics.upstreamRequests.inc({ upstream: host, kind, method, result: outcome });
       metrics.upstreamDuration.observe({ upstream: host, kind }, seconds);
+      tracing?.record(`upstream ${method} ${kind}`, performance.now() - seconds * 1000, {
+        kind: 'client',
+        attributes: { 'cistern.upstream': host, 'http.request.method': method, ...resultOf(outcome) },
+      });
     },
     rateLimited: (host) => metrics.upstreamRateLimited.inc({ upstream: host }),
     budgetChanged: (host, budget) => {
@@ -135,8 +133,13 @@ function observe(metrics: Metrics): UpstreamObserver {
       metrics.upstreamFreshnessFactor.set({ upstream: host }, budget?.freshnessFactor ?? 1);
       metrics.upstreamExhausted.set({ upstream: host }, budget?.remaining === 0 ? 1 : 0);
     },
+    credentialsRefused: (host) => metrics.upstreamCredentialsRefused.inc({ upstream: host }),
     tokenFetched: (host, outcome) => metrics.upstreamTokens.inc({ upstream: host, result: outcome }),
     breakerChanged: (host, state) =>
       metrics.upstreamBreakerOpen.set({ upstream: host }, state === 'closed' ? 0 : 1),
   };
+}
+
+function resultOf(outcome: RequestFinished['outcome']): TraceAttributes {
+  return typeof outcome === 'number' ? { 'http.response.status_code': outcome } : { 'error.type': outcome };
 }

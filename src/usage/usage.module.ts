@@ -1,10 +1,11 @@
 import { Inject, Module, type OnModuleDestroy } from '@nestjs/common';
 import { CONFIG } from '../config/config.module.js';
-import type { Config } from '../config/config.js';
+import type { Config, SchedulerConfig } from '../config/config.js';
 import { RECORD_STORE, StorageModule } from '../storage/storage.module.js';
 import type { RecordStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import { LOG } from '../telemetry/telemetry.module.js';
+import { InUseRecords, type InUseSource } from './in-use.js';
 import { StoredUsage } from './stored-usage.js';
 import { unrecorded, UsageLog } from './usage-log.js';
 
@@ -33,8 +34,14 @@ export const USAGE_HISTORY = Symbol('UsageHistory');
       useFactory: (...parts: ConstructorParameters<typeof StoredUsage>) => new StoredUsage(...parts),
       inject: [RECORD_STORE, UsageLog, LOG],
     },
+    {
+      provide: InUseRecords,
+      useFactory: ({ scheduler }: Config, records: RecordStore, log: Logger) =>
+        new InUseRecords(records, sourcesOf(scheduler), scheduler.inuse.keep, log),
+      inject: [CONFIG, RECORD_STORE, LOG],
+    },
   ],
-  exports: [USAGE_RECORDER, USAGE_HISTORY],
+  exports: [USAGE_RECORDER, USAGE_HISTORY, InUseRecords],
 })
 export class UsageModule implements OnModuleDestroy {
   constructor(@Inject(UsageLog) private readonly usage: UsageLog) {}
@@ -42,4 +49,11 @@ export class UsageModule implements OnModuleDestroy {
   onModuleDestroy(): Promise<void> {
     return this.usage.close();
   }
+}
+
+function sourcesOf({ inuse: { kubernetes, docker } }: SchedulerConfig): InUseSource[] {
+  return [
+    ...(kubernetes.enabled ? (['kubernetes'] as const) : []),
+    ...(docker.socket === undefined ? [] : (['docker'] as const)),
+  ];
 }

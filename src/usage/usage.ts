@@ -1,5 +1,5 @@
 import type { Digest } from '../oci/digest.js';
-import type { Repository } from '../oci/name.js';
+import type { Repository, Tag } from '../oci/name.js';
 
 /**
  * Who uses what. Uses are gathered in memory and written behind the requests, at the latest after half a minute; a
@@ -44,4 +44,18 @@ export interface UsageHistory {
   save(usesOf: (digit: string) => Iterable<Use>, signal: AbortSignal): Promise<void>;
   /** Bytes that replicas say they have added to the store since this time, in milliseconds since 1970. */
   storedSince(ms: number, signal: AbortSignal): Promise<number>;
+}
+
+/** An image that runs somewhere: by digest, or whatever the tag points to here. */
+export interface InUse {
+  readonly repository: Repository;
+  readonly reference: Digest | Tag;
+}
+
+/** What is used without anybody asking for it: it is neither expired nor evicted. */
+export interface InUseHistory {
+  /** In pages. Throws StorageError, and what the signal was aborted with. */
+  images(signal: AbortSignal): AsyncIterable<readonly InUse[]>;
+  /** `false`: one of those who are to tell has never told. Throws StorageError. */
+  areKnown(): Promise<boolean>;
 }

@@ -182,9 +182,9 @@ async function certificateScene(
     ca,
     holders: {
       ann: await makeCertificate(folder, 'ann', authority),
-      member: await makeCertificate(folder, 'member', authority, ['others', 'devs']),
-      eve: await makeCertificate(folder, 'eve', authority, ['others']),
-      stranger: await makeCertificate(folder, 'stranger', another, ['devs']),
+      member: await makeCertificate(folder, 'member', authority, undefined, ['others', 'devs']),
+      eve: await makeCertificate(folder, 'eve', authority, undefined, ['others']),
+      stranger: await makeCertificate(folder, 'stranger', another, undefined, ['devs']),
       nobody: undefined,
     },
   };

@@ -64,6 +64,6 @@ describe.skipIf(lacks('script'))('Ctrl-C', () => {
         },
       )
       .toBe(0);
-    expect(await metric(mirror.cistern, 'cistern_job_running', { job: 'prewarm' })).toBe(0);
+    expect(await metric(mirror.cistern, 'cistern_job_running', { name: 'prewarm' })).toBe(0);
   });
 });

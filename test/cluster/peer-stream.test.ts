@@ -43,7 +43,7 @@ describe('what a replica takes from another', () => {
   async function read(url: string, signal = new AbortController().signal) {
     let bytes = '';
     try {
-      for await (const event of readPeer({ url, attempt }, digest, 0, seal, signal, 500)) {
+      for await (const event of readPeer({ url, attempt }, digest, 0, seal, signal, { answerMs: 500 })) {
         if ('bytes' in event) bytes += event.bytes.toString();
       }
       return { bytes, end: 'complete' };

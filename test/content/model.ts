@@ -14,7 +14,7 @@ import type {
   StoredBlob,
   StoredLink,
 } from '../../src/storage/storage.js';
-import type { Use, UsageHistory } from '../../src/usage/usage.js';
+import type { InUse, Use, UsageHistory } from '../../src/usage/usage.js';
 
 /** Seconds. */
 export const grace = 900;
@@ -50,6 +50,8 @@ export class Model {
   readonly #noted = new Map<string, number>();
   #snapshot = new Map<string, number>();
   mayDelete = true;
+  /** What runs somewhere. */
+  running: readonly InUse[] = [];
   /** Whether it is another replica that clients talk to. */
   elsewhere = false;
   /** Called before each step and each removal: for what happens meanwhile, or to end the run there. */
@@ -64,6 +66,7 @@ export class Model {
       records: this.#recordStore(),
       rescues: new Rescues(this.#recordStore()),
       usage: this.#history(),
+      inUse: { images: () => pageOf(this.running) },
       cluster: {
         coordinator: new LocalCoordinator(),
         descriptors: {
@@ -305,8 +308,8 @@ export class Model {
   }
 }
 
-async function* pageOf(uses: readonly Use[]): AsyncGenerator<readonly Use[]> {
-  yield uses;
+async function* pageOf<T>(items: readonly T[]): AsyncGenerator<readonly T[]> {
+  yield items;
 }
 
 export function split(key: string): { repository: Repository; digest: Digest } {

@@ -68,7 +68,7 @@ export class JobReplica {
 
   async runs(job: JobName, outcome: string): Promise<number> {
     const { values } = await this.metrics.jobRuns.get();
-    return values.find(({ labels }) => labels.job === job && labels.outcome === outcome)?.value ?? 0;
+    return values.find(({ labels }) => labels.name === job && labels.outcome === outcome)?.value ?? 0;
   }
 
   /** As by SIGKILL: nothing that it does reaches the storage any more. */

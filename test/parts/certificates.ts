@@ -10,14 +10,12 @@ export interface CertificateFiles {
 
 const keyKind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
 
-/**
- * A certificate in a folder, made with openssl: by an issuer, or one that may be an issuer itself. It is for loopback,
- * and for names below `mirror.test`.
- */
+/** A certificate in a folder, made with openssl: by an issuer and for these names, or one that may be an issuer itself. */
 export async function makeCertificate(
   folder: string,
   commonName: string,
   issuer?: CertificateFiles,
+  names: readonly string[] = ['IP:127.0.0.1', 'DNS:*.mirror.test'],
   organisations: readonly string[] = [],
 ): Promise<CertificateFiles> {
   const made = {
@@ -25,12 +23,7 @@ export async function makeCertificate(
     key: join(folder, `${commonName}.key`),
   };
   const by = issuer === undefined ? [] : ['-CA', issuer.certificate, '-CAkey', issuer.key];
-  const leaf = [
-    '-addext',
-    'basicConstraints=critical,CA:FALSE',
-    '-addext',
-    'subjectAltName=IP:127.0.0.1,DNS:*.mirror.test',
-  ];
+  const leaf = ['-addext', 'basicConstraints=critical,CA:FALSE', '-addext', `subjectAltName=${names.join()}`];
   const subject = [...organisations.map((name) => `/O=${name}`), `/CN=${commonName}`];
   await runSuccessfully(commandOf('openssl'), [
     'req',

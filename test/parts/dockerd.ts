@@ -21,6 +21,9 @@ export interface DockerdOptions {
     readonly proxy: string;
     readonly certificates: Readonly<Record<string, RegistryCertificates>>;
   };
+  /** What becomes dockerd by running the command that follows. */
+  readonly launcher?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export interface RegistryCertificates {
@@ -30,9 +33,19 @@ export interface RegistryCertificates {
   readonly client?: CertificateFiles;
 }
 
+export interface DockerOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  readonly timeoutMs?: number;
+  /** Another client than Debian's. */
+  readonly client?: string;
+}
+
 export interface Dockerd extends RunningProcess {
+  /** The path of its API's socket. */
+  readonly socket: string;
   /** Any `docker` command against this daemon. */
-  docker(args: readonly string[]): Promise<Output>;
+  docker(args: readonly string[], options?: DockerOptions): Promise<Output>;
 }
 
 /** A Docker Engine of one's own: no bridge, no firewall rules, nothing but a socket in its folder. Needs root. */
@@ -50,7 +63,8 @@ async function startWith(storageDriver: 'overlay2' | 'vfs', options: DockerdOpti
   await using cleanup = new AsyncDisposableStack();
   const folder = cleanup.use(await temporaryFolder());
   cleanup.defer(() => unmountBelow(folder.path));
-  const socket = `unix://${join(folder.path, 'docker.sock')}`;
+  const path = join(folder.path, 'docker.sock');
+  const socket = `unix://${path}`;
   const configFile = join(folder.path, 'daemon.json');
   const settings = {
     hosts: [socket],
@@ -66,20 +80,20 @@ async function startWith(storageDriver: 'overlay2' | 'vfs', options: DockerdOpti
   };
   await writeFile(configFile, JSON.stringify(settings));
   const { registries } = options;
-  const daemon = [commandOf('dockerd'), '--config-file', configFile];
-  const [command = '', ...args] =
-    registries === undefined ? daemon : [...(await ownEtc(folder.path, registries)), ...daemon];
-  const env = registries === undefined ? {} : { HTTPS_PROXY: registries.proxy };
-  const running = cleanup.use(await startProcess(command, args, { env }));
-  const run = (args: readonly string[]) =>
-    runProcess(docker, args, {
-      env: { DOCKER_HOST: socket, DOCKER_CONFIG: folder.path, DOCKER_CONTEXT: undefined },
+  const launcher = registries === undefined ? options.launcher : await ownEtc(folder.path, registries);
+  const [command = '', ...args] = [...(launcher ?? []), commandOf('dockerd')];
+  const env = { ...(registries && { HTTPS_PROXY: registries.proxy }), ...options.env };
+  const running = cleanup.use(await startProcess(command, [...args, '--config-file', configFile], { env }));
+  const run = (args: readonly string[], { client = docker, env, ...options }: DockerOptions = {}) =>
+    runProcess(client, args, {
+      ...options,
+      env: { ...env, DOCKER_HOST: socket, DOCKER_CONFIG: folder.path, DOCKER_CONTEXT: undefined },
     });
   await untilReady(running, 'dockerd', (signal) =>
     until(async () => (await run(['version'])).code === 0, signal),
   );
   const owned = cleanup.move();
-  return { ...running, docker: run, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { ...running, socket: path, docker: run, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 /** The start of a command that runs with the certificates as its `/etc/docker`, and with an `/etc/hosts` of its own. */

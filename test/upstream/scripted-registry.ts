@@ -80,6 +80,7 @@ export function clientOf(
       requestFinished: (event) => told.requests.push(event),
       rateLimited: () => (told.rateLimited += 1),
       budgetChanged: (_, budget) => told.limits.push(budget),
+      credentialsRefused: () => undefined,
       tokenFetched: (_, outcome) => told.tokens.push(outcome),
       breakerChanged: (_, state) => told.breaker.push(state),
     },

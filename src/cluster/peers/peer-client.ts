@@ -61,6 +61,13 @@ class Silence {
   }
 }
 
+export interface PeerReadOptions {
+  /** How long to wait for its answer. */
+  readonly answerMs?: number | undefined;
+  /** Beside our own. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+}
+
 /** What comes over a peer stream: the spool's bytes, and how the other one fares. */
 export type PeerEvent = { readonly bytes: Buffer } | PeerProgress;
 
@@ -68,7 +75,6 @@ export type PeerEvent = { readonly bytes: Buffer } | PeerProgress;
  * Reads another replica's live spool from an offset: what is there at once, then what arrives. Ends normally only
  * after the other one said that all its bytes are right. Throws {@link PeerError}, or the signal's reason.
  *
- * @param answerMs how long to wait for its answer
  */
 export async function* readPeer(
   peer: PeerRecord,
@@ -76,11 +82,11 @@ export async function* readPeer(
   offset: number,
   seal: Seal,
   signal: AbortSignal,
-  answerMs = silenceMs,
+  options: PeerReadOptions = {},
 ): AsyncGenerator<PeerEvent> {
   const { url, attempt } = peer;
   const nonce = seal.newNonce();
-  const response = await open(peer, digest, offset, nonce, seal, signal, answerMs);
+  const response = await open(peer, digest, offset, nonce, seal, signal, options);
   const frames = new FrameReader();
   let sequence = 0;
   const silence = new Silence(() => response.destroy(new PeerError('silent', url, 'went silent')));
@@ -126,13 +132,13 @@ function open(
   nonce: string,
   seal: Seal,
   signal: AbortSignal,
-  answerMs: number,
+  { answerMs = silenceMs, headers = {} }: PeerReadOptions,
 ): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const mac = seal.request({ attempt, digest, offset, nonce });
   // Outside of any proxy that the environment names, and a connection of its own: it lives as long as the stream.
   const sent = request(new URL(peerPath(digest, attempt, offset), url), {
-    headers: { authorization: `Cistern ${nonce} ${mac}` },
+    headers: { ...headers, authorization: `Cistern ${nonce} ${mac}` },
     agent: false,
     signal,
   });

@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { LRUCache } from 'lru-cache';
 import type { Logger } from '../../telemetry/log.js';
 import {
@@ -28,6 +28,15 @@ export interface PeerSpool {
   release(): Promise<void>;
 }
 
+/** What the metrics and the traces want to know of a stream; must not throw. */
+export interface StreamObserver {
+  sent(bytes: number): void;
+  /** `failure`: why it was cut. */
+  ended(failure: unknown): void;
+}
+
+export type ObserveStream = (digest: string, headers: IncomingHttpHeaders) => StreamObserver;
+
 /**
  * The cluster port: live spools, to replicas that prove the secret, and nothing else. Who does not prove it learns
  * nothing, not even whether there is such a spool.
@@ -42,6 +51,7 @@ export class PeerServer {
     /** Held open until it is released; `undefined`: no such attempt here. */
     private readonly find: (attempt: string) => PeerSpool | undefined,
     private readonly log: Logger,
+    private readonly observe: ObserveStream,
   ) {}
 
   handle(request: IncomingMessage, response: ServerResponse): void {
@@ -69,8 +79,8 @@ export class PeerServer {
       return;
     }
     try {
-      if (spool.digest !== asked.digest) response.writeHead(404).end();
-      else await this.#send(spool, asked, seal, response);
+      if (spool.digest === asked.digest) await this.#sendObserved(spool, asked, seal, request, response);
+      else response.writeHead(404).end();
     } finally {
       await spool.release();
     }
@@ -83,7 +93,32 @@ export class PeerServer {
     return seal;
   }
 
-  async #send(spool: PeerSpool, asked: PeerRequest, seal: Seal, response: ServerResponse): Promise<void> {
+  async #sendObserved(
+    spool: PeerSpool,
+    asked: PeerRequest,
+    seal: Seal,
+    { headers }: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
+    const observer = this.observe(asked.digest, headers);
+    let failure: unknown;
+    try {
+      await this.#send(spool, asked, seal, response, observer);
+    } catch (error) {
+      failure = error;
+      throw error;
+    } finally {
+      observer.ended(failure);
+    }
+  }
+
+  async #send(
+    spool: PeerSpool,
+    asked: PeerRequest,
+    seal: Seal,
+    response: ServerResponse,
+    observer: StreamObserver,
+  ): Promise<void> {
     const gone = new AbortController();
     response.once('close', () => gone.abort(new Error('the replica closed the connection')));
     response.on('error', () => undefined);
@@ -108,6 +143,7 @@ export class PeerServer {
         const bytes = await spool.readAt(offset, Math.min(chunkBytes, progress.length - offset));
         offset += bytes.byteLength;
         await write(response, dataFrame, bytes, gone.signal);
+        observer.sent(bytes.byteLength);
       } else if (ended !== undefined) {
         await say(ended === 'verified' ? { kind: 'complete', size: progress.length } : ended);
         response.end();

@@ -13,8 +13,8 @@ const defaultBudgetMs = 100;
 /** Connections are made behind the requests, so a configured 10 ms need not fail a busy process again and again. */
 const shortestDialMs = 500;
 const longestPauseMs = 1_000;
-const defaultPort = 6379;
-const defaultSentinelPort = 26_379;
+export const defaultPort = 6379;
+export const defaultSentinelPort = 26_379;
 
 /** How long a command may take, from the section's time-outs. */
 export function commandBudget({ readtimeout, writetimeout }: RedisConfig): number {
@@ -46,7 +46,7 @@ export function connectRedis(config: RedisConfig, name: string, log: Pick<Logger
 const pause = (times: number): number => Math.min(50 * 2 ** Math.min(times, 5), longestPauseMs);
 
 /** What of the options is in files, as it is now. */
-class RedisFiles {
+export class RedisFiles {
   readonly #password: (() => string) | undefined;
   readonly #sentinelPassword: (() => string) | undefined;
 
@@ -124,7 +124,7 @@ function sentinel(config: RedisConfig, options: RedisOptions): Redis {
   });
 }
 
-function address(text: string, port: number): { host?: string; port: number } {
+export function address(text: string, port: number): { host?: string; port: number } {
   return parseListen(text) ?? { host: text, port };
 }
 
@@ -135,4 +135,9 @@ function tlsOptions({ tls }: RedisConfig): ConnectionOptions | undefined {
     ...(tls.key === undefined ? {} : { key: readFileSync(tls.key) }),
     ...(tls.clientcas.length === 0 ? {} : { ca: tls.clientcas.map((path) => readFileSync(path)) }),
   };
+}
+
+/** From where this host reaches Redis; `undefined` while it does not. */
+export function localAddressOf(client: Redis): string | undefined {
+  return (client.stream as { localAddress?: string } | undefined)?.localAddress?.replace(/^::ffff:/, '');
 }

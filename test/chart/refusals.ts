@@ -1,0 +1,40 @@
+/** Values that are wrong, and words of what is said of them. */
+export const refusals: readonly (readonly [values: object, words: string])[] = [
+  [{ replica: 2 }, 'Additional property replica is not allowed'],
+  [{ replicas: 'two' }, 'replicas: Invalid type. Expected: integer, given: string'],
+  [{ storage: { type: 'nfs' } }, 'storage.type must be one of the following: "volume", "s3", "emptyDir"'],
+  [{ storage: { volume: { size: '100GB' } } }, 'storage.volume.size: Does not match pattern'],
+  [{ redis: { type: 'existing', addr: 'http://redis' } }, 'redis.addr: Does not match pattern'],
+  [{ ingress: { hosts: ['https://m.example.com'] } }, 'ingress.hosts.0: Does not match pattern'],
+  [{ redis: { bundled: { replicas: 2 } } }, 'redis.bundled.replicas must be one of the following: 3, 5, 7'],
+  [{ replicas: 2 }, 'several replicas with storage.volume.accessMode: ReadWriteOnce: they need a storage'],
+  [
+    { autoscaling: { enabled: true }, storage: { type: 'emptyDir' } },
+    'several replicas with storage.type: emptyDir',
+  ],
+  [{ autoscaling: { enabled: true, minReplicas: 4, maxReplicas: 2 } }, 'autoscaling.minReplicas: more than'],
+  [{ storage: { type: 's3' } }, 'storage.s3.bucket: needed'],
+  [{ redis: { type: 'existing' } }, 'redis.addr: needed'],
+  [{ redis: { type: 'sentinel' } }, 'redis.sentinels: needed'],
+  [{ redis: { type: 'bundled', username: 'me' } }, 'redis.username: the bundled Redis has no users'],
+  [{ redis: { bundled: { image: { tag: '' } } } }, 'redis.bundled.image.tag: needed'],
+  [{ ingress: { enabled: true } }, 'ingress.hosts: needed'],
+  [{ httpRoute: { enabled: true } }, 'httpRoute.parentRefs: needed'],
+  [{ nodes: { enabled: true } }, 'nodes.mirror: needed'],
+  [{ image: { tag: 'latest' } }, 'image.tag: latest is another image every day'],
+  [{ secrets: { tls: 'mine' } }, 'secrets.tls: the chart uses this name itself'],
+  [{ config: { http: { addr: ':80' } } }, 'config.http.addr: the chart decides it, see service.port'],
+  [
+    { config: { http: { draindelay: '9 seconds' } } },
+    'config.http.draindelay: got "9 seconds", wanted a duration',
+  ],
+  [{ config: { storage: { s3: { region: 'r' } } } }, 'config.storage.s3: two kinds of storage'],
+  [
+    { config: { redis: { password: 'p' } } },
+    'config.redis.password: a secret does not belong into a ConfigMap',
+  ],
+  [
+    { config: { proxy: { upstreams: [{ host: 'h', url: 'https://h', password: 'hidden' }] } } },
+    'config.proxy.upstreams[0].password: a secret does not belong into a ConfigMap',
+  ],
+];
