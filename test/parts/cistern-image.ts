@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { importBuildImages } from './base-images.js';
 import type { Dockerd } from './dockerd.js';
@@ -30,6 +30,7 @@ export async function buildCisternImage(dockerd: Dockerd): Promise<void> {
     timeoutMs: 600_000,
   });
   if (built.code !== 0) throw new Error(`the image cannot be built\n${built.stderr.slice(-4000)}`);
+  await rm(cache, { recursive: true, force: true });
   await mkdir(cache, { recursive: true });
   await dockerd.docker(['save', '--output', `${name}.${process.pid}`, cisternImage]);
   await rename(`${name}.${process.pid}`, name);
@@ -45,7 +46,9 @@ export async function loadCisternImage(dockerd: Dockerd): Promise<void> {
 async function archiveName(): Promise<string> {
   const hash = createHash('sha256');
   for (const source of sources) {
-    for (const file of await filesOf(join(checkout, source))) hash.update(file).update(await readFile(file));
+    for (const file of await filesOf(join(checkout, source))) {
+      hash.update(relative(checkout, file)).update(await readFile(file));
+    }
   }
   return join(cache, `${hash.digest('hex').slice(0, 16)}.tar`);
 }
