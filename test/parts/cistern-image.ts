@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { importBuildImages } from './base-images.js';
-import type { Dockerd } from './dockerd.js';
+import { type Dockerd, startDockerd } from './dockerd.js';
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url));
 const cache = join(checkout, 'node_modules/.cache/cistern-image');
@@ -41,6 +41,16 @@ export async function loadCisternImage(dockerd: Dockerd): Promise<void> {
   const name = await archiveName();
   if (existsSync(name)) await dockerd.docker(['load', '--input', name]);
   else await buildCisternImage(dockerd);
+}
+
+/** The same as an archive, built by an Engine of its own: for one that reaches nothing to build from. */
+export async function cisternImageArchive(): Promise<string> {
+  const name = await archiveName();
+  if (!existsSync(name)) {
+    await using builder = await startDockerd();
+    await buildCisternImage(builder);
+  }
+  return name;
 }
 
 async function archiveName(): Promise<string> {
