@@ -37,7 +37,12 @@ export default defineConfig({
           ...real,
           name: 'integration',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/architecture.test.ts', 'test/catalogue.test.ts', 'test/cluster/**'],
+          exclude: [
+            'test/architecture.test.ts',
+            'test/catalogue.test.ts',
+            'test/cluster/**',
+            'test/swarm/**',
+          ],
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
         },
@@ -47,7 +52,7 @@ export default defineConfig({
         test: {
           ...real,
           name: 'cluster',
-          include: ['test/cluster/**/*.test.ts'],
+          include: ['test/cluster/**/*.test.ts', 'test/swarm/**/*.test.ts'],
           maxWorkers: 1,
           sequence: { groupOrder: 2 },
         },
