@@ -93,12 +93,9 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
 /** Commands may do the work of jobs whatever is said here. */
 function startJobs(scheduler: Scheduler, inUse: InUseWatches, config: Config, log: Logger): void {
   if (!config.storage.delete.enabled) log.info('nothing is deleted: storage.delete.enabled is false');
-  if (!config.scheduler.enabled) {
-    log.info('no job is run: scheduler.enabled is false');
-    return;
-  }
-  scheduler.start();
   inUse.start();
+  if (config.scheduler.enabled) scheduler.start();
+  else log.info('no job is run: scheduler.enabled is false');
 }
 
 function isRegistryPath(url: string, prefix: string): boolean {

@@ -74,6 +74,7 @@ async function replica(): Promise<() => Promise<void>> {
     source,
     records,
     leases: new JobLeases({ coordinator: leases.coordinator() }),
+    shared: true,
     newcomers: new Newcomers({ warmer: { warm }, directory, log }),
     log,
     metrics: new Metrics(),
@@ -120,6 +121,21 @@ describe('what a source says that runs', () => {
     source.say([two]);
     await pass(2_000);
     expect(await kept()).toEqual([two]);
+  });
+
+  it('is looked at by each replica while Redis is away, and by one when it is back', async () => {
+    leases.away = true;
+    await replica();
+    await replica();
+    expect(source.observers.size).toBe(0);
+    await pass(11_000);
+    expect(source.observers.size).toBe(2);
+    source.say([one]);
+    await pass(2_000);
+    expect(await kept()).toEqual([one]);
+    leases.away = false;
+    await pass(6 * 60_000);
+    expect(source.observers.size).toBe(1);
   });
 
   it('is not taken for all while some of it is still to be asked for', async () => {
