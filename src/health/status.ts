@@ -82,7 +82,7 @@ export class StatusReport {
     return {
       version,
       node: process.version,
-      started: new Date(Date.now() - process.uptime() * 1000).toISOString(),
+      started: new Date(performance.timeOrigin).toISOString(),
       ready: health.notReady() === undefined,
       failing: health.failing(),
       upstreams: upstreams.map((upstream) => ({
