@@ -15,8 +15,13 @@ const sources = [
   '.npmrc',
   'package.json',
   'package-lock.json',
+  'nest-cli.json',
+  'tsconfig.json',
+  'tsconfig.build.json',
   'src',
-  'deploy',
+  'deploy/config',
+  'deploy/image',
+  'docs/openapi.yaml',
 ];
 
 export const cisternImage = 'cistern:test';
