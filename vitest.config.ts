@@ -8,6 +8,9 @@ const real = {
   hookTimeout: 120_000,
 };
 
+/** One file at a time: each keeps a small machine busy by itself, and they build and share one container image. */
+const alone = ['cluster', 'guides', 'image', 'swarm'].map((folder) => `test/${folder}/**/*.test.ts`);
+
 /**
  * `unit` needs neither network nor Debian packages and runs in seconds; `integration` and
  * `cluster` start real servers and clients on loopback. A test that waits for something that never comes fails by these limits; none is repeated.
@@ -37,17 +40,16 @@ export default defineConfig({
           ...real,
           name: 'integration',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/architecture.test.ts', 'test/catalogue.test.ts', 'test/cluster/**'],
+          exclude: ['test/architecture.test.ts', 'test/catalogue.test.ts', ...alone],
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
         },
       },
       {
-        // A cluster, its Redis and its upstream keep a small machine busy by themselves.
         test: {
           ...real,
           name: 'cluster',
-          include: ['test/cluster/**/*.test.ts'],
+          include: alone,
           maxWorkers: 1,
           sequence: { groupOrder: 2 },
         },

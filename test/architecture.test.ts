@@ -41,7 +41,8 @@ const folders: Readonly<Record<string, readonly string[]>> = {
   ],
   // Tries out by itself what the others would do.
   doctor: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'nodes'],
-  health: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy'],
+  // The status page tells of all of them.
+  health: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'proxy', 'scheduler'],
   admin: [
     'oci',
     'config',

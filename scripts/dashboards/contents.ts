@@ -528,6 +528,12 @@ const storage: Dashboard = {
           ],
         },
         {
+          title: 'Images in use',
+          description: 'That Kubernetes or Docker runs, and that therefore stay. 0 where neither is asked.',
+          unit: 'short',
+          queries: [['max by (source) (cistern_inuse_images{$S}) or vector(0)', '{{source}}']],
+        },
+        {
           title: 'Read again',
           description: 'Content that scrub verified.',
           unit: 'Bps',

@@ -69,23 +69,25 @@ function tryAs(owner: Owner, options: LoadOptions, user: ProcessUser): string | 
     return undefined;
   } catch (error) {
     if (error instanceof ConfigError) return error.faults.map(({ key, got }) => `${key}: ${got}`).join('; ');
-    // A container without the right to change users (`cap_drop`).
-    if (error instanceof Error && 'code' in error && error.code === 'EPERM')
-      return 'it may not change its user';
+    if (isForbidden(error)) return 'it may not change its user'; // a container with `cap_drop`
     throw error;
   } finally {
-    if (user.geteuid?.() !== 0) user.seteuid?.(0);
-    user.setegid?.(0);
-    restoreGroups(groups, user);
+    beRootAgain(groups, user);
   }
 }
 
-function restoreGroups(groups: readonly number[], user: ProcessUser): void {
+function beRootAgain(groups: readonly number[], user: ProcessUser): void {
+  if (user.geteuid?.() !== 0) user.seteuid?.(0);
   try {
+    user.setegid?.(0);
     user.setgroups?.(groups);
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'EPERM')) throw error; // nor could they be changed
+    if (!isForbidden(error)) throw error; // what cannot be changed was not changed
   }
+}
+
+function isForbidden(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'EPERM';
 }
 
 /** All that it makes files in. */

@@ -14,6 +14,7 @@ import { PeerServer, type ObserveStream } from '../cluster/peers/peer-server.js'
 import type { Config, HttpConfig } from '../config/config.js';
 import { DebugModule } from '../health/health.module.js';
 import { Health } from '../health/health.js';
+import { StatusReport } from '../health/status.js';
 import { InUseWatches } from '../inuse/in-use-watches.js';
 import { Transfers } from '../proxy/transfers.js';
 import { RegistryHandler } from '../registry/registry-handler.js';
@@ -25,7 +26,7 @@ import { Metrics } from '../telemetry/metrics.js';
 import type { Telemetry } from '../telemetry/telemetry.module.js';
 import { startTracing } from '../telemetry/tracing-start.js';
 import type { PullSecrets } from '../upstream/pull-secrets.js';
-import { PULL_SECRETS } from '../upstream/upstream.module.js';
+import { PULL_SECRETS, UPSTREAMS, type Upstreams } from '../upstream/upstream.module.js';
 import { closeGracefully, createHttpServer, listen, listenPrivately } from './http-server.js';
 import { prepareStore } from './prepare-store.js';
 
@@ -62,7 +63,7 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
   const peers = await startClusterServer(app.application, config, { metrics, tracing }, log);
   const admin = AdminModule.for(app.application.get(Operations), app.application.get(AdminAccess));
   const debug =
-    (await startDebugServer(config, health, metrics, admin, log)) ??
+    (await startDebugServer(app.application, config, metrics, admin, log)) ??
     (await startAdminSocket(config, app.application.get(AdminAccess), admin, log));
   const address = await listen(app.server, config.http);
   log.info({ address, tls: config.http.tls !== undefined, pid: process.pid }, 'listening');
@@ -92,12 +93,9 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
 /** Commands may do the work of jobs whatever is said here. */
 function startJobs(scheduler: Scheduler, inUse: InUseWatches, config: Config, log: Logger): void {
   if (!config.storage.delete.enabled) log.info('nothing is deleted: storage.delete.enabled is false');
-  if (!config.scheduler.enabled) {
-    log.info('no job is run: scheduler.enabled is false');
-    return;
-  }
-  scheduler.start();
   inUse.start();
+  if (config.scheduler.enabled) scheduler.start();
+  else log.info('no job is run: scheduler.enabled is false');
 }
 
 function isRegistryPath(url: string, prefix: string): boolean {
@@ -187,16 +185,26 @@ function observeStreams({ metrics: { peerStreams, peerSentBytes }, tracing }: Te
 }
 
 async function startDebugServer(
+  app: NestFastifyApplication,
   config: Config,
-  health: Health,
   metrics: Metrics,
   admin: DynamicModule,
   log: Logger,
 ): Promise<{ close(): Promise<void> } | undefined> {
   const { debug } = config.http;
   if (debug === undefined) return undefined;
+  const health = app.get(Health);
+  const status = new StatusReport({
+    health,
+    metrics,
+    upstreams: [...app.get<Upstreams>(UPSTREAMS).values()],
+    transfers: app.get(Transfers),
+    cluster: app.get<Cluster>(CLUSTER),
+    scheduler: app.get(Scheduler),
+    driver: config.storage.driver,
+  });
   const { application, server } = await createApplication(
-    DebugModule.for(debug, health, metrics, admin),
+    DebugModule.for(debug, { health, metrics, status }, admin),
     undefined,
     log,
     (framework) => framework,

@@ -76,7 +76,7 @@ function isCurrent(
     );
   } else if (days < soonDays) {
     tell.warn(
-      `${certificate} expires in ${Math.floor(days)} days`,
+      `${certificate} expires in less than ${Math.ceil(days)} days`,
       'renew it: the mirror takes the new one by itself',
     );
   } else return true;

@@ -26,17 +26,18 @@ export class Clocks {
     return {
       name: 'clock',
       run: (tell) => {
-        const off = this.#seen.filter(({ aheadMs }) => Math.abs(aheadMs) > tolerableMs);
-        if (this.#seen.length === 0) {
+        const seen = this.#seen.toSorted((one, other) => (one.who < other.who ? -1 : 1));
+        const off = seen.filter(({ aheadMs }) => Math.abs(aheadMs) > tolerableMs);
+        if (seen.length === 0) {
           tell.warn('nobody could be asked for the time', 'see the checks that failed');
         } else if (off.length === 0) {
-          tell.ok(`agrees with ${this.#seen.map(({ who }) => who).join(', ')}`);
+          tell.ok(`agrees with ${seen.map(({ who }) => who).join(', ')}`);
         }
         for (const { who, aheadMs } of off) {
           const how = `${Math.round(Math.abs(aheadMs) / 1000)} s ${aheadMs > 0 ? 'ahead of' : 'behind'} that of ${who}`;
           // One against all others is theirs; all against this one is ours.
           const advice =
-            off.length === this.#seen.length
+            off.length === seen.length
               ? 'set the clock of this machine (NTP)'
               : `set the clock of ${who}, with which nobody else agrees`;
           tell[Math.abs(aheadMs) > badMs ? 'fail' : 'warn'](`the clock here is ${how}`, advice);

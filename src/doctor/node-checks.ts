@@ -100,12 +100,15 @@ function runtimeCheck(
       for (const obstacle of setup.obstacles) tell.fail(obstacle.message, obstacle.advice);
       const wanted = runtime === 'docker' ? ['docker.io'] : ((await asked) ?? []);
       const missing = wanted.filter((registry) => !setup.covers(registry));
-      if (missing.length > 0) {
+      if (missing.length > 0 || setup.through.length === 0) {
+        const what = missing.length > 0 ? missing.join(', ') : 'whatever it is';
         tell.fail(
-          `${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} not pulled through ${mirror.url}`,
+          `${what}: not pulled through ${mirror.url}`,
           `cistern configure-node --mirror ${mirror.url} --runtime ${runtime}`,
         );
-      } else if (setup.obstacles.length === 0) tell.ok(`is told to pull through ${mirror.url}`);
+      } else if (setup.obstacles.length === 0) {
+        tell.ok(`is told to pull ${setup.through.join(', ')} through ${mirror.url}`);
+      }
       if (runtime === 'docker') await askDockerd(mirror, files, tell, signal);
     },
   };

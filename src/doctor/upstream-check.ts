@@ -1,6 +1,6 @@
-import { connect as connectTls } from 'node:tls';
-import { getCACertificates } from 'node:tls';
 import { readFile } from 'node:fs/promises';
+import { isIP } from 'node:net';
+import { connect as connectTls, getCACertificates } from 'node:tls';
 import type { UpstreamConfig } from '../config/config.js';
 import { parseChallenges, type Challenge } from '../upstream/challenge.js';
 import { basicHeader, CredentialsError, type Credentials, type Login } from '../upstream/credentials.js';
@@ -216,7 +216,7 @@ class Visit {
   async #tellCertificate(): Promise<void> {
     const days = await this.#daysOfCertificate();
     if (days === undefined || days > soonDays) return;
-    this.tell.warn(`its certificate expires in ${Math.floor(days)} days`, 'ask who runs it');
+    this.tell.warn(`its certificate expires in less than ${Math.ceil(days)} days`, 'ask who runs it');
   }
 
   /** `undefined` where there is none to be seen, as behind a proxy. */
@@ -224,11 +224,12 @@ class Visit {
     const { config, rule } = this.options;
     if (this.#url.protocol !== 'https:' || rule.proxyFor(this.#url) !== undefined) return undefined;
     const ca = config.ca === undefined ? [] : [await readFile(config.ca, 'utf8')];
-    const { hostname, port } = this.#url;
+    const { port } = this.#url;
+    const hostname = this.#url.hostname.replace(/^\[(.*)\]$/, '$1');
     const socket = connectTls({
       host: hostname,
       port: Number(port || 443),
-      servername: hostname,
+      ...(isIP(hostname) === 0 ? { servername: hostname } : {}),
       ca: [...getCACertificates('default'), ...ca],
     });
     const { promise, resolve, reject } = Promise.withResolvers<void>();

@@ -1,7 +1,9 @@
-import { Controller, Get, Header, Inject, Res, type Type } from '@nestjs/common';
+import { Controller, Get, Header, Headers, Inject, Res, type Type } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import { Metrics } from '../telemetry/metrics.js';
 import { Health } from './health.js';
+import { statusPage } from './status-page.js';
+import { StatusReport } from './status.js';
 
 /** registry's `/debug/health`: `{}`, or 503 with what fails. */
 @Controller('debug/health')
@@ -12,6 +14,22 @@ export class DebugHealthController {
   async checks(@Res() reply: FastifyReply): Promise<void> {
     const failing = this.health.failing();
     await reply.code(Object.keys(failing).length === 0 ? 200 : 503).send(failing);
+  }
+}
+
+/** This replica for whoever is on call: JSON, or a page for browsers. */
+@Controller('debug/status')
+export class StatusController {
+  constructor(@Inject(StatusReport) private readonly report: StatusReport) {}
+
+  @Get()
+  async status(@Headers('accept') accept: string | undefined, @Res() reply: FastifyReply): Promise<void> {
+    const status = await this.report.read();
+    const isBrowser = accept?.includes('text/html') === true;
+    await reply
+      .header('Cache-Control', 'no-store')
+      .type(isBrowser ? 'text/html; charset=utf-8' : 'application/json; charset=utf-8')
+      .send(isBrowser ? statusPage(status) : `${JSON.stringify(status, undefined, 2)}\n`);
   }
 }
 

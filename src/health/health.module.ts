@@ -5,9 +5,10 @@ import { STORAGE_PROBE, StorageModule } from '../storage/storage.module.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { LOG } from '../telemetry/telemetry.module.js';
-import { DebugHealthController, metricsController } from './debug.controller.js';
+import { DebugHealthController, metricsController, StatusController } from './debug.controller.js';
 import { Health } from './health.js';
 import { ProbesController } from './probes.controller.js';
+import { StatusReport } from './status.js';
 
 /** The probes of the public port. */
 @Module({
@@ -35,13 +36,18 @@ export class HealthModule implements OnModuleInit, OnModuleDestroy {
   }
 }
 
+export interface DebugParts {
+  readonly health: Health;
+  readonly metrics: Metrics;
+  readonly status: StatusReport;
+}
+
 /** The debug port: an application of its own, so that nothing of it can be reached through the public one. */
 @Module({})
 export class DebugModule {
   static for(
     { prometheus }: DebugConfig,
-    health: Health,
-    metrics: Metrics,
+    { health, metrics, status }: DebugParts,
     admin: DynamicModule,
   ): DynamicModule {
     return {
@@ -50,11 +56,13 @@ export class DebugModule {
       controllers: [
         ProbesController,
         DebugHealthController,
+        StatusController,
         ...(prometheus.enabled ? [metricsController(prometheus.path)] : []),
       ],
       providers: [
         { provide: Health, useValue: health },
         { provide: Metrics, useValue: metrics },
+        { provide: StatusReport, useValue: status },
       ],
     };
   }

@@ -20,6 +20,8 @@ export interface InUseWatchParts {
   readonly source: ImageSource;
   readonly records: Pick<InUseRecords, 'read' | 'write'>;
   readonly leases: Pick<JobLeases, 'turn'>;
+  /** There is a Redis, which knows who looks. */
+  readonly shared: boolean;
   /** Images that nobody ran before are given to it; `undefined`: to nobody. */
   readonly newcomers: Newcomers | undefined;
   readonly log: Logger;
@@ -28,6 +30,9 @@ export interface InUseWatchParts {
 
 /** Keeps the record of what a source says runs: one replica at a time, unless none can know of the others. */
 export class InUseWatch {
+  /** Redis did not answer when this was to begin. */
+  #alone = false;
+
   constructor(private readonly parts: InUseWatchParts) {}
 
   /** Resolves when the signal is aborted. */
@@ -48,14 +53,22 @@ export class InUseWatch {
   }
 
   async #look(signal: AbortSignal): Promise<void> {
-    const { source, leases, log } = this.parts;
+    const { source, leases, shared, log } = this.parts;
     const id = await source.identify(signal);
     if (id === undefined) return;
     await using lease = await leases.turn(`inuse:${source.kind}:${id}`, signal);
-    const alone = lease.scope === 'process' ? [AbortSignal.timeout(aloneMs)] : [];
-    const session = AbortSignal.any([signal, lease.lost, ...alone]);
+    const alone = shared && lease.scope === 'process';
+    const atFirst = alone && !this.#alone;
+    this.#alone = alone;
+    if (atFirst) return; // at the start it may answer any moment
+    const over = new AbortController();
+    const timer = alone ? setTimeout(() => over.abort(), aloneMs) : undefined;
     log.info({ source: source.kind, id }, 'looking at what runs');
-    await this.#lookAs(id, session);
+    try {
+      await this.#lookAs(id, AbortSignal.any([signal, lease.lost, over.signal]));
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   async #lookAs(id: string, signal: AbortSignal): Promise<void> {

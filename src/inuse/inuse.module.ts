@@ -35,7 +35,7 @@ interface WatchedSource {
     {
       provide: InUseWatches,
       useFactory: (
-        { scheduler }: Config,
+        { scheduler, redis }: Config,
         api: KubernetesApi,
         directory: UpstreamDirectory,
         records: InUseRecords,
@@ -45,10 +45,11 @@ interface WatchedSource {
         metrics: Metrics,
       ) => {
         const leases = new JobLeases(cluster);
+        const shared = redis !== undefined;
         const sources = sourcesOf(scheduler.inuse, { api, directory, log, metrics });
         const watches = sources.map(({ source, prewarm }) => {
           const newcomers = prewarm ? new Newcomers({ warmer, directory, log }) : undefined;
-          return new InUseWatch({ source, records, leases, newcomers, log, metrics });
+          return new InUseWatch({ source, records, leases, shared, newcomers, log, metrics });
         });
         return new InUseWatches(watches);
       },

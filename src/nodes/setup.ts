@@ -6,7 +6,9 @@ import { places, reading, type Runtime } from './runtimes.js';
 
 /** What the files of a runtime say now. */
 export interface NodeSetup {
-  /** Whether images of this host are pulled through the mirror. */
+  /** The hosts whose images are pulled through the mirror; `_default` for all that have no file of their own. */
+  readonly through: readonly string[];
+  /** Whether images of this host are. */
   covers(registry: string): boolean;
   /** What stands in the way of all of them. */
   readonly obstacles: readonly { readonly message: string; readonly advice: string }[];
@@ -15,23 +17,21 @@ export interface NodeSetup {
 /** @throws NodeError `unreadable` */
 export async function setupOf(runtime: Runtime, mirror: MirrorAddress, files: NodeFiles): Promise<NodeSetup> {
   switch (runtime) {
-    case 'docker': {
-      const mirrors = await dockerMirrors(files);
-      return {
-        covers: (registry) => registry === 'docker.io' && mirrors.includes(mirror.url),
-        obstacles: [],
-      };
-    }
+    case 'docker':
+      return setup((await dockerMirrors(files)).includes(mirror.url) ? ['docker.io'] : []);
     case 'containerd':
       return containerdSetup(mirror, files);
     default: {
-      const locations = await mirrorLocations(files);
       const inside = `${mirror.host}/`;
-      const covered = (registry: string): boolean =>
-        locations.get(registry)?.some((location) => location.startsWith(inside)) === true;
-      return { covers: covered, obstacles: [] };
+      const found = [...(await mirrorLocations(files))];
+      const through = found.filter(([, locations]) => locations.some((each) => each.startsWith(inside)));
+      return setup(through.map(([registry]) => registry));
     }
   }
+}
+
+function setup(through: readonly string[]): NodeSetup {
+  return { through, covers: (registry) => through.includes(registry), obstacles: [] };
 }
 
 /** Every mirror that a file of the node names, those that are asked first before others. Unreadable files name none. */
@@ -76,18 +76,19 @@ async function dockerMirrors(files: NodeFiles): Promise<string[]> {
 async function containerdSetup(mirror: MirrorAddress, files: NodeFiles): Promise<NodeSetup> {
   const cri = await criRegistries(files);
   const folder = cri.folders[0] ?? places.containerdHosts;
-  const covered = new Set<string>();
+  const through: string[] = [];
   const own = new Set<string>();
   for (const registry of await files.names(folder)) {
     const path = `${folder}/${registry}/hosts.toml`;
     const text = await files.text(path);
     if (text === undefined) continue;
     own.add(registry);
-    if (reading(path, () => mirrorsIn(text)).includes(mirror.url)) covered.add(registry);
+    if (reading(path, () => mirrorsIn(text)).includes(mirror.url)) through.push(registry);
   }
   const read = cri.folders.length > 0 || cri.disabled;
   return {
-    covers: (registry) => covered.has(registry) || (covered.has('_default') && !own.has(registry)),
+    through,
+    covers: (registry) => through.includes(registry) || (through.includes('_default') && !own.has(registry)),
     obstacles: read
       ? []
       : [

@@ -80,6 +80,13 @@ export class Transfers {
     return transfer;
   }
 
+  /** Those on their way now. */
+  running(): readonly Pick<Transfer, 'digest' | 'length' | 'size'>[] {
+    return [...this.#attempts].flatMap(([attempt, transfer]) =>
+      this.#lingering.has(attempt) ? [] : [transfer],
+    );
+  }
+
   /** A spool of this process that another replica asks for, held open until it is released. */
   peerSpool(attempt: string): PeerSpool | undefined {
     return this.#attempts.get(attempt)?.peerSpool();

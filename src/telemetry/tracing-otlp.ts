@@ -103,8 +103,8 @@ export class OtlpTracing implements Tracing {
     const timer = setTimeout(() => reject(new Error(`not within ${closingMs} ms`)), closingMs);
     try {
       await Promise.race([this.provider.shutdown(), late]);
-    } catch (err) {
-      this.log.warn({ err }, 'the last traces could not be sent');
+    } catch (error) {
+      this.log.warn(codesOf(error), 'the last traces could not be sent');
     } finally {
       clearTimeout(timer);
     }
@@ -159,7 +159,13 @@ function samplerOf({ name, ratio }: TracingSettings['sampler']): Sampler {
   return name.startsWith('parentbased_') ? new ParentBasedSampler({ root: root() }) : root();
 }
 
-/** Tells of an outage of the collector once, and of its end. Its answers may quote our headers: only codes are told. */
+/** Of the collector's trouble: what it answers may quote our headers. */
+function codesOf(error: unknown): { readonly type: unknown; readonly code: unknown } {
+  const { name, code } = error as { readonly name?: unknown; readonly code?: unknown };
+  return { type: name, code };
+}
+
+/** Tells of an outage of the collector once, and of its end. */
 function sayingOnce(exporter: SpanExporter, log: Logger): SpanExporter {
   let away = false;
   return {
@@ -167,8 +173,7 @@ function sayingOnce(exporter: SpanExporter, log: Logger): SpanExporter {
       exporter.export(spans, (result) => {
         const { error } = result;
         if (error !== undefined && !away) {
-          const { name, code } = error as Error & { readonly code?: unknown };
-          log.warn({ type: name, code }, 'traces cannot be sent, they are dropped until they can');
+          log.warn(codesOf(error), 'traces cannot be sent, they are dropped until they can');
         }
         if (error === undefined && away) log.info('traces are sent again');
         away = error !== undefined;

@@ -103,6 +103,15 @@ describe.skipIf(helm === undefined)('the chart', () => {
       const wrong = { ...deployment, spec: { ...(deployment['spec'] as object), replicas: 'two' } };
       expect((await faultsOf(version, wrong)).join()).toContain('/spec/replicas: type');
     }
+    const custom = await render({
+      httpRoute: { enabled: true, parentRefs: [{ name: 'public' }] },
+      metrics: { serviceMonitor: { enabled: true }, prometheusRule: { enabled: true } },
+    });
+    for (const kind of ['HTTPRoute', 'ServiceMonitor', 'PrometheusRule']) {
+      const good = pick(custom, kind, 'mirror-cistern');
+      const bad = { ...good, spec: { ...(good['spec'] as object), spce: 1 } };
+      expect(await faultsOf('1.36', bad)).toEqual([`${kind} mirror-cistern /spec/spce: no such field`]);
+    }
   });
 
   it('takes every example of docs/getting-started/kubernetes.md', async () => {

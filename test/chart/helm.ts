@@ -1,15 +1,11 @@
-import { execFile, spawnSync } from 'node:child_process';
-import { accessSync, constants, mkdirSync } from 'node:fs';
+import { execFile } from 'node:child_process';
 import { cp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse, parseAllDocuments } from 'yaml';
-import { commandOf, has } from '../parts/debian.js';
+import { helmCommand } from '../../scripts/helm.js';
 import { temporaryFolder } from '../parts/folder.js';
 
-/** The newest that the Go of Debian 12 can build. */
-const version = 'v3.13.3';
-const folder = fileURLToPath(new URL(`../../node_modules/.cache/helm-${version}`, import.meta.url));
 const chart = fileURLToPath(new URL('../../helm/cistern', import.meta.url));
 
 /** What these tests look at of an object; its schema says the rest. */
@@ -77,29 +73,8 @@ export class Helm {
   }
 }
 
-/**
- * Helm, built from its source the first time: Debian has no package of it. `undefined` where Go is not installed or
- * Helm's source cannot be had, which is said aloud.
- */
+/** `undefined` where `npm test` could not build it, which it says aloud. */
 export function findHelm(): Helm | undefined {
-  const command = `${folder}/helm`;
-  if (isExecutable(command)) return new Helm(command);
-  if (!has('go')) return undefined;
-  process.stderr.write(`building helm ${version}, once: a few minutes\n`);
-  mkdirSync(folder, { recursive: true });
-  const args = ['install', '-trimpath', '-ldflags=-s -w', `helm.sh/helm/v3/cmd/helm@${version}`];
-  const env = { ...process.env, GOBIN: folder, CGO_ENABLED: '0', GOFLAGS: '-buildvcs=false' };
-  const { status, stderr } = spawnSync(commandOf('go'), args, { env, encoding: 'utf8' });
-  if (status === 0) return new Helm(command);
-  process.stderr.write(`LEFT OUT: the chart, since helm cannot be built: ${stderr.trim().slice(-500)}\n`);
-  return undefined;
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
+  const command = helmCommand();
+  return command === undefined ? undefined : new Helm(command);
 }

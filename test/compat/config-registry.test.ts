@@ -20,9 +20,13 @@ interface Upstream extends AsyncDisposable {
   readonly url: string;
 }
 
-/** As much of an upstream as registry asks for when it starts. */
+const emptyBucket = '<?xml version="1.0"?><ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>';
+
+/** As much of an upstream, and of a bucket, as registry asks for when it starts. */
 async function startUpstream(): Promise<Upstream> {
-  const server = createServer((_, response) => response.end('{}'));
+  const server = createServer(({ url = '' }, response) =>
+    response.end(url.includes('prefix=') ? emptyBucket : '{}'),
+  );
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   return {
@@ -42,7 +46,9 @@ async function adapt(name: string, folder: string, upstream: string): Promise<st
     [/remoteurl: \S+/, `remoteurl: ${upstream}`],
     [/(\n {2}addr:) \S+/, `$1 127.0.0.1:${await freePort()}`],
     [/(\n {4}addr:) \S+/, `$1 127.0.0.1:${await freePort()}`],
+    [/regionendpoint: \S+/, `regionendpoint: ${upstream}`],
     [/\/etc\/cistern/g, folder],
+    [/\/run\/secrets/g, folder],
   ];
   const shipped = await readFile(join(examples, name), 'utf8');
   const path = join(folder, 'config.yml');
@@ -51,6 +57,13 @@ async function adapt(name: string, folder: string, upstream: string): Promise<st
     changes.reduce((text, [from, to]) => text.replace(from, to), shipped),
   );
   return path;
+}
+
+/** What Swarm puts below /run/secrets. */
+async function writeSecrets(folder: string): Promise<void> {
+  const names = ['redis_password', 'cluster_secret', 's3_access_key', 's3_secret_key'];
+  for (const name of names) await writeFile(join(folder, name), 'only-for-tests');
+  await writeFile(join(folder, 'upstreams'), '{"auths":{}}');
 }
 
 async function writeCertificate(folder: string): Promise<void> {
@@ -76,10 +89,17 @@ describe.skipIf(lacks('docker-registry', 'openssl'))('every example', () => {
     await using upstream = await startUpstream();
     await writeHtpasswd({ alice: 'secret' }, folder.path);
     await writeCertificate(folder.path);
+    await writeSecrets(folder.path);
     const config = await adapt(name, folder.path, upstream.url);
     expect(loadConfig({ path: config, env: {}, cwd: folder.path }).warnings).toEqual([]);
     await using registry = await startProcess(commandOf('docker-registry'), ['serve', config], {
-      env: { AWS_CA_BUNDLE: undefined, OTEL_TRACES_EXPORTER: 'none' },
+      // Keys in files are ours: registry looks for them here.
+      env: {
+        AWS_CA_BUNDLE: undefined,
+        AWS_ACCESS_KEY_ID: 'key',
+        AWS_SECRET_ACCESS_KEY: 'secret',
+        OTEL_TRACES_EXPORTER: 'none',
+      },
       cwd: folder.path,
     });
     await untilReady(registry, name, (signal) => untilLogged(registry, /listening on 127\.0\.0\.1/, signal));

@@ -163,6 +163,36 @@ describe.skipIf(lacks('prometheus', 'redis-server'))('what Prometheus scrapes of
   });
 });
 
+describe.skipIf(lacks('redis-server'))('the status page', () => {
+  it('shows a replica on its debug port, to programs and to browsers, and not on the public one', async () => {
+    await using cluster = await startReplicas({
+      count: 1,
+      upstream: { bytesPerSecond: 100_000 },
+      proxy: { host: 'docker.io' },
+    });
+    const replica = cluster.replica(0);
+    const blob = blobOf(400_000, 'on its way');
+    cluster.upstream.addBlob('library/app', blob);
+    const pulled = get(replica, `library/app/blobs/${blob.digest}`);
+    await cluster.upstream.until(() => cluster.upstream.bytesSent() > 0);
+    const status = await fetch(`${replica.debugUrl}/debug/status`);
+    expect(await status.json()).toMatchObject({
+      ready: true,
+      failing: {},
+      upstreams: [{ host: 'docker.io', breaker: 'closed' }],
+      transfers: [{ digest: blob.digest }],
+      cluster: { address: replica.clusterUrl, redis: { data: 'usable', locks: 'usable' } },
+      storage: { driver: 'filesystem' },
+      jobs: expect.arrayContaining([expect.objectContaining({ name: 'evict' })]) as unknown,
+    });
+    const page = await fetch(`${replica.debugUrl}/debug/status`, { headers: { accept: 'text/html,*/*' } });
+    expect(page.headers.get('content-type')).toBe('text/html; charset=utf-8');
+    expect(await page.text()).toContain(blob.digest);
+    expect((await fetch(`${replica.url}/debug/status`)).status).toBe(404);
+    expect(await pulled).toBe(200);
+  });
+});
+
 describe.skipIf(lacks('promtool'))('promtool', () => {
   it.each([
     ['takes the rules', ['check', 'rules', 'rules.yml']],

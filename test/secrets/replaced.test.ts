@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { appendFile, mkdir, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { Agent, get, type RequestOptions } from 'node:https';
 import { basename, dirname, join } from 'node:path';
@@ -85,6 +86,10 @@ describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
       await expect
         .poll(() => ask(url, { agent: false }), { timeout: 30_000 })
         .toEqual({ status: 200, by: name });
+      const { validToDate } = new X509Certificate(await readFile(pair.certificate));
+      await expect
+        .poll(() => metric(mirror.cistern, 'cistern_tls_certificate_expiry_timestamp_seconds'))
+        .toBe(validToDate.getTime() / 1000);
     }
     expect(await load.stop()).toEqual([]);
     expect(load.count()).toBeGreaterThan(20);
