@@ -35,6 +35,7 @@ interface Measured {
 export function pullAmongEnemies(args: readonly string[]): Promise<number> {
   return runBenchmark(async (signal) => {
     const { idle, pulls } = readExtent(args);
+    const machine = machineText(await describeMachine());
     await using mirror = await startMirror({
       config: { log: { level: 'info', accesslog: { disabled: true } } },
       env: { NODE_OPTIONS: flags },
@@ -59,7 +60,7 @@ export function pullAmongEnemies(args: readonly string[]): Promise<number> {
       all.push(await measure(name, mirror, pulls));
       await enemies.stop();
     }
-    process.stdout.write(`\n${machineText(await describeMachine())}\n`);
+    process.stdout.write(`\n${machine}\n`);
     const holds = all.every(({ failed, peak }) => failed === 0 && peak < allowedMemory);
     process.stdout.write(holds ? 'holds\n' : 'DOES NOT HOLD\n');
     return holds ? 0 : 1;
