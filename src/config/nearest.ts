@@ -3,6 +3,8 @@ export function nearest(name: string, candidates: Iterable<string>): string | un
   let best: string | undefined;
   let fewest = Infinity;
   for (const candidate of candidates) {
+    // At least one edit for each letter that one has more than the other.
+    if (Math.abs(name.length - candidate.length) >= fewest) continue;
     const edits = distance(name, candidate);
     if (edits < fewest) {
       fewest = edits;

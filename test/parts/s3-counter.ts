@@ -40,6 +40,11 @@ export class S3Counter implements AsyncDisposable {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
+  /** Those for content: jobs and records have their own times. */
+  ofContent(): S3Request[] {
+    return this.requests.filter(({ path }) => path.includes('/docker/registry/v2/'));
+  }
+
   /** Parts of multipart uploads that were taken. */
   parts(): S3Request[] {
     return this.requests.filter(
