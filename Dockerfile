@@ -42,6 +42,6 @@ COPY --from=build --chown=1000:1000 /build/volumes/cistern /var/lib/cistern
 ENV CISTERN_LEAVE_ROOT=true
 VOLUME /var/lib/registry
 EXPOSE 5000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/usr/local/lib/cistern/healthcheck"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=5 CMD ["/usr/local/lib/cistern/healthcheck"]
 ENTRYPOINT ["/usr/local/lib/cistern/entrypoint"]
 CMD ["/etc/docker/registry/config.yml"]
