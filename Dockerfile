@@ -19,6 +19,7 @@ COPY --chmod=755 deploy/image/nc root/usr/local/bin/
 RUN mv dist package.json root/usr/local/lib/cistern/ \
   && chmod 755 root/usr/local/lib/cistern/dist/main.js \
   && mkdir -p root/usr/bin root/usr/local/bin volumes/registry volumes/cistern/spool \
+  && chmod 1777 volumes/cistern/spool \
   && ln -s /usr/local/lib/cistern/dist/main.js root/usr/local/bin/cistern \
   # What registry:2's image has under these names, and people use in its containers.
   && ln -s /usr/local/bin/cistern root/usr/bin/registry \
