@@ -1,6 +1,7 @@
 import { lstat, mkdir, readFile, readlink, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runCistern } from '../parts/cistern.js';
 import { lacks } from '../parts/debian.js';
 import { filesUnder } from '../parts/mirror.js';
 import { registries, startSecureMirror, testNode, type SecureMirror, type TestNode } from './node.js';
@@ -154,7 +155,9 @@ describe.skipIf(lacks('openssl'))('configure-node', () => {
 
   it('for programs, answers in JSON', async () => {
     await using node = await testNode();
-    const { stdout } = await node.configure(...all, '--dry-run', '--json');
+    const args = ['configure-node', '--root', node.root, ...all, '--dry-run', '--json'];
+    const { code, stdout, stderr } = await runCistern(args);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(JSON.parse(stdout)).toMatchObject({
       mirror: mirror.cistern.url,
       registries,
