@@ -20,7 +20,8 @@ export interface Credentials {
 }
 
 /** Why credentials cannot be had. Nothing in it is a secret. */
-export type CredentialsCode = 'helper-failed' | 'helper-silent' | 'helper-answer' | 'docker-config' | 'pull-secret';
+export type CredentialsCode =
+  'helper-failed' | 'helper-silent' | 'helper-answer' | 'docker-config' | 'pull-secret';
 
 export class CredentialsError extends Error {
   override readonly name = 'CredentialsError';
