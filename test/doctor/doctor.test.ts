@@ -72,9 +72,9 @@ describe('doctor', () => {
   }
 
   /** The same in this process. */
-  async function examine(path: string): Promise<Omit<Diagnosis, 'code'>> {
+  async function examine(path: string, env: NodeJS.ProcessEnv = {}): Promise<Omit<Diagnosis, 'code'>> {
     const { config } = loadConfig({ path, env: {}, cwd: folder.path });
-    return summaryOf(await examineMirror(config, {}, AbortSignal.timeout(60_000)));
+    return summaryOf(await examineMirror(config, env, AbortSignal.timeout(60_000)));
   }
 
   it('finds nothing where nothing is wrong, and says what it has looked at', async () => {
@@ -269,6 +269,11 @@ describe('doctor', () => {
       ),
     ]);
     expect(guarded.asked({ method: 'GET' }).every(({ path }) => path === '/v2/')).toBe(true);
+  });
+
+  it('finds a proxy that is none, and does not repeat its password', async () => {
+    const { faults } = await examine(await configFile(), { HTTP_PROXY: `http://user:${secret}@:x` });
+    expect(faults).toEqual([expect.stringMatching(/^upstream docker\.io: HTTP_PROXY.* see HTTP_PROXY/)]);
   });
 
   it('finds an upstream that is not there, or is no registry', async () => {
