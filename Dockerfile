@@ -19,6 +19,7 @@ COPY --chmod=755 deploy/image/nc root/usr/local/bin/
 RUN mv dist package.json root/usr/local/lib/cistern/ \
   && chmod 755 root/usr/local/lib/cistern/dist/main.js \
   && mkdir -p root/usr/bin root/usr/local/bin volumes/registry volumes/cistern/spool \
+  && chmod 1777 volumes/cistern/spool \
   && ln -s /usr/local/lib/cistern/dist/main.js root/usr/local/bin/cistern \
   # What registry:2's image has under these names, and people use in its containers.
   && ln -s /usr/local/bin/cistern root/usr/bin/registry \
@@ -42,6 +43,6 @@ COPY --from=build --chown=1000:1000 /build/volumes/cistern /var/lib/cistern
 ENV CISTERN_LEAVE_ROOT=true
 VOLUME /var/lib/registry
 EXPOSE 5000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/usr/local/lib/cistern/healthcheck"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=5 CMD ["/usr/local/lib/cistern/healthcheck"]
 ENTRYPOINT ["/usr/local/lib/cistern/entrypoint"]
 CMD ["/etc/docker/registry/config.yml"]

@@ -33,6 +33,24 @@ describe('the command line', () => {
     ['purge -a a', { kind: 'task', task: { all: true } }],
     ['refresh a', { kind: 'task', task: { task: 'refresh', image: 'a' } }],
     ['token', { kind: 'token', config: undefined }],
+    [
+      'configure-node --mirror https://m --upstream a b --runtime docker -d',
+      {
+        kind: 'configure-node',
+        node: {
+          mirror: 'https://m',
+          upstream: ['a', 'b'],
+          runtime: ['docker'],
+          root: '/',
+          fallback: true,
+          dryRun: true,
+        },
+      },
+    ],
+    ['configure-node --undo --force', { kind: 'configure-node', node: { undo: true, force: true } }],
+    ['configure-node --no-fallback --set-config-path', { node: { fallback: false, setConfigPath: true } }],
+    ['doctor -c c.yml --json', { kind: 'doctor', config: 'c.yml', doctor: { json: true } }],
+    ['doctor --node --mirror https://m', { kind: 'doctor', doctor: { node: true, root: '/' } }],
     ['healthcheck', { kind: 'healthcheck', config: undefined }],
     ['healthcheck c.yml', { kind: 'healthcheck', config: 'c.yml' }],
   ])('%s', (line, expected) => {
@@ -62,6 +80,8 @@ describe('the command line', () => {
     'purge a b',
     'serve a b',
     'ls --config',
+    'configure-node https://m',
+    'doctor --nonsense',
   ])('%j is misuse', (line) => {
     const { invocation, out, err } = read(...line.split(' ').filter((arg) => arg !== ''));
     expect(invocation).toEqual({ kind: 'said', code: 2 });

@@ -1,5 +1,6 @@
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { getCACertificates } from 'node:tls';
 import type { TlsConfig } from '../config/config.js';
 import type { Check, Tell } from './check.js';
 
@@ -22,6 +23,7 @@ export function certificateCheck(tls: TlsConfig, hosts: readonly string[]): Chec
       const sound = [
         fits(leaf, key, tls, tell),
         isInOrder(chain, tls, tell),
+        leadsToRoot(chain, tls, tell),
         isCurrent(leaf, tls, tell),
         namesAll(leaf, hosts, tell),
       ];
@@ -54,6 +56,19 @@ function isInOrder(chain: readonly X509Certificate[], { certificate }: TlsConfig
   tell.fail(
     `in ${certificate} the certificate ${broken + 2} is not the issuer of the one before it`,
     'put the own certificate first, then each issuer after what it issued',
+  );
+  return false;
+}
+
+/** A server has to send all but the root: what clients make of the rest differs from one to the next. */
+function leadsToRoot(chain: readonly X509Certificate[], { certificate }: TlsConfig, tell: Tell): boolean {
+  const last = chain.at(-1);
+  if (last === undefined || last.checkIssued(last)) return true;
+  if (getCACertificates('default').some((root) => last.checkIssued(new X509Certificate(root)))) return true;
+  const issuer = last.issuer.replaceAll('\n', ', ');
+  tell.warn(
+    `${certificate} ends with what ${issuer} has issued, whom nobody here knows`,
+    'append the certificates in between (fullchain.pem); an authority of your own has to be known to every client',
   );
   return false;
 }

@@ -52,7 +52,8 @@ async function runCheck(
   const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
   const { promise: timeIsUp, reject } = Promise.withResolvers<never>();
   const end = (): void => reject(limit.reason as Error);
-  limit.addEventListener('abort', end, { once: true });
+  if (limit.aborted) end();
+  else limit.addEventListener('abort', end, { once: true });
   try {
     await Promise.race([run(tell, limit), timeIsUp]);
   } catch (error) {

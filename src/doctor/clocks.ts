@@ -29,17 +29,17 @@ export class Clocks {
         const seen = this.#seen.toSorted((one, other) => (one.who < other.who ? -1 : 1));
         const off = seen.filter(({ aheadMs }) => Math.abs(aheadMs) > tolerableMs);
         if (seen.length === 0) {
-          tell.warn('nobody could be asked for the time', 'see the checks that failed');
+          tell.ok('nobody could be asked for another');
         } else if (off.length === 0) {
           tell.ok(`agrees with ${seen.map(({ who }) => who).join(', ')}`);
         }
         for (const { who, aheadMs } of off) {
           const how = `${Math.round(Math.abs(aheadMs) / 1000)} s ${aheadMs > 0 ? 'ahead of' : 'behind'} that of ${who}`;
-          // One against all others is theirs; all against this one is ours.
+          // When most of the others are off, it is this one that is.
           const advice =
-            off.length === seen.length
+            off.length * 2 > seen.length
               ? 'set the clock of this machine (NTP)'
-              : `set the clock of ${who}, with which nobody else agrees`;
+              : `set the clock of ${who}: most others agree with this one`;
           tell[Math.abs(aheadMs) > badMs ? 'fail' : 'warn'](`the clock here is ${how}`, advice);
         }
         return Promise.resolve();

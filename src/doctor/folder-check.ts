@@ -1,12 +1,13 @@
 import { link, mkdir, open, rename, rm, rmdir, statfs, unlink, writeFile } from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
 import { dirname, join } from 'node:path';
-import { userInfo } from 'node:os';
 import { codeOf, type Check, type Tell } from './check.js';
 import type { Clocks } from './clocks.js';
 
 const content = Buffer.from('0123456789');
 const littleShare = 0.05;
+/** The `type` of statfs(2) for file systems whose times are another machine's: NFS, Ceph, SMB, FUSE. */
+const remoteTypes: ReadonlySet<number> = new Set([0x6969, 0xc36400, 0xff534d42, 0xfe534d42, 0x65735546]);
 
 /** A folder that the mirror writes to: does there what the mirror does, and removes it again. */
 export function folderCheck(name: string, key: string, folder: string, clocks: Clocks): Check {
@@ -75,8 +76,8 @@ const hints: Readonly<Record<string, string>> = {
 };
 
 function ownerAdvice(folder: string, key: string): string {
-  const { uid, gid } = userInfo();
-  return `let user ${uid}:${gid} write to ${folder}, or have ${key} name another folder`;
+  const user = `${process.geteuid?.()}:${process.getegid?.()}`;
+  return `let user ${user} write to ${folder}, or have ${key} name another folder`;
 }
 
 async function readPart(path: string, clocks: Clocks): Promise<void> {
@@ -84,7 +85,8 @@ async function readPart(path: string, clocks: Clocks): Promise<void> {
   try {
     const { buffer } = await file.read(Buffer.alloc(4), 0, 4, 3);
     if (!buffer.equals(content.subarray(3, 7))) throw new Error('what was read is not what was written');
-    clocks.note('the storage', (await file.stat()).mtimeMs, 2_000);
+    const { type } = await statfs(path);
+    if (remoteTypes.has(type)) clocks.note('the storage', (await file.stat()).mtimeMs, 2_000);
   } finally {
     await file.close();
   }

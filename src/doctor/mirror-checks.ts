@@ -8,7 +8,7 @@ import { Bucket } from '../storage/s3/bucket.js';
 import { S3RecordStore } from '../storage/s3/record-store.js';
 import { credentialsOf } from '../upstream/configured-credentials.js';
 import { DockerConfig } from '../upstream/docker-config.js';
-import { ProxyRule, proxySettings } from '../upstream/proxy.js';
+import { proxySettings } from '../upstream/proxy.js';
 import { certificateCheck } from './certificate-check.js';
 import { runChecks, silent, type Check, type Finding } from './check.js';
 import { Clocks } from './clocks.js';
@@ -69,7 +69,6 @@ function storageChecks({ storage, proxy }: Config, clocks: Clocks): Check[] {
 
 function upstreamChecks({ proxy }: Config, env: NodeJS.ProcessEnv, clocks: Clocks): Check[] {
   const settings = proxySettings(env);
-  const rule = new ProxyRule(settings);
   const shared =
     proxy.dockerconfigjson === undefined ? undefined : new DockerConfig(proxy.dockerconfigjson, silent);
   return [proxy.default, ...proxy.upstreams]
@@ -79,7 +78,6 @@ function upstreamChecks({ proxy }: Config, env: NodeJS.ProcessEnv, clocks: Clock
         config,
         credentials: credentialsOf(config, { shared, log: silent }),
         proxy: settings,
-        rule,
         clocks,
       }),
     );

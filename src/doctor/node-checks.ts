@@ -142,7 +142,7 @@ const pulls: readonly (readonly [Runtime, string, (image: string) => string[]])[
   ['containerd', 'crictl', (image) => ['pull', image]],
   ['containerd', 'ctr', (image) => ['images', 'pull', '--hosts-dir', places.containerdHosts, image]],
   ['podman', 'podman', (image) => ['pull', '--quiet', image]],
-  ['podman', 'skopeo', (image) => ['inspect', `docker://${image}`]],
+  ['podman', 'skopeo', (image) => ['inspect', '--no-tags', `docker://${image}`]],
 ];
 
 function pullCheck(image: string, found: readonly Runtime[], metrics: string | undefined): Check {

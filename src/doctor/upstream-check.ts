@@ -5,7 +5,7 @@ import type { UpstreamConfig } from '../config/config.js';
 import { parseChallenges, type Challenge } from '../upstream/challenge.js';
 import { basicHeader, CredentialsError, type Credentials, type Login } from '../upstream/credentials.js';
 import { dockerHubHosts } from '../upstream/directory.js';
-import type { ProxyRule, ProxySettings } from '../upstream/proxy.js';
+import { ProxyRule, type ProxySettings } from '../upstream/proxy.js';
 import { readRateLimit } from '../upstream/rate-limit.js';
 import { checkRealm } from '../upstream/realm.js';
 import { discard, Transport, type Headers, type Method, type Reply } from '../upstream/transport.js';
@@ -25,7 +25,6 @@ export interface UpstreamCheckOptions {
   readonly config: UpstreamConfig;
   readonly credentials: readonly Credentials[];
   readonly proxy: ProxySettings;
-  readonly rule: ProxyRule;
   readonly clocks: Clocks;
 }
 
@@ -35,7 +34,16 @@ export function upstreamCheck(options: UpstreamCheckOptions): Check {
   return {
     name: `upstream ${host}`,
     run: async (tell, signal) => {
-      const visit = new Visit(options, tell, signal);
+      let visit: Visit;
+      try {
+        visit = new Visit(options, tell, signal);
+      } catch (error) {
+        tell.fail(
+          error instanceof Error ? error.message : String(error),
+          'see HTTP_PROXY, HTTPS_PROXY and ca',
+        );
+        return;
+      }
       try {
         await visit.make();
       } catch (error) {
@@ -51,6 +59,7 @@ export function upstreamCheck(options: UpstreamCheckOptions): Check {
 class Visit {
   readonly #url: URL;
   readonly #transport: Transport;
+  readonly #rule: ProxyRule;
 
   constructor(
     private readonly options: UpstreamCheckOptions,
@@ -59,6 +68,7 @@ class Visit {
   ) {
     const { config, proxy } = options;
     this.#url = new URL(config.url);
+    this.#rule = new ProxyRule(proxy);
     const timeouts = { connectMs: patienceMs, headersMs: patienceMs, bodyIdleMs: patienceMs };
     this.#transport = new Transport({
       host: config.host,
@@ -221,8 +231,8 @@ class Visit {
 
   /** `undefined` where there is none to be seen, as behind a proxy. */
   async #daysOfCertificate(): Promise<number | undefined> {
-    const { config, rule } = this.options;
-    if (this.#url.protocol !== 'https:' || rule.proxyFor(this.#url) !== undefined) return undefined;
+    const { config } = this.options;
+    if (this.#url.protocol !== 'https:' || this.#rule.proxyFor(this.#url) !== undefined) return undefined;
     const ca = config.ca === undefined ? [] : [await readFile(config.ca, 'utf8')];
     const { port } = this.#url;
     const hostname = this.#url.hostname.replace(/^\[(.*)\]$/, '$1');

@@ -5,6 +5,8 @@ import type { KubeConfig } from '@kubernetes/client-node';
 import { KubernetesError, type KubernetesApi, type KubernetesPlace, type Query } from './kubernetes.js';
 import { linesOf } from './lines.js';
 
+/** For an exec plugin of a kubeconfig, which may ask elsewhere. */
+const accessMs = 30_000;
 /** Without a byte for so long, an answer is given up. */
 const idleMs = 30_000;
 /** A watch is silent between two bookmarks, and ended by the server before this ({@link watchSeconds}). */
@@ -95,7 +97,7 @@ export class ApiClient implements KubernetesApi {
     if (server === null) throw new KubernetesError('config', 'no API server of Kubernetes is named');
     const options: RequestOptions = { headers: { accept: 'application/json', 'user-agent': 'cistern' } };
     try {
-      await config.applyToHTTPSOptions(options);
+      await within(accessMs, config.applyToHTTPSOptions(options));
     } catch (error) {
       throw unusable(error);
     }
@@ -144,8 +146,19 @@ function lost(error: NodeJS.ErrnoException, path: string, signal: AbortSignal): 
   return new KubernetesError('unreachable', `${path}: no connection (${error.code ?? error.name})`);
 }
 
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new KubernetesError('config', 'no credentials in time')), ms);
+  try {
+    return await Promise.race([work, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** What the library says of a kubeconfig may quote it, so only the system's own codes are told. */
 function unusable(error: unknown): KubernetesError {
+  if (error instanceof KubernetesError) return error;
   const code = error instanceof Error && 'code' in error ? ` (${String(error.code)})` : '';
   return new KubernetesError('config', `the access to Kubernetes cannot be read or used${code}`);
 }

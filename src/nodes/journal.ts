@@ -172,6 +172,7 @@ async function removeEmpty(path: string): Promise<void> {
     await rmdir(path);
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code !== 'ENOENT' && code !== 'ENOTEMPTY' && code !== 'EEXIST') throw error;
+    // Something is in it, or it is where something is mounted.
+    if (!['ENOENT', 'ENOTEMPTY', 'EEXIST', 'EBUSY'].includes(String(code))) throw error;
   }
 }

@@ -24,7 +24,9 @@ export async function setupOf(runtime: Runtime, mirror: MirrorAddress, files: No
     default: {
       const inside = `${mirror.host}/`;
       const found = [...(await mirrorLocations(files))];
-      const through = found.filter(([, locations]) => locations.some((each) => each.startsWith(inside)));
+      const through = found.filter(([, locations]) =>
+        locations.some(({ location }) => location.startsWith(inside)),
+      );
       return setup(through.map(([registry]) => registry));
     }
   }
@@ -118,28 +120,36 @@ async function containerdMirrors(files: NodeFiles): Promise<string[]> {
 }
 
 async function podmanMirrors(files: NodeFiles): Promise<string[]> {
-  const locations = [...(await mirrorLocations(files)).values()].flat();
-  return locations.map((location) => `https://${location.split('/', 1)[0]}`);
+  const places = [...(await mirrorLocations(files)).values()].flat();
+  return places.map(
+    ({ location, insecure }) => `${insecure ? 'http' : 'https'}://${location.split('/', 1)[0]}`,
+  );
+}
+
+interface Location {
+  /** `mirror.example.com/ghcr.io` */
+  readonly location: string;
+  /** It may be plain http. */
+  readonly insecure: boolean;
 }
 
 /** By the registry: where its images are looked for, mirrors first. Of equal prefixes the last file counts. */
-async function mirrorLocations(files: NodeFiles): Promise<ReadonlyMap<string, readonly string[]>> {
+async function mirrorLocations(files: NodeFiles): Promise<ReadonlyMap<string, readonly Location[]>> {
   const names = (await files.names(places.registriesFolder)).filter((name) => name.endsWith('.conf'));
-  const found = new Map<string, readonly string[]>();
+  const found = new Map<string, readonly Location[]>();
   for (const path of [places.registriesConf, ...names.map((name) => `${places.registriesFolder}/${name}`)]) {
     const text = (await files.text(path)) ?? '';
-    const { registry } = reading(path, () => parseToml(text));
-    for (const { prefix, location, mirror } of tablesOf(registry)) {
-      const name = prefix ?? location;
-      if (typeof name !== 'string') continue;
-      const locations = [...tablesOf(mirror).map((each) => each['location']), location];
-      found.set(
-        name,
-        locations.filter((each) => typeof each === 'string'),
-      );
+    for (const table of tablesOf(reading(path, () => parseToml(text))['registry'])) {
+      const name = table['prefix'] ?? table['location'];
+      if (typeof name === 'string')
+        found.set(name, [...tablesOf(table['mirror']), table].flatMap(locationOf));
     }
   }
   return found;
+}
+
+function locationOf({ location, insecure }: Readonly<Record<string, unknown>>): Location[] {
+  return typeof location === 'string' ? [{ location, insecure: insecure === true }] : [];
 }
 
 function tablesOf(value: unknown): readonly Readonly<Record<string, unknown>>[] {

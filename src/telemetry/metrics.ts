@@ -145,6 +145,11 @@ export class Metrics {
     'Pulls that an upstream still allows in its window, as it last said, without those on their way.',
     ['upstream'],
   );
+  readonly upstreamRateSeen = this.#gauge(
+    'cistern_upstream_ratelimit_seen_timestamp_seconds',
+    'When this replica last looked at an upstream’s pull limit: what it tells of one may have changed since.',
+    ['upstream'],
+  );
   readonly upstreamFreshnessFactor = this.#gauge(
     'cistern_upstream_freshness_factor',
     'How many times `proxy.freshness` tags are served without asking, because little is left of the pull limit.',

@@ -128,6 +128,7 @@ function observe(metrics: Metrics, tracing: Tracing | undefined): UpstreamObserv
     },
     rateLimited: (host) => metrics.upstreamRateLimited.inc({ upstream: host }),
     budgetChanged: (host, budget) => {
+      metrics.upstreamRateSeen.set({ upstream: host }, Date.now() / 1000);
       metrics.upstreamRateLimit.set({ upstream: host }, budget?.limit ?? 0);
       metrics.upstreamRateRemaining.set({ upstream: host }, budget?.remaining ?? 0);
       metrics.upstreamFreshnessFactor.set({ upstream: host }, budget?.freshnessFactor ?? 1);

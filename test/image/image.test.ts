@@ -133,7 +133,12 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'busybox', 'openssl', 'root'
       );
     }
     const asked = upstream.accessLog().length;
-    await using container = await run([`--volume=${root}:/var/lib/registry`]);
+    // As stack.yml has it, with MIRROR_USER=0:0.
+    const spool = [
+      '--volume=/var/lib/cistern/spool',
+      '--env=REGISTRY_PROXY_SPOOL_DIRECTORY=/var/lib/cistern/spool',
+    ];
+    await using container = await run(['--cap-drop=ALL', ...spool, `--volume=${root}:/var/lib/registry`]);
     await pull();
     expect(await container.user()).toBe('0:0');
     expect(await container.log()).toContain('/var/lib/registry belongs to root');

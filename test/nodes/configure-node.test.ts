@@ -1,6 +1,9 @@
 import { lstat, mkdir, readFile, readlink, stat, symlink } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runCistern } from '../parts/cistern.js';
 import { lacks } from '../parts/debian.js';
 import { filesUnder } from '../parts/mirror.js';
 import { registries, startSecureMirror, testNode, type SecureMirror, type TestNode } from './node.js';
@@ -154,7 +157,9 @@ describe.skipIf(lacks('openssl'))('configure-node', () => {
 
   it('for programs, answers in JSON', async () => {
     await using node = await testNode();
-    const { stdout } = await node.configure(...all, '--dry-run', '--json');
+    const args = ['configure-node', '--root', node.root, ...all, '--dry-run', '--json'];
+    const { code, stdout, stderr } = await runCistern(args);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(JSON.parse(stdout)).toMatchObject({
       mirror: mirror.cistern.url,
       registries,
@@ -188,6 +193,28 @@ describe.skipIf(lacks('openssl'))('configure-node', () => {
       stderr: expect.stringContaining('UNABLE_TO_VERIFY') as string,
     });
     expect(await filesUnder(node.root)).toEqual([]);
+  });
+
+  it.each<[string, string]>([
+    ['a host that is a path', '{"upstreams": [{"host": "ghcr.io"}, {"host": "../../../tmp"}]}'],
+    ['a host that is TOML', '{"upstreams": [{"host": "a\\"]\\n[x"}]}'],
+    ['no list', '{"upstreams": "ghcr.io"}'],
+    ['no JSON', '<html>'],
+  ])('takes no word of a mirror that says %s', async (_, body) => {
+    await using node = await testNode();
+    const server = createServer((_request, response) => response.end(body));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    try {
+      const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+      const { code, stderr } = await node.configure('--mirror', url, '--runtime', 'docker', 'containerd');
+      expect({ code, stderr }).toEqual({
+        code: 1,
+        stderr: expect.stringContaining('does not answer as this mirror does') as string,
+      });
+      expect(await filesUnder(node.root)).toEqual([]);
+    } finally {
+      server.close();
+    }
   });
 
   it('stops at a file that its program could not read either', async () => {

@@ -1,7 +1,10 @@
 import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { Writable } from 'node:stream';
+import { runCommand } from '../../src/cli/command.js';
+import { readCommandLine } from '../../src/cli/program.js';
 import { temporaryFolder } from '../parts/folder.js';
-import { type Cistern, type CisternOptions, runCistern, startCistern } from '../parts/cistern.js';
+import { type Cistern, type CisternOptions, startCistern } from '../parts/cistern.js';
 import { makeCertificate } from '../parts/certificates.js';
 import { type Image, imageOf, randomLayer } from '../parts/image.js';
 import { FakeUpstream } from '../fakes/fake-upstream.js';
@@ -30,7 +33,7 @@ export async function testNode(): Promise<TestNode> {
       await mkdir(dirname(join(root, path)), { recursive: true });
       await writeFile(join(root, path), text, { mode });
     },
-    configure: (...args) => runCistern(['configure-node', '--root', root, ...args]),
+    configure: (...args) => inThisProcess(['configure-node', '--root', root, ...args]),
     asSeenBy: (command, args) => {
       // In mounts of its own, which end with it; exec, so that signals reach it.
       const mounts = folders.map(
@@ -41,6 +44,25 @@ export async function testNode(): Promise<TestNode> {
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** What the program does with these arguments, without the time that a process takes to begin. */
+async function inThisProcess(args: readonly string[]): Promise<Output> {
+  const written = { stdout: '', stderr: '' };
+  const into = (name: keyof typeof written): Writable =>
+    new Writable({
+      write: (chunk: Buffer, _, done) => {
+        written[name] += chunk.toString();
+        done();
+      },
+    });
+  const invocation = readCommandLine(args, {
+    out: (text) => (written.stdout += text),
+    err: (text) => (written.stderr += text),
+  });
+  if (invocation.kind !== 'configure-node') throw new Error(`${args.join(' ')} is ${invocation.kind}`);
+  const code = await runCommand(invocation, { stdout: into('stdout'), stderr: into('stderr') });
+  return { code, ...written };
 }
 
 /** The registries whose images are pulled, each with one of its own under the same name. */

@@ -1,6 +1,6 @@
 import { request as httpRequest } from 'node:http';
-import { describe, expect, it } from 'vitest';
-import { type Settings, startCistern } from '../parts/cistern.js';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Cistern, type Settings, startCistern } from '../parts/cistern.js';
 import { writeHtpasswd } from '../parts/docker-registry.js';
 import { temporaryFolder } from '../parts/folder.js';
 
@@ -46,25 +46,29 @@ const basic = (user: string) => ({ authorization: `Basic ${btoa(`${user}:${user}
 const all = ['docker.io', 'ghcr.io', 'registry.local:5000'];
 
 describe('the page for nodes', () => {
+  let open: Cistern;
+  beforeAll(async () => {
+    open = await startCistern({ config: { proxy: proxy() } });
+  });
+  afterAll(() => open[Symbol.asyncDispose]());
+
   it("has the clients' files, with the address at which it was asked", async () => {
-    await using cistern = await startCistern({ config: { proxy: proxy() } });
-    expect(await hosts(cistern.url)).toEqual(all);
+    expect(await hosts(open.url)).toEqual(all);
     const asked = { host: 'Mirror.example.com' };
-    const text = await ask(`${cistern.url}/nodes`, asked);
+    const text = await ask(`${open.url}/nodes`, asked);
     expect(text).toMatchObject({ status: 200, type: 'text/plain; charset=utf-8' });
     expect(text.body).toContain('cistern configure-node --mirror http://mirror.example.com\n');
     expect(text.body).toContain('[host."http://mirror.example.com"]');
     expect(text.body).toContain('location = "mirror.example.com/registry.local:5000"');
-    const page = await ask(`${cistern.url}/nodes`, { ...asked, accept: 'text/html,*/*' });
+    const page = await ask(`${open.url}/nodes`, { ...asked, accept: 'text/html,*/*' });
     expect(page).toMatchObject({ status: 200, type: 'text/html; charset=utf-8' });
     expect(page.body).toContain('[host.&quot;http://mirror.example.com&quot;]');
-    expect(cistern.logRecords().filter(({ level }) => level === 'error')).toEqual([]);
+    expect(open.logRecords().filter(({ level }) => level === 'error')).toEqual([]);
   });
 
   it('repeats no host that is none', async () => {
-    await using cistern = await startCistern({ config: { proxy: proxy() } });
     for (const host of ['a"b', '<b>', 'a b', 'user@host', '../x']) {
-      const { status, body } = await ask(`${cistern.url}/nodes`, { host, accept: 'text/html' });
+      const { status, body } = await ask(`${open.url}/nodes`, { host, accept: 'text/html' });
       expect({ host, status, body }).toEqual({ host, status: 400, body: 'the Host header is not a host\n' });
     }
   });
@@ -77,7 +81,6 @@ describe('the page for nodes', () => {
     };
     const addressAt = async (url: string): Promise<unknown> =>
       (JSON.parse((await ask(`${url}/nodes.json`, forwarded)).body) as { mirror: unknown }).mirror;
-    await using open = await startCistern({ config: { proxy: proxy() } });
     expect(await addressAt(open.url)).toBe('http://inner');
     await using behind = await startCistern({
       config: { proxy: proxy(), http: { trustedproxies: ['127.0.0.0/8'] } },

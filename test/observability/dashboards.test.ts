@@ -143,9 +143,10 @@ describe.skipIf(lacks('prometheus', 'redis-server'))('what Prometheus scrapes of
     expect(await value('max(cistern_upstream_ratelimit_limit{upstream="docker.io"})')).toBe(100);
     expect(await value('min(cistern_redis_usable)')).toBe(1);
     expect(await value('max(cistern_stored_limit_bytes)')).toBe(10e9);
-    // Both replicas tell of the same storage, whichever of them has looked through it.
-    const stored = await prometheus.query('cistern_stored_blobs');
-    expect(stored.map((sample) => sample.value > 0)).toEqual([true, true]);
+    // Both replicas come to tell of the same storage, whichever of them looks through it.
+    const stored = async (): Promise<boolean[]> =>
+      (await prometheus.query('cistern_stored_blobs')).map((sample) => sample.value > 0);
+    await expect.poll(stored, { timeout: 60_000 }).toEqual([true, true]);
   });
 
   it('lets every alert be computed, and raises the one for corrupt content', async () => {
