@@ -10,6 +10,7 @@ const pages = [
   'docs/upgrades.md',
   'docs/backup.md',
   'docs/migrating/registry-2.md',
+  'docs/migrating/harbor.md',
 ];
 
 const namedFiles = (text: string): string[] =>
