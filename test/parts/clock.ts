@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { rename, writeFile } from 'node:fs/promises';
 
 // The loader puts the machine's own folder of libraries in for $LIB.
 const library = { LD_PRELOAD: '/usr/$LIB/faketime/libfaketimeMT.so.1' };
@@ -24,7 +24,10 @@ export interface MovableClock {
 
 /** @param path of a file for it, in a folder of the test's */
 export async function movableClock(path: string): Promise<MovableClock> {
-  const ahead = (seconds: number): Promise<void> => writeFile(path, `+${seconds}s\n`);
+  const ahead = async (seconds: number): Promise<void> => {
+    await writeFile(`${path}.next`, `+${seconds}s\n`);
+    await rename(`${path}.next`, path); // half a file is another time
+  };
   await ahead(0);
   return { env: { ...library, FAKETIME_TIMESTAMP_FILE: path, FAKETIME_NO_CACHE: '1' }, ahead };
 }
