@@ -13,7 +13,12 @@ const mebibyte = 1024 * 1024;
 const repository = 'team/app';
 const image = imageOf({ layers: [randomLayer(2 * mebibyte, 'honest')] });
 const large = blobOf(32 * mebibyte, 'slow');
-const flags = '--max-semi-space-size=2 --max-old-space-size=384'; // as npm start has them
+/** As npm start has it. */
+const environment = {
+  NODE_OPTIONS: '--max-semi-space-size=2 --max-old-space-size=384',
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_MMAP_THRESHOLD_: '131072',
+};
 /** Of resident memory, at any time: what the heap may take, and the buffers of those who read slowly. */
 const allowedMemory = 512 * mebibyte;
 
@@ -38,7 +43,7 @@ export function pullAmongEnemies(args: readonly string[]): Promise<number> {
     const machine = machineText(await describeMachine());
     await using mirror = await startMirror({
       config: { log: { level: 'info', accesslog: { disabled: true } } },
-      env: { NODE_OPTIONS: flags },
+      env: environment,
     });
     mirror.upstream.addImage(repository, 'v1', image);
     mirror.upstream.addBlob(repository, large);

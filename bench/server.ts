@@ -66,8 +66,8 @@ export async function startServer(
   await using log = await open(logFile, 'w');
   const child = spawn(command, [...args, 'serve', configFile], {
     cwd: folder,
-    // Nothing of whoever measures: both programs take settings from the environment.
-    env: { PATH: process.env['PATH'] },
+    // Nothing of whoever measures: both programs take settings from the environment. The C library's are npm start's.
+    env: { PATH: process.env['PATH'], MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '131072' },
     stdio: ['ignore', log.fd, log.fd],
   });
   const exited = once(child, 'exit');
