@@ -61,8 +61,8 @@ describe.skipIf(
     expect(await pullAnew(machine, 'alpine:latest')).toEqual(downloaded);
     await untilKept(machine, container, alpine);
     expect(await machine.type(`docker exec ${container} cistern ls`)).toContain('alpine:latest');
-    const keys = await machine.type('docker-compose exec -T redis redis-cli --scan', project);
-    expect(keys).toMatch(/descriptor:library\/alpine@sha256:/);
+    const keys = () => machine.type('docker-compose exec -T redis redis-cli --scan', project);
+    await expect.poll(keys, { timeout: 30_000 }).toMatch(/descriptor:library\/alpine@sha256:/);
   });
 
   it('runs as nobody in particular, and nothing but its volume can be written', async () => {
