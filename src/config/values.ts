@@ -59,7 +59,7 @@ export function oneOf<const T extends string>(...words: readonly T[]): Value<T> 
   };
 }
 
-const durationForm = /^(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/;
+const durationForm = /^(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/;
 const milliseconds: Record<string, number> = {
   ns: 1e-6,
   us: 1e-3,

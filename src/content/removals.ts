@@ -4,7 +4,7 @@ import { parseDigest, type Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, Removal, RemovalReason } from '../scheduler/job.js';
 import { mapAtOnce } from '../storage/pages.js';
-import type { Rescues } from '../storage/rescues.js';
+import type { Deletion, Rescues } from '../storage/rescues.js';
 import type { BlobStore, Deletes, RepositoryStore } from '../storage/storage.js';
 import type { InUse, InUseHistory, Use, UsageHistory } from '../usage/usage.js';
 import type { ContentIndex } from './content-index.js';
@@ -74,7 +74,9 @@ export class Removals implements Disposable {
   async candidates(which: Wanted, from: number, usedBefore: number, now: number): Promise<IndexedLink[]> {
     await this.run.step();
     await this.#renew();
-    return (await this.run.mayDelete()) ? this.index.queries.candidates(which, from, usedBefore, now) : [];
+    if (!(await this.run.mayDelete())) return [];
+    // Tags of what came since are not in the index.
+    return this.index.queries.candidates(which, from, Math.min(usedBefore, this.lookedAt), now);
   }
 
   /** A few at a time, none of which depends on another. Returns the bytes that nothing needs any more. */
@@ -133,32 +135,49 @@ export class Removals implements Disposable {
       if (batch.length === 0) return;
       for (let from = 0; from < batch.length; from += atOnce) {
         if (!(await this.run.mayDelete())) return;
-        await Promise.all(batch.slice(from, from + atOnce).map((blob) => this.#delete(blob, hiddenBefore)));
+        await this.#deleteTogether(batch.slice(from, from + atOnce), hiddenBefore);
         this.run.signal.throwIfAborted();
       }
     }
   }
 
-  async #delete(blob: IndexedBlob, hiddenBefore: number): Promise<void> {
-    const { digest, size } = blob;
+  async #deleteTogether(blobs: readonly IndexedBlob[], hiddenBefore: number): Promise<void> {
+    if (this.run.dryRun) {
+      for (const blob of blobs) this.#tellDeleted(blob);
+      return;
+    }
+    await using deletion = await this.parts.rescues.announceDeletion();
+    await this.#learnRescues();
+    // All have ended before the announcement is taken back.
+    const ends = await Promise.allSettled(blobs.map((blob) => this.#delete(blob, hiddenBefore, deletion)));
+    for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  }
+
+  async #delete(blob: IndexedBlob, hiddenBefore: number, deletion: Deletion): Promise<void> {
+    const { digest } = blob;
     const { cluster, deletes, transferring } = this.parts;
-    if (!this.run.dryRun) {
-      const lease = transferring(digest) ? undefined : await cluster.coordinator.tryLead(`blob:${digest}`);
-      if (lease === undefined) {
-        // Somebody is fetching it, or deleting it.
+    const lease = transferring(digest) ? undefined : await cluster.coordinator.tryLead(`blob:${digest}`);
+    if (lease === undefined) {
+      // Somebody is fetching it, or deleting it.
+      this.index.hideAgain(blob, this.#seconds());
+      return;
+    }
+    try {
+      await this.#learn();
+      if ((this.index.queries.hiddenAt(blob) ?? Infinity) > hiddenBefore) return;
+      if (!deletion.inTime()) {
         this.index.hideAgain(blob, this.#seconds());
         return;
       }
-      try {
-        await this.#learnRescues();
-        await this.#learn();
-        // Nothing may come between this look and the removal.
-        if ((this.index.queries.hiddenAt(blob) ?? Infinity) > hiddenBefore) return;
-        await deletes.deleteBlob(digest);
-      } finally {
-        await lease.release(false);
-      }
+      await deletes.deleteBlob(digest);
+    } finally {
+      await lease.release(false);
     }
+    this.#tellDeleted(blob);
+  }
+
+  #tellDeleted(blob: IndexedBlob): void {
+    const { digest, size } = blob;
     this.index.removeBlob(blob);
     this.#count('bytes', size);
     this.#tell({ what: 'blob', repository: undefined, reference: digest, bytes: size, why: 'unreferenced' });

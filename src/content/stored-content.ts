@@ -129,7 +129,7 @@ export class StoredContent implements ContentKeeper {
 
   async *images(watch: Watch): AsyncGenerator<readonly CachedImage[]> {
     using _turn = await this.#turns.take(watch.signal);
-    const index = await this.#look(watch);
+    const index = await this.#look(this.#seconds(), watch);
     for (const page of index.queries.images()) {
       watch.signal.throwIfAborted();
       yield page.map(({ repository, tag, digest, bytes, effective }) => ({
@@ -158,7 +158,7 @@ export class StoredContent implements ContentKeeper {
   ): Promise<JobSummary> {
     const { records, rescues, usage, inventory, waitMs } = this.options;
     const began = this.#seconds();
-    const index = await this.#look(run);
+    const index = await this.#look(began, run);
     using removals = new Removals(index, this.options, run, began);
     await unlink(removals, index);
     const now = this.#seconds();
@@ -183,13 +183,13 @@ export class StoredContent implements ContentKeeper {
     return { ...removals.counts, storedBlobs: blobs, storedBytes: bytes, hiddenBytes };
   }
 
-  async #look(watch: Watch): Promise<ContentIndex> {
+  async #look(now: number, watch: Watch): Promise<ContentIndex> {
     if (this.options.now() - this.#madeMs > indexLivesMs) this.close();
     if (this.#index === undefined) this.#madeMs = this.options.now();
     this.#index ??= new ContentIndex(new IndexDatabase(await this.options.newFile()));
     const index = this.#index;
     try {
-      await lookThrough(index, this.options, this.#seconds(), watch);
+      await lookThrough(index, this.options, now, watch);
       for await (const page of readHidden(this.options.records)) {
         index.addHidden(page);
         await breathe();

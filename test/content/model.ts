@@ -48,6 +48,8 @@ export class Model {
   readonly #elsewhere = new Map<string, number>();
   readonly #watchers = new Set<(repository: Repository, digest: Digest) => void>();
   readonly #noted = new Map<string, number>();
+  /** Who looks again when nothing is being deleted. */
+  readonly #waiting: (() => void)[] = [];
   #snapshot = new Map<string, number>();
   mayDelete = true;
   /** What runs somewhere. */
@@ -123,20 +125,29 @@ export class Model {
     return digest;
   }
 
-  /** What the mirror does for a client, in the order of rule 2. */
-  pullManifest(repository: Repository, digest: Digest, tag?: Tag): void {
+  /** What the mirror does for a client, in the order of rule 2; what it had to wait for is over when `given` is called. */
+  pullManifest(repository: Repository, digest: Digest, tag?: Tag, given = (): void => undefined): void {
     const linked = this.manifests.has(`${repository}@${digest}`);
-    if (!linked) this.#noteRescue(digest);
-    this.#store(digest, linked);
+    if (!this.blobs.has(digest)) this.#store(digest);
     this.manifests.add(`${repository}@${digest}`);
     if (tag !== undefined) this.tags.set(`${repository}:${tag}`, digest);
     this.touch(repository, digest);
+    this.#settle(digest, !linked, given);
   }
 
-  pullBlob(repository: Repository, digest: Digest): void {
-    this.#store(digest, this.layers.has(`${repository}@${digest}`));
+  pullBlob(repository: Repository, digest: Digest, given = (): void => undefined): void {
+    const linked = this.layers.has(`${repository}@${digest}`);
+    const stored = this.blobs.has(digest);
+    if (!stored) this.#store(digest);
     this.layers.add(`${repository}@${digest}`);
     this.touch(repository, digest);
+    this.#settle(digest, stored && !linked, given);
+  }
+
+  /** The run has died: whoever waits for its deletions waits for nothing. */
+  endDeletions(): void {
+    for (const key of this.records.keys()) if (key.startsWith('deleting/')) this.records.delete(key);
+    for (const go of this.#waiting.splice(0)) go();
   }
 
   touch(repository: Repository, digest: Digest): void {
@@ -184,15 +195,22 @@ export class Model {
     return [...this.blobs.keys()].filter((digest) => !kept.has(digest));
   }
 
-  #store(digest: Digest, linked: boolean): void {
+  #store(digest: Digest): void {
     const bytes = this.known.get(digest);
     if (bytes === undefined) throw new Error(`nobody has ${digest}`);
-    if (!this.blobs.has(digest)) this.blobs.set(digest, { bytes, at: this.now });
-    else if (!linked) this.#noteRescue(digest);
+    this.blobs.set(digest, { bytes, at: this.now });
   }
 
-  #noteRescue(digest: Digest): void {
-    this.records.set(`rescued/${digest.replace(':', '-')}`, Buffer.from(`${this.now}\n`));
+  /** With a note, the last look at the content is when no deletion runs that may not have seen it. */
+  #settle(digest: Digest, noted: boolean, given: () => void): void {
+    const look = (): void => {
+      if (!this.blobs.has(digest)) this.#store(digest);
+      given();
+    };
+    if (noted) this.records.set(`rescued/${digest.replace(':', '-')}`, Buffer.from(`${this.now}\n`));
+    const waits = noted && [...this.records.keys()].some((key) => key.startsWith('deleting/'));
+    if (waits) this.#waiting.push(look);
+    else look();
   }
 
   #inventory(): Inventory {
@@ -277,7 +295,11 @@ export class Model {
       adopt: () => Promise.resolve(false),
       listRecords: (below) =>
         Promise.resolve([...records.keys()].filter((key) => key.startsWith(below)).toSorted()),
-      removeRecord: (key) => Promise.resolve(void records.delete(key)),
+      removeRecord: (key) => {
+        records.delete(key);
+        if (key.startsWith('deleting/')) this.endDeletions();
+        return Promise.resolve();
+      },
     };
   }
 

@@ -184,6 +184,7 @@ class Watched {
       await this.#start(event, model.run());
     } catch (error) {
       if (!(error instanceof Died)) throw error;
+      model.endDeletions();
       // Another replica goes on, with an index of its own.
       this.#content.close();
       this.#content = model.content(this.#options);
@@ -246,10 +247,13 @@ class Watched {
   ): void {
     const name = repositories[repository];
     if (name === undefined || digest === undefined) return;
-    if (manifest) this.model.pullManifest(name, digest, tag);
-    if (manifest && this.#running) this.#whenGiven.set(`${name}@${digest}`, this.#cached());
-    if (!manifest) this.model.pullBlob(name, digest);
-    this.#given.set(`${name}@${digest}`, this.model.now);
+    const key = `${name}@${digest}`;
+    const given = (): void => {
+      if (manifest && this.#running) this.#whenGiven.set(key, this.#cached());
+      this.#given.set(key, this.model.now);
+    };
+    if (manifest) this.model.pullManifest(name, digest, tag, given);
+    else this.model.pullBlob(name, digest, given);
   }
 
   #cached(): Cached {

@@ -104,6 +104,25 @@ describe('content that is not used', () => {
     expect([model.manifests.size, model.layers.size, model.blobs.size]).toEqual([1, 1, 2]);
   });
 
+  it('rule 8: stays when another replica links it while what was hidden with it is being deleted', async () => {
+    const model = new Model();
+    const content = model.content();
+    const pulled = image(model, 'one');
+    pull(model, app, pulled, v1);
+    await content.purge(app, v1, model.run());
+    model.now += wait;
+    let linked = false;
+    model.meanwhile = () => {
+      if (linked || model.blobs.size === 2) return;
+      linked = true;
+      model.elsewhere = true;
+      pull(model, other, pulled, v1);
+    };
+    await content.collect(model.run(), false);
+    expect(linked).toBe(true);
+    expect([model.manifests.size, model.layers.size, model.blobs.size]).toEqual([1, 1, 2]);
+  });
+
   it('counts as used now where nobody knows', async () => {
     const model = new Model();
     const content = model.content();
