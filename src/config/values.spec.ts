@@ -23,6 +23,10 @@ describe('a duration', () => {
     expect(duration.read(given)).toBeUndefined();
   });
 
+  it('is told from what only begins like one at once, however long', () => {
+    expect(duration.read(`${'10s'.repeat(1000)}x`)).toBeUndefined();
+  });
+
   it('is never rounded down to nothing, so that no timer runs without a pause', () => {
     expect(duration.read('10')).toBe(1);
   });
