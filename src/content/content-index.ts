@@ -282,13 +282,19 @@ export class ContentIndex implements Disposable {
     return Number(freed?.['size'] ?? 0);
   }
 
-  /** When what nobody needs was found to be so, as it was written down. */
-  addHidden(page: readonly (readonly [at: number, digest: Digest])[]): void {
+  /** When what nobody needs was found to be so, as it was written down. `false`: somebody needs some of it again. */
+  addHidden(page: readonly (readonly [at: number, digest: Digest])[]): boolean {
+    let hidden = 0;
     this.database.together(() => {
       for (const [at, digest] of page) {
-        this.database.run('UPDATE content SET hidden = ? WHERE digest = ? AND size IS NOT NULL', at, digest);
+        hidden += this.database.changes(
+          'UPDATE content SET hidden = ? WHERE digest = ? AND size IS NOT NULL AND kept = 0',
+          at,
+          digest,
+        );
       }
     });
+    return hidden === page.length;
   }
 
   /** It is to stay for the time being. */

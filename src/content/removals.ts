@@ -96,7 +96,7 @@ export class Removals implements Disposable {
   }
 
   async removeTag(tag: IndexedTag, why: RemovalReason): Promise<void> {
-    if (await this.#deleteTag(tag)) this.#tellTag(tag, why);
+    if ((await this.#deleteTag(tag)) === 'deleted') this.#tellTag(tag, why);
   }
 
   /** A tag, or a manifest with all its tags, or all of a repository; then whatever only that referred to. */
@@ -190,18 +190,17 @@ export class Removals implements Disposable {
       await this.#purgeAll(child, usedBefore);
   }
 
-  /** `false`: it points elsewhere by now, or may not be deleted. */
-  async #deleteTag(indexed: IndexedTag): Promise<boolean> {
+  async #deleteTag(indexed: IndexedTag): Promise<'deleted' | 'elsewhere' | 'kept'> {
     const { repositories, deletes, cluster } = this.parts;
     const { repository, tag, digest } = indexed;
-    if (!(await this.run.mayDelete())) return false;
+    if (!(await this.run.mayDelete())) return 'kept';
     this.index.removeTag(indexed);
-    if ((await repositories.readTag(repository, tag)) !== digest) return false;
+    if ((await repositories.readTag(repository, tag)) !== digest) return 'elsewhere';
     if (!this.run.dryRun) {
       await deletes.deleteTag(repository, tag);
       cluster.tags.drop(`${repository}:${tag}`);
     }
-    return true;
+    return 'deleted';
   }
 
   /** The tags that went with it; `undefined`: it stays, because it is used meanwhile. */
@@ -209,8 +208,13 @@ export class Removals implements Disposable {
     if (!(await this.#mayGo(link))) return undefined;
     const pointing = link.kind === 'manifest' ? this.index.queries.tagsOf(link) : [];
     const tags: IndexedTag[] = [];
-    for (const tag of pointing) if (await this.#deleteTag(tag)) tags.push(tag);
-    const still = pointing.length === 0 || (await this.#mayGo(link)); // tags take their time
+    let kept = false;
+    for (const tag of pointing) {
+      const end = await this.#deleteTag(tag);
+      if (end === 'deleted') tags.push(tag);
+      kept ||= end === 'kept';
+    }
+    const still = pointing.length === 0 || (!kept && (await this.#mayGo(link))); // tags take their time
     if (still && (await this.#unlinkUnlessUsed(link))) return tags;
     await this.#putBack(link, tags);
     return undefined;

@@ -159,6 +159,7 @@ export class StoredContent implements ContentKeeper {
     const { records, rescues, usage, inventory, waitMs } = this.options;
     const began = this.#seconds();
     const index = await this.#look(began, run);
+    await this.#readHidden(index, run);
     using removals = new Removals(index, this.options, run, began);
     await unlink(removals, index);
     const now = this.#seconds();
@@ -183,6 +184,17 @@ export class StoredContent implements ContentKeeper {
     return { ...removals.counts, storedBlobs: blobs, storedBytes: bytes, hiddenBytes };
   }
 
+  async #readHidden(index: ContentIndex, { dryRun }: JobRun): Promise<void> {
+    const { records } = this.options;
+    let asWritten = true;
+    for await (const page of readHidden(records)) {
+      asWritten = index.addHidden(page) && asWritten;
+      await breathe();
+    }
+    // If this run unlinks it again and dies, it has not been hidden for so long.
+    if (!asWritten && !dryRun) await writeHidden(records, index.queries.hidden());
+  }
+
   async #look(now: number, watch: Watch): Promise<ContentIndex> {
     if (this.options.now() - this.#madeMs > indexLivesMs) this.close();
     if (this.#index === undefined) this.#madeMs = this.options.now();
@@ -190,10 +202,6 @@ export class StoredContent implements ContentKeeper {
     const index = this.#index;
     try {
       await lookThrough(index, this.options, now, watch);
-      for await (const page of readHidden(this.options.records)) {
-        index.addHidden(page);
-        await breathe();
-      }
       return index;
     } catch (error) {
       // Half-filled, it is of no use; a new one is made from nothing.

@@ -6,6 +6,7 @@ import { parse, stringify } from 'yaml';
 import { makeCertificate } from '../parts/certificates.js';
 import { lacks } from '../parts/debian.js';
 import { busyboxImage, randomLayer } from '../parts/image.js';
+import { freePort } from '../parts/ports.js';
 import { until, untilLogged, untilReady } from '../parts/process.js';
 import {
   downloaded,
@@ -45,7 +46,9 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'busybox', 'openssl', 'curl'
       await writeFile(join(data, 'registry-mirror-config.yml'), await publishedConfig('swarm.yml'));
       file = join(machine.folder, 'registry.yml');
       await writeFile(file, await adapted(machine));
-      await machine.type('docker swarm init --advertise-addr 127.0.0.1 --listen-addr 127.0.0.1:2377');
+      // A data path of its own: a vxlan that another Engine left in the kernel does not collide.
+      const ports = `--listen-addr 127.0.0.1:2377 --data-path-port ${await freePort()}`;
+      await machine.type(`docker swarm init --advertise-addr 127.0.0.1 ${ports}`);
       await machine.type('docker network create --driver overlay traefik_public');
       await startFront();
     }, 600_000);

@@ -58,12 +58,18 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'redis-server', 'skopeo', 'b
       return (await docker(['ps', '--quiet', '--filter', label])).split('\n').filter(Boolean);
     };
     const containerOf = async (service: string): Promise<string> => (await containersOf(service))[0] ?? '';
-    const untilComplete = (): Promise<void> =>
-      until(async () => {
+    const untilComplete = async (): Promise<void> => {
+      const complete = until(async () => {
         const lines = await docker(['service', 'ls', '--format', '{{.Name}} {{.Replicas}}']);
         const counts = lines.split('\n').map((line) => /(\d+)\/(\d+)/.exec(line) ?? []);
         return counts.length === 6 && counts.every(([, running, wanted]) => running === wanted);
       }, AbortSignal.timeout(settleMs));
+      await complete.catch(async (cause: unknown) => {
+        const format = '{{.Name}}: {{.CurrentState}} {{.Error}}';
+        const tasks = await docker(['stack', 'ps', '--no-trunc', '--format', format, 'mirror']);
+        throw new Error(`the stack is not complete\n${tasks}`, { cause });
+      });
+    };
     const redis = (container: string, port: number, ...command: string[]): Promise<string> => {
       const line = `REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli -p ${port} ${command.join(' ')}`;
       return docker(['exec', container, 'sh', '-c', line]);
@@ -106,7 +112,8 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'redis-server', 'skopeo', 'b
       await importProgram(dockerd, 'upstream:test', 'docker-registry');
       await importProgram(dockerd, 'skopeo:test', 'skopeo');
       const listen = ['--advertise-addr', '127.0.0.1', '--listen-addr', `127.0.0.1:${await freePort()}`];
-      await docker(['swarm', 'init', ...listen]);
+      // A port of its own: a vxlan that another Engine left in the kernel does not collide.
+      await docker(['swarm', 'init', ...listen, '--data-path-port', `${await freePort()}`]);
       cleanup.defer(async () => void (await dockerd.docker(['swarm', 'leave', '--force'])));
       await docker(['network', 'create', '--driver', 'overlay', '--attachable', network]);
       await startUpstream();
@@ -198,7 +205,7 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'redis-server', 'skopeo', 'b
         await until(async () => (await pulls()).length >= before + count, AbortSignal.timeout(settleMs));
       };
       await morePulls(20);
-      await docker(['service', 'update', '--force', '--quiet', 'mirror_cistern'], { timeoutMs: settleMs });
+      await docker(['service', 'update', '--force', '--quiet', 'mirror_cistern'], { timeoutMs: 3 * settleMs });
       await untilComplete();
       await morePulls(20);
       expect((await pulls()).filter(({ lost }) => lost.length > 0)).toEqual([]); // an update breaks nothing at all
@@ -221,7 +228,7 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'redis-server', 'skopeo', 'b
       await untilRedisUsable();
       await morePulls(20);
       expect((await pulls()).filter(({ failed }) => failed !== undefined)).toEqual([]);
-    }, 400_000);
+    }, 900_000);
   },
 );
 
