@@ -8,8 +8,8 @@ const real = {
   hookTimeout: 120_000,
 };
 
-/** One file at a time: each keeps a small machine busy by itself, and they build and share one container image. */
-const alone = ['cluster', 'guides', 'image', 'swarm'].map((folder) => `test/${folder}/**/*.test.ts`);
+/** Fewer files at a time: each keeps a small machine busy by itself. */
+const heavy = ['cluster', 'guides', 'image', 'swarm'].map((folder) => `test/${folder}/**/*.test.ts`);
 
 /**
  * `unit` needs neither network nor Debian packages and runs in seconds; `integration` and
@@ -40,7 +40,7 @@ export default defineConfig({
           ...real,
           name: 'integration',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/architecture.test.ts', 'test/catalogue.test.ts', ...alone],
+          exclude: ['test/architecture.test.ts', 'test/catalogue.test.ts', ...heavy],
           maxWorkers: 3, // each waits for others about half of its time
           sequence: { groupOrder: 1 },
         },
@@ -49,8 +49,8 @@ export default defineConfig({
         test: {
           ...real,
           name: 'cluster',
-          include: alone,
-          maxWorkers: 1,
+          include: heavy,
+          maxWorkers: 2,
           sequence: { groupOrder: 2 },
         },
       },

@@ -5,6 +5,7 @@ import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { importBuildImages } from './base-images.js';
 import { type Dockerd, startDockerd } from './dockerd.js';
+import { takeTurn } from './turn.js';
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url));
 const cache = join(checkout, 'node_modules/.cache/cistern-image');
@@ -26,10 +27,25 @@ const sources = [
 
 export const cisternImage = 'cistern:test';
 
-/** `docker build .` at the top of the checkout; what comes of it is kept for {@link loadCisternImage}. */
-export async function buildCisternImage(dockerd: Dockerd): Promise<void> {
+/** The image as it was built last from the same sources, or built now. */
+export async function loadCisternImage(dockerd: Dockerd): Promise<void> {
+  await dockerd.docker(['load', '--input', await cisternImageArchive()]);
+}
+
+/** The same as an archive: several files of tests share one, which the first builds by an Engine of its own. */
+export async function cisternImageArchive(): Promise<string> {
+  const name = await archiveName();
+  using _turn = await takeTurn(cache);
+  if (!existsSync(name)) {
+    await using builder = await startDockerd();
+    await build(builder, name);
+  }
+  return name;
+}
+
+/** `docker build .` at the top of the checkout. */
+async function build(dockerd: Dockerd, name: string): Promise<void> {
   await importBuildImages(dockerd);
-  const name = await archiveName(); // before: what is changed meanwhile may not be in it
   const built = await dockerd.docker(['build', '--network', 'host', '--tag', cisternImage, checkout], {
     env: { DOCKER_BUILDKIT: '1' },
     timeoutMs: 600_000,
@@ -37,25 +53,9 @@ export async function buildCisternImage(dockerd: Dockerd): Promise<void> {
   if (built.code !== 0) throw new Error(`the image cannot be built\n${built.stderr.slice(-4000)}`);
   await rm(cache, { recursive: true, force: true });
   await mkdir(cache, { recursive: true });
-  await dockerd.docker(['save', '--output', `${name}.${process.pid}`, cisternImage]);
+  const saved = await dockerd.docker(['save', '--output', `${name}.${process.pid}`, cisternImage]);
+  if (saved.code !== 0) throw new Error(`the image cannot be saved\n${saved.stderr}`);
   await rename(`${name}.${process.pid}`, name);
-}
-
-/** The image as it was built last from the same sources, or built now. */
-export async function loadCisternImage(dockerd: Dockerd): Promise<void> {
-  const name = await archiveName();
-  if (existsSync(name)) await dockerd.docker(['load', '--input', name]);
-  else await buildCisternImage(dockerd);
-}
-
-/** The same as an archive, built by an Engine of its own: for one that reaches nothing to build from. */
-export async function cisternImageArchive(): Promise<string> {
-  const name = await archiveName();
-  if (!existsSync(name)) {
-    await using builder = await startDockerd();
-    await buildCisternImage(builder);
-  }
-  return name;
 }
 
 async function archiveName(): Promise<string> {
