@@ -16,7 +16,7 @@ const usage = `usage: npm run bench -- [--quick] [--only NAME]... [--json FILE] 
   --quick      short rounds and smaller blobs: shows that it works, the figures mean little
   --only NAME  one scenario, may be repeated: ${scenarioNames.join(', ')}
   --json FILE  where the results go (default: bench/results/ and the time)
-  --publish    puts the table into README.md and docs/benchmarks.md, between the marks bench:begin and bench:end
+  --publish    puts the table into docs/benchmarks.md and, in short, into README.md, between their marks
 `;
 
 interface Options {
@@ -41,8 +41,8 @@ export function compare(args: readonly string[]): Promise<number> {
     await writeFile(options.json, `${JSON.stringify({ machine, plan: options.plan, rows }, undefined, 2)}\n`);
     say(`results are in ${options.json}`);
     if (options.publish) {
-      await publish('docs/benchmarks.md', block);
-      await publish('README.md', `${shortTableOf(rows, peer)}\n\n${footer}`);
+      await publish(block);
+      await publish(`${shortTableOf(rows, peer)}\n\n${footer}`, 'bench-short');
       say('the tables are in README.md and docs/benchmarks.md');
     }
     return 0;

@@ -1,14 +1,12 @@
 import { readFile } from 'node:fs/promises';
 
-/** Linux counts in USER_HZ, which is 100 wherever Node runs. */
+/** A clock tick of proc(5): USER_HZ, which is 100 on every Linux that Node runs on. */
 const ticksPerSecond = 100;
 
-/** Processor time of all threads of a process since its start, user and system, in seconds (proc(5), /proc/pid/stat). */
-export async function processorSeconds(pid: number): Promise<number> {
+/** Processor time that a process has taken so far, in user and kernel mode together, in seconds. */
+export async function processorTimeOf(pid: number): Promise<number> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-  // The second field, in parentheses, may hold anything; the third is the state.
+  // The second field is the program's name in parentheses, which may hold spaces.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const [user, system] = [fields[11], fields[12]].map(Number);
-  if (user === undefined || system === undefined) throw new Error(`/proc/${pid}/stat has no times`);
-  return (user + system) / ticksPerSecond;
+  return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
 }

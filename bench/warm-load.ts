@@ -1,7 +1,7 @@
 import type { Content } from '../test/parts/image.js';
 import type { Lab } from './lab.js';
 import { type Load, loadGet, loadHead } from './load.js';
-import { processorSeconds } from './process-time.js';
+import { processorTimeOf } from './process-time.js';
 import { byTurns, type Measure, measureOf, type Side, sides } from './scenario.js';
 import type { Server } from './server.js';
 
@@ -52,8 +52,8 @@ export async function warmLoad(
   await lab.settleDisk();
   // Awaited here: the pair ends with this function.
   return await byTurns(plan.rounds, async (side) => {
-    const before = await processorSeconds(pair[side].pid);
+    const before = await processorTimeOf(pair[side].pid);
     const result = await load(urlOf(pair[side]), { seconds: plan.seconds, connections }, signal);
-    return { ...result, processorSeconds: (await processorSeconds(pair[side].pid)) - before };
+    return { ...result, processorSeconds: (await processorTimeOf(pair[side].pid)) - before };
   });
 }
