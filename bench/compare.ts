@@ -2,39 +2,21 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { scenarioNames, scenariosNamed } from './all-scenarios.js';
 import { CannotMeasure, requireParts, runBenchmark, say } from './command.js';
 import { Lab } from './lab.js';
 import { describeMachine, type Machine, machineText } from './machine.js';
 import { fullPlan, type Plan, quickPlan } from './plan.js';
 import { publish } from './publish.js';
 import type { Scenario } from './scenario.js';
-import { coldPull } from './scenarios/cold-pull.js';
-import { head } from './scenarios/head.js';
-import { herd } from './scenarios/herd.js';
-import { largeBlob } from './scenarios/large-blob.js';
-import { manifestByDigest } from './scenarios/manifest-by-digest.js';
-import { manifestByTag } from './scenarios/manifest-by-tag.js';
-import { residentMemory } from './scenarios/resident-memory.js';
-import { smallBlob } from './scenarios/small-blob.js';
-import { type Row, rowOf, tableOf } from './table.js';
-
-const scenarios: readonly Scenario[] = [
-  manifestByTag,
-  manifestByDigest,
-  head,
-  smallBlob,
-  largeBlob,
-  coldPull,
-  herd,
-  residentMemory,
-];
+import { type Row, rowOf, shortTableOf, tableOf } from './table.js';
 
 const usage = `usage: npm run bench -- [--quick] [--only NAME]... [--json FILE] [--publish]
 
   --quick      short rounds and smaller blobs: shows that it works, the figures mean little
-  --only NAME  one scenario, may be repeated: ${scenarios.map(({ name }) => name).join(', ')}
+  --only NAME  one scenario, may be repeated: ${scenarioNames.join(', ')}
   --json FILE  where the results go (default: bench/results/ and the time)
-  --publish    puts the table into README.md and docs/benchmarks.md, between the marks bench:begin and bench:end
+  --publish    puts the table into docs/benchmarks.md and, in short, into README.md, between their marks
 `;
 
 interface Options {
@@ -51,12 +33,18 @@ export function compare(args: readonly string[]): Promise<number> {
     requireParts('docker-registry', 'wrk', 'hey', 'openssl');
     const machine = await describeMachine();
     const rows = await measureAll(options, signal);
-    const block = blockOf(machine, options.plan, rows);
+    const peer = `docker-registry ${machine.dockerRegistry}`;
+    const footer = footerOf(machine, options.plan);
+    const block = `${tableOf(rows, peer)}\n\n${footer}`;
     process.stdout.write(`${block}\n`);
     await mkdir(dirname(options.json), { recursive: true });
     await writeFile(options.json, `${JSON.stringify({ machine, plan: options.plan, rows }, undefined, 2)}\n`);
     say(`results are in ${options.json}`);
-    if (options.publish) say(`the table is in ${(await publish(block)).join(' and ')}`);
+    if (options.publish) {
+      await publish(block);
+      await publish(`${shortTableOf(rows, peer)}\n\n${footer}`, 'bench-short');
+      say('the tables are in README.md and docs/benchmarks.md');
+    }
     return 0;
   });
 }
@@ -74,7 +62,7 @@ function readOptions(args: readonly string[]): Options {
     });
     return {
       plan: values.quick ? quickPlan : fullPlan,
-      chosen: values.only === undefined ? scenarios : values.only.map((name) => scenarioOf(name)),
+      chosen: scenariosNamed(values.only),
       json: values.json,
       publish: values.publish,
     };
@@ -82,12 +70,6 @@ function readOptions(args: readonly string[]): Options {
     if (!(error instanceof TypeError)) throw error;
     throw new CannotMeasure(`${error.message}\n${usage}`);
   }
-}
-
-function scenarioOf(name: string): Scenario {
-  const found = scenarios.find((scenario) => scenario.name === name);
-  if (found === undefined) throw new CannotMeasure(`there is no scenario ${name}\n${usage}`);
-  return found;
 }
 
 async function measureAll({ chosen, plan }: Options, signal: AbortSignal): Promise<Row[]> {
@@ -100,12 +82,9 @@ async function measureAll({ chosen, plan }: Options, signal: AbortSignal): Promi
   return rows;
 }
 
-function blockOf(machine: Machine, plan: Plan, rows: readonly Row[]): string {
+function footerOf(machine: Machine, { rounds }: Plan): string {
   const day = new Date().toISOString().slice(0, 10);
-  return [
-    tableOf(rows, `docker-registry ${machine.dockerRegistry}`),
-    `Medians of ${plan.rounds} turns each (${plan.herdRounds} for the 24 clients), by turns (lowest–highest), measured on ${day}. ${machineText(machine)}.`,
-  ].join('\n\n');
+  return `Medians of ${rounds} turns each, by turns (lowest–highest), measured on ${day}. ${machineText(machine)}.`;
 }
 
 function resultsFile(): string {

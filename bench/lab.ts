@@ -11,11 +11,16 @@ import { TokenServer } from '../test/parts/token-server.js';
 import { download } from './download.js';
 import type { Plan } from './plan.js';
 import type { Side } from './scenario.js';
-import { type Server, startServer } from './server.js';
+import { type Program, type Server, startServer } from './server.js';
 
 export const repository = 'bench/app';
 const storedMs = 60_000;
 const account = { username: 'mirror', password: 'benchmark' };
+
+/** Who has its turns: Cistern beside the registry that it replaces, or two builds of it. */
+export type Contestants = Readonly<Record<Side, Program>>;
+
+const cisternBesideRegistry: Contestants = { peer: 'docker-registry', cistern: 'cistern' };
 
 export type Pair = Readonly<Record<Side, Server>> & AsyncDisposable;
 
@@ -27,6 +32,7 @@ export class Lab implements AsyncDisposable {
     readonly plan: Plan,
     readonly signal: AbortSignal,
     readonly upstream: Server,
+    private readonly contestants: Contestants,
     private readonly tokens: TokenServer,
     private readonly auth: unknown,
     private readonly folder: string,
@@ -37,7 +43,11 @@ export class Lab implements AsyncDisposable {
    * The upstream asks for tokens, as public registries do: registry as a proxy asks one without any authentication
    * for its challenge again at every request, which would be no fair picture of it.
    */
-  static async open(plan: Plan, signal: AbortSignal): Promise<Lab> {
+  static async open(
+    plan: Plan,
+    signal: AbortSignal,
+    contestants: Contestants = cisternBesideRegistry,
+  ): Promise<Lab> {
     await using cleanup = new AsyncDisposableStack();
     const folder = cleanup.use(await temporaryFolder());
     const users = { [account.username]: { password: account.password, repositories: [repository] } };
@@ -46,10 +56,10 @@ export class Lab implements AsyncDisposable {
     // It logs no requests: its work is not what is measured.
     const settings = { folder: join(folder.path, 'upstream'), requestsLogged: false, auth };
     const upstream = cleanup.use(await startServer('docker-registry', settings, signal));
-    return new Lab(plan, signal, upstream, tokens, auth, folder.path, cleanup.move());
+    return new Lab(plan, signal, upstream, contestants, tokens, auth, folder.path, cleanup.move());
   }
 
-  /** A peer and a Cistern with nothing cached. */
+  /** Both, with nothing cached. */
   async startPair(remoteurl = this.upstream.url): Promise<Pair> {
     await using cleanup = new AsyncDisposableStack();
     const peer = cleanup.use(await this.startMirror('peer', remoteurl));
@@ -59,9 +69,8 @@ export class Lab implements AsyncDisposable {
   }
 
   startMirror(side: Side, remoteurl: string): Promise<Server> {
-    const program = side === 'peer' ? 'docker-registry' : 'cistern';
     const settings = { folder: this.#newFolder(), proxy: { remoteurl, ...account }, requestsLogged: true };
-    return startServer(program, settings, this.signal);
+    return startServer(this.contestants[side], settings, this.signal);
   }
 
   /** A second upstream with the same content, which keeps an access log. */

@@ -14,8 +14,11 @@ export interface LoadOptions {
 }
 
 export interface Load {
+  /** Answered in all. */
+  readonly requests: number;
+  /** Headers included; `undefined` where there are no bodies. */
+  readonly bytes: number | undefined;
   readonly requestsPerSecond: number;
-  /** In bytes, headers included; `undefined` where there are no bodies. */
   readonly bytesPerSecond: number | undefined;
 }
 
@@ -42,7 +45,7 @@ export async function loadGet(url: string, options: LoadOptions, signal: AbortSi
     throw new Error(`wrk on ${url}: ${report}`);
   }
   const measured = microseconds / 1_000_000;
-  return { requestsPerSecond: requests / measured, bytesPerSecond: bytes / measured };
+  return { requests, bytes, requestsPerSecond: requests / measured, bytesPerSecond: bytes / measured };
 }
 
 /** HEAD requests by hey, for wrk would wait for bodies. Throws when one of them fails. */
@@ -54,11 +57,15 @@ export async function loadHead(url: string, options: LoadOptions, signal: AbortS
     { signal, timeout: timeoutMs(seconds) },
   );
   const rate = /Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1];
-  const statuses = [...stdout.matchAll(/^\s*\[(\d{3})\]\s+\d+ responses$/gm)].map(([, status]) => status);
-  if (rate === undefined || statuses.join() !== '200' || stdout.includes('Error distribution')) {
-    throw new Error(`hey on ${url}:\n${stdout}`);
-  }
-  return { requestsPerSecond: Number(rate), bytesPerSecond: undefined };
+  const [answers, ...others] = stdout.matchAll(/^\s*\[(\d{3})\]\s+(\d+) responses$/gm);
+  const clean = answers?.[1] === '200' && others.length === 0 && !stdout.includes('Error distribution');
+  if (rate === undefined || !clean) throw new Error(`hey on ${url}:\n${stdout}`);
+  return {
+    requests: Number(answers[2]),
+    bytes: undefined,
+    requestsPerSecond: Number(rate),
+    bytesPerSecond: undefined,
+  };
 }
 
 /** Answers that are under way at the end of the time are waited for. */

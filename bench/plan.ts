@@ -10,10 +10,9 @@ export interface Plan {
   readonly connections: number;
   readonly smallBlob: number;
   readonly largeBlob: number;
+  /** Registry's turn takes, for each client, what one download takes. */
   readonly herdBlob: number;
   readonly herdClients: number;
-  /** Turns of the herd: registry's takes its number of clients times what one download takes. */
-  readonly herdRounds: number;
   /** Of the link between the upstream and the mirror, in bytes per second. */
   readonly herdLink: number;
 }
@@ -27,9 +26,8 @@ export const fullPlan: Plan = {
   connections: 16,
   smallBlob: 64 * 1024,
   largeBlob: 256 * MiB,
-  herdBlob: 32 * MiB,
+  herdBlob: 16 * MiB,
   herdClients: 24,
-  herdRounds: 2,
   herdLink: 10_000_000,
 };
 
@@ -43,6 +41,14 @@ export const quickPlan: Plan = {
   herdBlob: 4 * MiB,
   herdLink: 100_000_000,
 };
+
+/** One turn of each build on fresh processes, which is then measured again and again. */
+export const buildPlan: Plan = { ...fullPlan, rounds: 1, seconds: 2 };
+
+export const quickBuildPlan: Plan = { ...quickPlan, rounds: 1 };
+
+/** Long enough for a profile of the one process that is looked at. */
+export const profilePlan: Plan = { ...fullPlan, rounds: 3 };
 
 /** `256 MiB`, `64 KiB`. */
 export function sizeText(bytes: number): string {

@@ -12,11 +12,16 @@ export interface Measure {
   readonly title: string;
   readonly unit: string;
   readonly better: 'more' | 'less';
+  /** Too much for the README's table. */
+  readonly detail?: boolean;
   readonly peer: readonly number[];
   readonly cistern: readonly number[];
 }
 
-/** The two that are compared, in the order of their turns. */
+/**
+ * The two that are compared, in the order of their turns: Cistern, and what it is compared with. That is the registry,
+ * or Cistern as it was before.
+ */
 export const sides = ['peer', 'cistern'] as const;
 export type Side = (typeof sides)[number];
 
@@ -34,7 +39,7 @@ export async function byTurns<T>(
 
 /** A measure from results of turns. */
 export function measureOf<T>(
-  description: Pick<Measure, 'title' | 'unit' | 'better'>,
+  description: Pick<Measure, 'title' | 'unit' | 'better' | 'detail'>,
   results: Record<Side, T[]>,
   value: (result: T) => number,
 ): Measure {

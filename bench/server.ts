@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
@@ -10,8 +10,26 @@ import { jobNames } from '../src/scheduler/job.js';
 import { commandOf } from '../test/parts/debian.js';
 import { freePort } from '../test/parts/ports.js';
 
-const main = fileURLToPath(new URL('../dist/main.js', import.meta.url));
-const patienceMs = 20_000;
+/** Cistern as it was built from some sources. */
+export interface Build {
+  /** Its main.js, whose first line says with which settings it wants to be run. */
+  readonly main: string;
+  /** The Node that runs it. */
+  readonly node: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Runs while it still answers. */
+  beforeStop?(server: Server): Promise<void>;
+}
+
+/** Of this checkout, on the Node that runs this. */
+export const thisBuild: Build = {
+  main: fileURLToPath(new URL('../dist/main.js', import.meta.url)),
+  node: process.execPath,
+};
+
+/** A machine that is kept busy by others takes long. */
+const startingMs = 60_000;
+const endingMs = 20_000;
 
 export interface Server extends AsyncDisposable {
   readonly url: string;
@@ -24,8 +42,8 @@ export interface Server extends AsyncDisposable {
   readonly logFile: string;
 }
 
-/** What is started: the real registry, or the built Cistern on the Node that runs this. */
-export type Program = 'docker-registry' | 'cistern';
+/** What is started: the real registry, or a built Cistern (`cistern`: this checkout's). */
+export type Program = 'docker-registry' | 'cistern' | Build;
 
 export interface ServerOptions {
   /** An empty folder for its configuration, log and, where `root` is not given, storage. */
@@ -62,12 +80,13 @@ export async function startServer(
   const logFile = join(folder, 'log');
   const debugPort = await freePort();
   await writeFile(configFile, stringify(settings(options, root, port, debugPort)));
-  const [command, ...args] = commandLine(program);
+  const build = program === 'cistern' ? thisBuild : program;
+  const { command, env } = await commandOfProgram(build);
   await using log = await open(logFile, 'w');
-  const child = spawn(command, [...args, 'serve', configFile], {
+  const [file, ...args] = command;
+  const child = spawn(file, [...args, 'serve', configFile], {
     cwd: folder,
-    // Nothing of whoever measures: both programs take settings from the environment. The C library's are npm start's.
-    env: { PATH: process.env['PATH'], MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: '131072' },
+    env, // nothing of whoever measures: both programs take settings from the environment
     stdio: ['ignore', log.fd, log.fd],
   });
   const exited = once(child, 'exit');
@@ -75,28 +94,48 @@ export async function startServer(
   const stop = async (): Promise<void> => {
     if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
     child.kill('SIGINT'); // Cistern then ends without waiting for load balancers
-    const timer = setTimeout(() => child.kill('SIGKILL'), patienceMs);
+    const timer = setTimeout(() => child.kill('SIGKILL'), endingMs);
     await exited.finally(() => clearTimeout(timer));
   };
   await using cleanup = new AsyncDisposableStack();
   cleanup.defer(stop);
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(patienceMs)]);
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(startingMs)]);
   while (!(await answers(url))) {
     if (limit.aborted || child.pid === undefined || child.exitCode !== null) {
       signal.throwIfAborted();
-      throw new Error(`${program} did not start\n${(await readFile(logFile, 'utf8')).slice(-4000)}`);
+      throw new Error(`${file} did not start\n${(await readFile(logFile, 'utf8')).slice(-4000)}`);
     }
     await delay(20);
   }
   const owned = cleanup.move();
-  const pid = Number(child.pid);
-  return { url, debugPort, pid, root, logFile, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  const server: Server = {
+    url,
+    debugPort,
+    pid: Number(child.pid),
+    root,
+    logFile,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+  if (build !== 'docker-registry') owned.defer(async () => build.beforeStop?.(server));
+  return server;
 }
 
-function commandLine(program: Program): [string, ...string[]] {
-  if (program === 'docker-registry') return [commandOf('docker-registry')];
-  if (!existsSync(main)) throw new Error('dist/main.js is not there: npm run build');
-  return [process.execPath, '--max-semi-space-size=2', '--max-old-space-size=384', main]; // as npm start does
+interface Command {
+  readonly command: readonly [string, ...string[]];
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+async function commandOfProgram(program: 'docker-registry' | Build): Promise<Command> {
+  const path = process.env['PATH'];
+  if (program === 'docker-registry') return { command: [commandOf('docker-registry')], env: { PATH: path } };
+  const { main, node } = program;
+  if (!existsSync(main)) throw new Error(`${main} is not there: npm run build`);
+  // As the installed command starts it: with its own flags and settings of the C library.
+  const asked = /^#!\/usr\/bin\/env -S (.+)/.exec(await readFile(main, 'utf8'))?.[1];
+  return {
+    command: asked === undefined ? [node, main] : ['/usr/bin/env', '-S', asked, main],
+    env: { ...program.env, PATH: `${dirname(node)}${delimiter}${path}` },
+  };
 }
 
 const onDemand = Object.fromEntries(jobNames.map((name) => [name, { schedule: 'never' }]));

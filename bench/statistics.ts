@@ -15,3 +15,26 @@ export function summarize(values: readonly number[]): Summary {
     max: at(sorted.length - 1),
   };
 }
+
+/** Of each round, for what disturbs the machine disturbs both turns of a round alike. Nothing over nothing is 1. */
+export function ratiosOf(values: readonly number[], bases: readonly number[]): number[] {
+  return values.map((value, round) => {
+    const base = bases[round] ?? Number.NaN;
+    return value === base ? 1 : value / base;
+  });
+}
+
+/**
+ * The sign test, one-sided and exact: how likely so many of the changes rise, or more, where each rises and falls with
+ * the same chance. How far they go says nothing: on a busy machine a single turn may take twenty times as long.
+ */
+export function chanceOfRise(risen: number, fallen: number): number {
+  const count = risen + fallen;
+  let chance = 0.5 ** count; // that all rise
+  let sum = 0;
+  for (let falls = 0; falls <= fallen; falls += 1) {
+    sum += chance;
+    chance *= (count - falls) / (falls + 1);
+  }
+  return sum;
+}

@@ -44,7 +44,7 @@ function measures(what: string, results: Record<Side, Turn[]>): Measure[] {
   return [
     measureOf({ title: `${what}, time`, unit: 's', better: 'less' }, results, ({ pull }) => pull.whole),
     measureOf(
-      { title: `${what}, time over a direct download’s`, unit: '×', better: 'less' },
+      { title: `${what}, time over a direct download’s`, unit: '×', better: 'less', detail: true },
       results,
       ({ pull, direct }) => pull.whole / direct.whole,
     ),
@@ -54,7 +54,7 @@ function measures(what: string, results: Record<Side, Turn[]>): Measure[] {
       ({ pull }) => pull.firstByte * 1000,
     ),
     measureOf(
-      { title: `${what}, first byte over a direct download’s`, unit: '×', better: 'less' },
+      { title: `${what}, first byte over a direct download’s`, unit: '×', better: 'less', detail: true },
       results,
       ({ pull, direct }) => pull.firstByte / direct.firstByte,
     ),

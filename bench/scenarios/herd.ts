@@ -24,7 +24,7 @@ export const herd: Scenario = {
     await using upstream = await lab.startLoggingUpstream();
     await using link = await LinkProxy.start({ target: upstream.url, bytesPerSecond: plan.herdLink });
     await using pair = await lab.startPair(link.url);
-    const results = await byTurns(plan.herdRounds, async (side, round) => {
+    const results = await byTurns(plan.rounds, async (side, round) => {
       const blob = await lab.pushBlob(plan.herdBlob, `herd-${side}-${round}`);
       await lab.settleDisk();
       return pullTogether(lab, pair[side], blob, upstream, link);
@@ -32,7 +32,7 @@ export const herd: Scenario = {
     const what = `${plan.herdClients} clients on a cold ${sizeText(plan.herdBlob)} blob, ${plan.herdLink / 1_000_000} MB/s link`;
     return [
       measureOf(
-        { title: `${what}: upstream GETs`, unit: '', better: 'less' },
+        { title: `${what}: upstream GETs`, unit: '', better: 'less', detail: true },
         results,
         (it) => it.upstreamGets,
       ),
@@ -47,7 +47,7 @@ export const herd: Scenario = {
         (it) => it.seconds,
       ),
       measureOf(
-        { title: `${what}: that time, of one direct download’s`, unit: '×', better: 'less' },
+        { title: `${what}: that time, of one direct download’s`, unit: '×', better: 'less', detail: true },
         results,
         (it) => it.ofDirect,
       ),

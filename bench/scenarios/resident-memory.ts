@@ -21,15 +21,15 @@ export const residentMemory: Scenario = {
       takeThrough(lab, side, round, manifest.digest),
     );
     const what = `resident memory (cold ${sizeText(lab.plan.largeBlob)} pull, then loads)`;
-    const row = (title: string, value: (memory: Memory) => number) =>
+    const row = (title: string, value: (memory: Memory) => number, detail = false) =>
       measureOf(
-        { title: `${what}: ${title}`, unit: 'MiB', better: 'less' },
+        { title: `${what}: ${title}`, unit: 'MiB', better: 'less', detail },
         results,
         (it) => value(it) / mebibyte,
       );
     return [
       row('idle after the start', ({ idle }) => idle),
-      row('after the load', ({ after }) => after),
+      row('after the load', ({ after }) => after, true),
       row('peak', ({ peak }) => peak),
     ];
   },

@@ -1,9 +1,11 @@
-import { readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { checkOut, hasScenario } from '../../bench/checkout.js';
 import { replaceBlock } from '../../bench/publish.js';
-import { summarize } from '../../bench/statistics.js';
+import { leastRounds } from '../../bench/verdict.js';
 import { lacks } from '../parts/debian.js';
 import { temporaryFolder } from '../parts/folder.js';
 import { runProcess } from '../parts/process.js';
@@ -12,7 +14,12 @@ const checkout = fileURLToPath(new URL('../..', import.meta.url));
 const node = join(checkout, 'node_modules', '.bin', 'node');
 
 function bench(...args: string[]) {
-  return runProcess(node, [join(checkout, 'bench', 'run.ts'), ...args], { cwd: checkout });
+  return run('run.ts', ...args);
+}
+
+function run(file: string, ...args: string[]) {
+  const options = { cwd: checkout, timeoutMs: 115_000 };
+  return runProcess(node, [join(checkout, 'bench', file), ...args], options);
 }
 
 describe.skipIf(lacks('docker-registry', 'wrk', 'hey', 'openssl'))('the benchmark', () => {
@@ -21,19 +28,15 @@ describe.skipIf(lacks('docker-registry', 'wrk', 'hey', 'openssl'))('the benchmar
     const json = join(folder.path, 'results.json');
     const { code, stdout, stderr } = await bench('--quick', '--only', 'manifest-by-digest', '--json', json);
     expect({ code, stderr }).toMatchObject({ code: 0 });
-    expect(stdout).toMatch(/^\| \| better \| docker-registry \d\S* \| Cistern \| Cistern ÷ registry \|$/m);
+    expect(stdout).toMatch(/^\| \| better \| docker-registry \d\S* \| Cistern \| Cistern ÷ registry \| \|$/m);
     expect(stdout).toMatch(
-      /^\| GET manifest by digest, cached \| more \| [\d.,]+ requests\/s \([\d.,]+–[\d.,]+\) \| [\d.,]+ requests\/s \([\d.,]+–[\d.,]+\) \| [\d.]+ \|$/m,
+      /^\| GET manifest by digest, cached \| more \| [\d.,]+ requests\/s \([\d.,]+–[\d.,]+\) \| [\d.,]+ requests\/s \([\d.,]+–[\d.,]+\) \| [\d.]+ \([\d.]+–[\d.]+\) \|.*\|$/m,
     );
     const { machine, rows } = JSON.parse(await readFile(json, 'utf8'));
     expect(machine).toMatchObject({ node: process.version, cores: expect.any(Number) });
-    expect(rows).toEqual([
-      expect.objectContaining({
-        peer: [expect.any(Number), expect.any(Number)],
-        cistern: [expect.any(Number), expect.any(Number)],
-        ratio: expect.any(Number),
-      }),
-    ]);
+    const twice = [expect.any(Number), expect.any(Number)];
+    const row = expect.objectContaining({ peer: twice, cistern: twice, ratio: expect.any(Number) });
+    expect(rows).toEqual([row, row]); // the rate, and the processor time
     expect(rows[0].ratio).toBeCloseTo(rows[0].summary.cistern.median / rows[0].summary.peer.median);
   });
 
@@ -45,12 +48,61 @@ describe.skipIf(lacks('docker-registry', 'wrk', 'hey', 'openssl'))('the benchmar
   });
 });
 
-describe('its results', () => {
-  it('are summed up by the median and both ends', () => {
-    expect(summarize([3, 1, 2])).toEqual({ median: 2, min: 1, max: 3 });
-    expect(summarize([4, 1, 2, 10])).toEqual({ median: 3, min: 1, max: 10 });
+describe.skipIf(lacks('docker-registry', 'wrk', 'hey', 'openssl'))('a profile of a scenario', () => {
+  it('says what share of the time and of the allocations each module has', async () => {
+    const { code, stdout, stderr } = await run('profile.ts', 'manifest-by-digest', '--quick');
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    expect(stdout).toMatch(/^- [\d,]+ requests, [\d,.]+ MB, in [\d.]+ s$/m);
+    expect(stdout).toMatch(/^- event loop late: median [\d.]+ ms, p99 [\d.]+ ms, at most [\d,.]+ ms$/m);
+    const [time = '', allocation = ''] = stdout.split('### ').slice(1);
+    for (const part of [time, allocation]) expect(part).toMatch(/^\| src\/registry \| [\d.]+ % \|$/m);
+    const folder = /developer tools, are in (.*)$/m.exec(stderr)?.[1] ?? '';
+    const kinds = (await readdir(folder)).map((name) => name.replace(/^\d+\./, ''));
+    expect(kinds.toSorted()).toEqual(['cpuprofile', 'facts', 'heapprofile']);
+    await rm(folder, { recursive: true });
   });
 
+  it('is of one scenario that there is', async () => {
+    expect(await run('profile.ts')).toMatchObject({ code: 1, stderr: expect.stringContaining('SCENARIO') });
+    const { code, stderr } = await run('profile.ts', 'nonsense');
+    expect(code).toBe(1);
+    expect(stderr).toContain('there is no scenario nonsense');
+  });
+});
+
+describe.skipIf(!existsSync(join(checkout, '.git')))('a checkout of another commit', () => {
+  const never = new AbortController().signal;
+
+  it('has the files of that commit, and leaves nothing behind', async () => {
+    const worktrees = () => runProcess('git', ['worktree', 'list'], { cwd: checkout });
+    let folder: string;
+    {
+      await using other = await checkOut('HEAD', never);
+      folder = other.path;
+      expect(existsSync(join(folder, 'scripts/prepare.mjs'))).toBe(true);
+      expect((await worktrees()).stdout).toContain(folder);
+      expect(await hasScenario(other, 'manifest-by-tag', never)).toBe(true);
+      expect(await hasScenario(other, 'nonsense', never)).toBe(false);
+    }
+    expect(existsSync(folder)).toBe(false);
+    expect((await worktrees()).stdout).not.toContain(folder);
+  });
+
+  it('is refused where git knows no such commit', async () => {
+    await expect(checkOut('--no-such-thing', never)).rejects.toMatchObject({ code: 'cannot-measure' });
+  });
+});
+
+describe.skipIf(lacks('docker-registry', 'wrk', 'hey', 'openssl'))('a comparison with a base', () => {
+  it('wants a base, and enough rounds to be sure of anything', async () => {
+    const { code, stderr } = await run('branch.ts', 'main', '--rounds', '3');
+    expect(code).toBe(1);
+    expect(stderr).toContain('usage: npm run bench:compare -- BASE');
+    expect(stderr).toContain(`at least ${leastRounds}`);
+  });
+});
+
+describe('its results', () => {
   it('take the place of what stands between the marks of a page, and of nothing else', () => {
     const page = 'before\n<!-- bench:begin -->\nold\n<!-- bench:end -->\nafter\n';
     expect(replaceBlock(page, 'new')).toBe(
@@ -60,8 +112,8 @@ describe('its results', () => {
   });
 
   it('have a place in the pages that show them', async () => {
-    for (const page of ['README.md', 'docs/benchmarks.md'].map((name) => join(checkout, name))) {
-      expect(replaceBlock(await readFile(page, 'utf8'), '')).toBeDefined();
-    }
+    const pageOf = (name: string) => readFile(join(checkout, name), 'utf8');
+    expect(replaceBlock(await pageOf('docs/benchmarks.md'), '')).toBeDefined();
+    expect(replaceBlock(await pageOf('README.md'), '', 'bench-short')).toBeDefined();
   });
 });
