@@ -2,12 +2,12 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { format, resolveConfig } from 'prettier';
 
-const begin = '<!-- bench:begin -->';
-const end = '<!-- bench:end -->';
 const pages = ['README.md', 'docs/benchmarks.md'];
 
-/** The text with what stands between the marks replaced; `undefined` where it has no such marks. */
-export function replaceBlock(text: string, block: string): string | undefined {
+/** The text with what stands between the marks of that name replaced; `undefined` where it has no such marks. */
+export function replaceBlock(text: string, block: string, name = 'bench'): string | undefined {
+  const begin = `<!-- ${name}:begin -->`;
+  const end = `<!-- ${name}:end -->`;
   const from = text.indexOf(begin);
   const to = text.indexOf(end);
   if (from < 0 || to < from) return undefined;
@@ -15,11 +15,11 @@ export function replaceBlock(text: string, block: string): string | undefined {
 }
 
 /** Puts the block into every page that has a place for it, formatted as the repository is; returns those pages. */
-export async function publish(block: string): Promise<string[]> {
+export async function publish(block: string, name?: string): Promise<string[]> {
   const published: string[] = [];
   for (const page of pages) {
     const path = fileURLToPath(new URL(`../${page}`, import.meta.url));
-    const replaced = existsSync(path) ? replaceBlock(readFileSync(path, 'utf8'), block) : undefined;
+    const replaced = existsSync(path) ? replaceBlock(readFileSync(path, 'utf8'), block, name) : undefined;
     if (replaced === undefined) continue;
     writeFileSync(path, await format(replaced, { ...(await resolveConfig(path)), filepath: path }));
     published.push(page);
