@@ -21,7 +21,7 @@ const mebibyte = 1024 * 1024;
 const connections = 16;
 const hotImages = 100;
 /** Files and folders for each descriptor, hard links included. */
-const inodesPerDescriptor = 3;
+const inodesPerDescriptor = 2.7;
 const batch = 2_000;
 const lifetimeSeconds = 24 * 60 * 60;
 
@@ -41,8 +41,8 @@ const full: Extent = {
   descriptors: [1_000, 100_000, 1_000_000],
   starts: 3,
   rounds: 5,
-  requests: 6_000,
-  warmUp: 30_000,
+  requests: 5_000,
+  warmUp: 20_000,
 };
 const quick: Extent = { descriptors: [1_000, 20_000], starts: 1, rounds: 3, requests: 2_000, warmUp: 2_000 };
 

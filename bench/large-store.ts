@@ -103,8 +103,9 @@ export function linkImage(
   for (const { digest } of parts) write(digest, (of) => layout.layerLinkPath(of, digest));
   const { digest } = manifest;
   write(digest, (of) => layout.revisionLinkPath(of, digest));
-  write(digest, (of) => layout.tagIndexPath(of, tag, digest));
   write(digest, (of) => layout.tagCurrentPath(of, tag));
+  // No pull reads it, and it is three folders and a file.
+  if (like === undefined) write(digest, (of) => layout.tagIndexPath(of, tag, digest));
 }
 
 function writeFile(path: string, bytes: string | Uint8Array): void {
