@@ -11,7 +11,7 @@ import { commandOf } from '../test/parts/debian.js';
 import { freePort } from '../test/parts/ports.js';
 
 const main = fileURLToPath(new URL('../dist/main.js', import.meta.url));
-const patienceMs = 20_000;
+const patienceMs = 60_000;
 
 export interface Server extends AsyncDisposable {
   readonly url: string;
