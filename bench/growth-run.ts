@@ -22,6 +22,8 @@ const connections = 16;
 const hotImages = 100;
 /** Files and folders for each descriptor, hard links included. */
 const inodesPerDescriptor = 2.7;
+/** It takes some three, where nothing else is done. */
+const longestMs = 10 * 60_000;
 const batch = 2_000;
 const lifetimeSeconds = 24 * 60 * 60;
 
@@ -99,7 +101,7 @@ export function measureGrowth(args: readonly string[]): Promise<number> {
     const { descriptors } = options.extent;
     requireParts('redis-server');
     const machine = machineText(await describeMachine());
-    const measured = await measureAll(options, signal);
+    const measured = await withinLimit(signal, (limited) => measureAll(options, limited));
     const lines = linesOf(measured);
     const ok = lines.every((line) => holds(line));
     const day = new Date().toISOString().slice(0, 10);
@@ -108,6 +110,18 @@ export function measureGrowth(args: readonly string[]): Promise<number> {
     if (options.publish) say(`the table is in ${(await publish(block, 'growth')).join(' and ')}`);
     return ok ? 0 : 1;
   });
+}
+
+async function withinLimit<T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const limit = AbortSignal.timeout(longestMs);
+  try {
+    return await work(AbortSignal.any([signal, limit]));
+  } catch (error) {
+    if (!limit.aborted || signal.aborted) throw error;
+    throw new CannotMeasure(
+      `not done within ${longestMs / 60_000} minutes: the machine has too much else to do`,
+    );
+  }
 }
 
 async function measureAll(

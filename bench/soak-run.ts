@@ -238,6 +238,7 @@ export function soak(args: readonly string[]): Promise<number> {
     const until = AbortSignal.any([signal, AbortSignal.timeout(Math.round(minutes * 60_000))]);
     const clients = Array.from({ length: clientCount }, () => field.client(until));
     const following = field.followMemory(until);
+    following.catch(() => undefined); // told below, unless something else went wrong before
     while (!until.aborted) {
       const [least, most] = disturbEveryMs;
       await sleep(least + field.random() * (most - least), undefined, { signal: until }).catch(
