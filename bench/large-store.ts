@@ -1,15 +1,15 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, ftruncateSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, ftruncateSync, linkSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { parseDigest, type Digest } from '../src/oci/digest.js';
-import { parseRepository, parseTag, type Repository } from '../src/oci/name.js';
+import { parseRepository, parseTag, type Repository, type Tag } from '../src/oci/name.js';
 import * as layout from '../src/storage/layout.js';
 import { formatJournal, journalKey, useKey } from '../src/usage/records.js';
 
 const layersPerImage = 8;
 /** With its manifest and configuration. */
-const blobsPerImage = layersPerImage + 2;
+export const blobsPerImage = layersPerImage + 2;
 const imagesPerRepository = 100;
 /** As many as were used in the half minute that a journal tells of. */
 const imagesPerJournal = 250;
@@ -17,15 +17,21 @@ const mebibyte = 1024 * 1024;
 const daySeconds = 24 * 60 * 60;
 /** From the image that was used least recently to the last one. */
 const usedDaysAgo = { first: 30, last: 1 };
-const types = {
+export const types = {
   manifest: 'application/vnd.oci.image.manifest.v1+json',
   config: 'application/vnd.oci.image.config.v1+json',
   layer: 'application/vnd.oci.image.layer.v1.tar+gzip',
 };
 
-interface Blob {
+export interface StoredBlob {
   readonly digest: Digest;
   readonly size: number;
+}
+
+export interface StoredImage {
+  readonly manifest: StoredBlob;
+  /** Layers and configuration. */
+  readonly parts: readonly StoredBlob[];
 }
 
 export interface LargeStore {
@@ -48,7 +54,9 @@ export async function writeLargeStore(root: string, blobs: number, signal: Abort
     const ageDays = usedDaysAgo.first - ((usedDaysAgo.first - usedDaysAgo.last) * n) / images;
     const at = Math.floor(now - ageDays * daySeconds);
     const repository = known(parseRepository(`bench/app-${Math.floor(n / imagesPerRepository)}`));
-    for (const { digest, size } of writeImage(root, repository, n)) {
+    const { parts, manifest } = writeImage(root);
+    linkImage(root, repository, known(parseTag(`v${n}`)), { parts, manifest });
+    for (const { digest, size } of [...parts, manifest]) {
       bytes += size;
       uses.set(useKey(repository, digest), at);
     }
@@ -61,8 +69,8 @@ export async function writeLargeStore(root: string, blobs: number, signal: Abort
 }
 
 /** Synchronously: a file's few system calls take less time than handing them to other threads. */
-function writeImage(root: string, repository: Repository, n: number): Blob[] {
-  const parts = Array.from({ length: layersPerImage + 1 }, (_, part): Blob => {
+export function writeImage(root: string): StoredImage {
+  const parts = Array.from({ length: layersPerImage + 1 }, (_, part): StoredBlob => {
     const size = part === 0 ? 4096 : mebibyte + Math.floor(Math.random() * 49 * mebibyte);
     return { digest: digestFrom(randomBytes(32)), size };
   });
@@ -72,20 +80,32 @@ function writeImage(root: string, repository: Repository, n: number): Blob[] {
     size,
   }));
   const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: types.manifest, config, layers }));
-  const manifest = {
-    digest: digestFrom(createHash('sha256').update(bytes).digest()),
-    size: bytes.byteLength,
+  const digest = digestFrom(createHash('sha256').update(bytes).digest());
+  for (const part of parts) writeHole(join(root, layout.blobPath(part.digest)), part.size);
+  writeFile(join(root, layout.blobPath(digest)), bytes);
+  return { manifest: { digest, size: bytes.byteLength }, parts };
+}
+
+/** The links of an image under a repository and a tag. `like`: a repository that has the same ones, to share their files. */
+export function linkImage(
+  root: string,
+  repository: Repository,
+  tag: Tag,
+  { manifest, parts }: StoredImage,
+  like?: Repository,
+): void {
+  const write = (digest: Digest, pathIn: (repository: Repository) => string): void => {
+    const path = join(root, pathIn(repository));
+    if (like === undefined) return writeFile(path, digest);
+    mkdirSync(dirname(path), { recursive: true });
+    linkSync(join(root, pathIn(like)), path);
   };
-  for (const { digest, size } of parts) {
-    writeHole(join(root, layout.blobPath(digest)), size);
-    writeFile(join(root, layout.layerLinkPath(repository, digest)), digest);
-  }
-  const tag = known(parseTag(`v${n}`));
-  writeFile(join(root, layout.blobPath(manifest.digest)), bytes);
-  writeFile(join(root, layout.revisionLinkPath(repository, manifest.digest)), manifest.digest);
-  writeFile(join(root, layout.tagIndexPath(repository, tag, manifest.digest)), manifest.digest);
-  writeFile(join(root, layout.tagCurrentPath(repository, tag)), manifest.digest);
-  return [...parts, manifest];
+  for (const { digest } of parts) write(digest, (of) => layout.layerLinkPath(of, digest));
+  const { digest } = manifest;
+  write(digest, (of) => layout.revisionLinkPath(of, digest));
+  write(digest, (of) => layout.tagCurrentPath(of, tag));
+  // No pull reads it, and it is three folders and a file.
+  if (like === undefined) write(digest, (of) => layout.tagIndexPath(of, tag, digest));
 }
 
 function writeFile(path: string, bytes: string | Uint8Array): void {
@@ -104,7 +124,7 @@ function digestFrom(hash: Buffer): Digest {
   return known(parseDigest(`sha256:${hash.toString('hex')}`));
 }
 
-function known<T>(parsed: T | undefined): T {
+export function known<T>(parsed: T | undefined): T {
   if (parsed === undefined) throw new Error('a generated name is none');
   return parsed;
 }

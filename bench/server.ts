@@ -55,9 +55,12 @@ export interface ServerOptions {
     readonly username?: string;
     readonly password?: string;
     readonly maxsize?: number;
+    readonly freshness?: string;
   };
   /** Deletes, by jobs that run when they are asked for alone. Cistern's. */
   readonly deletes?: { readonly grace: string };
+  /** Shares descriptors through it. Cistern's. */
+  readonly redis?: string;
   /** What it asks of its own clients. */
   readonly auth?: unknown;
   readonly requestsLogged: boolean;
@@ -79,7 +82,8 @@ export async function startServer(
   const configFile = join(folder, 'config.yml');
   const logFile = join(folder, 'log');
   const debugPort = await freePort();
-  await writeFile(configFile, stringify(settings(options, root, port, debugPort)));
+  const sharing = options.redis === undefined ? {} : await sharingBy(options.redis);
+  await writeFile(configFile, stringify({ ...settings(options, root, port, debugPort), ...sharing }));
   const build = program === 'cistern' ? thisBuild : program;
   const { command, env } = await commandOfProgram(build);
   await using log = await open(logFile, 'w');
@@ -141,8 +145,8 @@ async function commandOfProgram(program: 'docker-registry' | Build): Promise<Com
 const onDemand = Object.fromEntries(jobNames.map((name) => [name, { schedule: 'never' }]));
 
 /** The same for both but for folder and ports. */
-function settings(options: ServerOptions, root: string, port: number, debugPort: number): unknown {
-  const { proxy, auth, deletes, requestsLogged } = options;
+function settings(options: ServerOptions, root: string, port: number, debugPort: number): object {
+  const { proxy, auth, deletes, redis, requestsLogged } = options;
   return {
     version: 0.1,
     log: {
@@ -152,7 +156,7 @@ function settings(options: ServerOptions, root: string, port: number, debugPort:
     },
     storage: {
       filesystem: { rootdirectory: root },
-      cache: { blobdescriptor: 'inmemory' },
+      cache: { blobdescriptor: redis === undefined ? 'inmemory' : 'redis' },
       ...(deletes === undefined ? {} : { delete: { enabled: true } }),
     },
     http: {
@@ -164,6 +168,10 @@ function settings(options: ServerOptions, root: string, port: number, debugPort:
     ...(auth === undefined ? {} : { auth }),
     ...(deletes === undefined ? {} : { scheduler: { ...deletes, ...onDemand } }),
   };
+}
+
+async function sharingBy(redis: string): Promise<object> {
+  return { redis: { addr: redis }, cluster: { addr: `127.0.0.1:${await freePort()}` } };
 }
 
 async function answers(url: string): Promise<boolean> {

@@ -12,6 +12,8 @@ import { freePort } from '../test/parts/ports.js';
 import { type RedisServer, startRedis } from '../test/parts/redis.js';
 import { requireParts, runBenchmark } from './command.js';
 import { describeMachine, machineText } from './machine.js';
+import { memoryOf } from './process-memory.js';
+import { type Point, slopeOf } from './slope.js';
 
 const replicaCount = 3;
 const clientCount = 16;
@@ -19,6 +21,20 @@ const linkBytesPerSecond = 20_000_000;
 const largest = 6_000_000;
 const newBlobShare = 0.3;
 const disturbEveryMs = [1_500, 6_000] as const;
+/** As npm start has it. */
+const environment = {
+  NODE_OPTIONS: '--max-semi-space-size=2 --max-old-space-size=384',
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_MMAP_THRESHOLD_: '131072',
+};
+/** Is never killed, so that its memory can be followed from the start to the end. */
+const followed = 0;
+const sampleMs = 1_000;
+/** Of the time: until caches hold what they will. */
+const settling = 1 / 3;
+/** In MiB per minute, of what the line through all samples after that says. */
+const allowedSlope = 1;
+const mebibyte = 1024 * 1024;
 
 /** What clients got, in all. The last three must be zero. */
 interface Tally {
@@ -53,6 +69,8 @@ class Field {
     unsound: 0,
   };
   readonly replicas: (Cistern | undefined)[] = [];
+  /** Minutes, and MiB that were resident. */
+  readonly memory: Point[] = [];
   readonly #blobs: Known[] = [];
   readonly #started = performance.now();
   #made = 0;
@@ -81,6 +99,7 @@ class Field {
     this.replicas[index] = await startCistern({
       root: this.root,
       port: http,
+      env: environment,
       config: {
         log: { level: 'info', accesslog: { disabled: true } },
         storage: { cache: { blobdescriptor: 'redis' } },
@@ -133,17 +152,27 @@ class Field {
     }
   }
 
+  async followMemory(until: AbortSignal): Promise<void> {
+    const pid = Number(this.replicas[followed]?.pid);
+    while (!until.aborted) {
+      const { resident } = await memoryOf(pid);
+      this.memory.push([(performance.now() - this.#started) / 60_000, resident / mebibyte]);
+      await sleep(sampleMs, undefined, { signal: until }).catch(() => undefined);
+    }
+  }
+
   /** Something breaks, and is mended after a while. */
   async disturb(): Promise<void> {
     const index = Math.floor(this.random() * replicaCount);
     const pause = 500 + this.random() * 4_000;
     switch (this.pick(['kill', 'kill', 'stop', 'redis', 'flush', 'link', 'stall', 'upstream'])) {
       case 'kill': {
-        this.note(`replica ${index} killed`);
-        this.replicas[index]?.kill('SIGKILL');
-        await this.replicas[index]?.exited;
+        const victim = index === followed ? index + 1 : index;
+        this.note(`replica ${victim} killed`);
+        this.replicas[victim]?.kill('SIGKILL');
+        await this.replicas[victim]?.exited;
         await sleep(pause);
-        await this.startReplica(index);
+        await this.startReplica(victim);
         break;
       }
       case 'stop': {
@@ -188,7 +217,10 @@ class Field {
   }
 }
 
-/** Returns the exit code: 0 when no client got a wrong byte or a clean end of a short body, and the store is sound. */
+/**
+ * Returns the exit code: 0 when no client got a wrong byte or a clean end of a short body, the store is sound, and
+ * memory does not grow.
+ */
 export function soak(args: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...args],
@@ -205,6 +237,8 @@ export function soak(args: readonly string[]): Promise<number> {
     const minutes = Number(values.minutes);
     const until = AbortSignal.any([signal, AbortSignal.timeout(Math.round(minutes * 60_000))]);
     const clients = Array.from({ length: clientCount }, () => field.client(until));
+    const following = field.followMemory(until);
+    following.catch(() => undefined); // told below, unless something else went wrong before
     while (!until.aborted) {
       const [least, most] = disturbEveryMs;
       await sleep(least + field.random() * (most - least), undefined, { signal: until }).catch(
@@ -212,12 +246,13 @@ export function soak(args: readonly string[]): Promise<number> {
       );
       if (!until.aborted) await field.disturb();
     }
-    await Promise.all(clients);
-    const text = await conclude(field, minutes, String(values.seed));
+    await Promise.all([...clients, following]);
+    const slope = slopeOf(field.memory.slice(Math.floor(field.memory.length * settling)));
+    const text = await conclude(field, minutes, String(values.seed), slope);
     process.stdout.write(text);
     if (values.log !== undefined) await writeFile(values.log, text);
     const { wrong, shortButClean, unsound } = field.tally;
-    return wrong + shortButClean + unsound === 0 ? 0 : 1;
+    return wrong + shortButClean + unsound === 0 && slope < allowedSlope ? 0 : 1;
   });
 }
 
@@ -240,8 +275,9 @@ async function makeField(cleanup: AsyncDisposableStack, seed: number): Promise<F
   return field;
 }
 
-async function conclude(field: Field, minutes: number, seed: string): Promise<string> {
-  const { tally } = field;
+async function conclude(field: Field, minutes: number, seed: string, slope: number): Promise<string> {
+  const { tally, memory } = field;
+  const sizes = memory.map(([, mebibytes]) => mebibytes);
   for (const replica of field.replicas) {
     replica?.kill('SIGINT');
     await replica?.exited;
@@ -259,6 +295,7 @@ async function conclude(field: Field, minutes: number, seed: string): Promise<st
     `complete and right: ${tally.complete} (${(tally.bytes / 2 ** 30).toFixed(1)} GiB)`,
     `cut before the end: ${tally.cut}; no connection: ${tally.refused}; error answers: ${errors.join(', ') || 'none'}`,
     `wrong bytes: ${tally.wrong}; clean ends of a short body: ${tally.shortButClean}; faults in the store: ${tally.unsound}`,
+    `resident memory of replica ${followed}: ${sizes.at(0)?.toFixed(0)} MiB at first, ${sizes.at(-1)?.toFixed(0)} at last, ${Math.max(...sizes).toFixed(0)} at most; after the first third ${slope.toFixed(2)} MiB per minute (allowed: less than ${allowedSlope}): ${slope < allowedSlope ? 'flat' : 'IT GROWS'}`,
     '',
     ...field.log,
     '',

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { INestApplicationContext } from '@nestjs/common';
 import type { Config } from '../config/config.js';
 import type { WorkFolder } from '../storage/filesystem/work-folder.js';
-import { CLUSTER, type RedisCluster } from '../cluster/cluster.module.js';
+import type { JoiningCluster } from '../cluster/cluster.js';
+import { CLUSTER } from '../cluster/cluster.module.js';
 import { establishIdentity } from '../storage/identity.js';
 import { registrySchedule } from '../storage/layout.js';
 import { sweepUploads } from '../storage/leftovers.js';
@@ -48,7 +49,7 @@ export async function prepareStore(
 async function adopt(app: INestApplicationContext, host: string, log: Logger): Promise<void> {
   const records = app.get<RecordStore>(RECORD_STORE);
   const identity = await establishIdentity(records, host);
-  const cluster = app.get<RedisCluster>(CLUSTER);
+  const cluster = app.get<JoiningCluster>(CLUSTER);
   cluster.join(identity);
   for (const upstream of app.get<Upstreams>(UPSTREAMS).values()) upstream.keepBudgetIn(cluster.budgets);
   // registry:2 would delete content by an old schedule when it gets this store back.

@@ -91,6 +91,19 @@ export interface Cluster {
   memoryMs(): Promise<number | undefined>;
 }
 
+/** What tells one mirror's storage from another's, and what only those who can read it know. */
+export interface StorageIdentity {
+  readonly id: string;
+  readonly secret: string;
+}
+
+/** A cluster from the side of whoever starts the process. */
+export interface JoiningCluster extends Cluster {
+  /** The identity comes from the storage, which may be away when the process starts. */
+  join(identity: StorageIdentity): void;
+  close(): void;
+}
+
 export interface Peers {
   /** What replicas prove themselves by, the newest first: more than one for a while after the secret has changed. */
   readonly seals: () => readonly Seal[];

@@ -29,7 +29,6 @@ import { Limits } from './limits.js';
 import { ListingReply } from './listing-reply.js';
 import { ManifestReply } from './manifest-reply.js';
 import { RegistryHandler } from './registry-handler.js';
-import { TokenAuthentication } from './token-authentication.js';
 import { TokenKeyFiles } from './token-keys.js';
 
 /** `undefined` where nothing is asked of anybody. */
@@ -114,19 +113,19 @@ function callerChecks(upstreams: Upstreams): ReadonlyMap<string, CallerCheck> {
 }
 
 /** `undefined` where nothing is asked of anybody: then it costs nothing either. */
-function accessControl(
+async function accessControl(
   { auth, http, proxy }: Config,
   directory: UpstreamDirectory,
   addresses: ClientAddresses,
   log: Logger,
-): AccessControl | undefined {
+): Promise<AccessControl | undefined> {
   const upstreams = [proxy.default, ...proxy.upstreams].filter((each) => each !== undefined);
   const grants = new Map(
     upstreams.filter(({ access }) => access.length > 0).map(({ host, access }) => [host, new Grants(access)]),
   );
   if (auth === undefined && grants.size === 0) return undefined;
   return new AccessControl({
-    authentication: auth && authentication(auth, log),
+    authentication: auth && (await authentication(auth, log)),
     certificates: auth === undefined && (http.tls?.clientcas.length ?? 0) > 0,
     grants,
     memberships: membershipsOf(proxy.groups),
@@ -135,7 +134,13 @@ function accessControl(
   });
 }
 
-function authentication({ htpasswd, token }: AuthConfig, log: Logger): Authentication | undefined {
+/** What verifies tokens is loaded where tokens are asked for. */
+async function authentication(
+  { htpasswd, token }: AuthConfig,
+  log: Logger,
+): Promise<Authentication | undefined> {
   if (htpasswd !== undefined) return new Htpasswd(htpasswd.path, htpasswd.realm, log);
-  return token && new TokenAuthentication(token, new TokenKeyFiles(token, log));
+  if (token === undefined) return undefined;
+  const { TokenAuthentication } = await import('./token-authentication.js');
+  return new TokenAuthentication(token, new TokenKeyFiles(token, log));
 }

@@ -6,6 +6,8 @@ import { describe, expect, it } from 'vitest';
 import { checkOut, hasScenario } from '../../bench/checkout.js';
 import { replaceBlock } from '../../bench/publish.js';
 import { leastRounds } from '../../bench/verdict.js';
+import { growthTable, holds, type Line } from '../../bench/growth-table.js';
+import { slopeOf } from '../../bench/slope.js';
 import { lacks } from '../parts/debian.js';
 import { temporaryFolder } from '../parts/folder.js';
 import { runProcess } from '../parts/process.js';
@@ -111,9 +113,80 @@ describe('its results', () => {
     expect(replaceBlock('no marks', 'new')).toBeUndefined();
   });
 
+  it('have a place each on the same page', () => {
+    const page =
+      '<!-- bench:begin -->\nold\n<!-- bench:end -->\n<!-- growth:begin -->\nold\n<!-- growth:end -->\n';
+    expect(replaceBlock(page, 'new', 'growth')).toBe(
+      '<!-- bench:begin -->\nold\n<!-- bench:end -->\n<!-- growth:begin -->\n\nnew\n\n<!-- growth:end -->\n',
+    );
+  });
+
   it('have a place in the pages that show them', async () => {
     const pageOf = (name: string) => readFile(join(checkout, name), 'utf8');
     expect(replaceBlock(await pageOf('docs/benchmarks.md'), '')).toBeDefined();
     expect(replaceBlock(await pageOf('README.md'), '', 'bench-short')).toBeDefined();
+  });
+});
+
+describe('growth', () => {
+  const line = (values: Line['values'], limit?: Line['limit']): Line => ({
+    title: 'a request',
+    unit: 'µs',
+    values,
+    ...(limit === undefined ? {} : { limit }),
+  });
+
+  it('is that of the largest store over the smallest, by medians', () => {
+    const values = [
+      [40, 50, 1000],
+      [1, 1, 1],
+      [70, 75, 900],
+    ];
+    expect(holds(line(values, { factor: 1.5 }))).toBe(true);
+    expect(holds(line(values, { factor: 1.4 }))).toBe(false);
+    expect(holds(line(values))).toBe(true);
+  });
+
+  it('is limited at every size where there is a limit to the value itself', () => {
+    expect(holds(line([[150], [199], [180]], { below: 200 }))).toBe(true);
+    expect(holds(line([[150], [200], [180]], { below: 200 }))).toBe(false);
+  });
+
+  it('is no growth where nothing was measured', () => {
+    expect(holds(line([[], [5]], { factor: 2 }))).toBe(false);
+    expect(holds(line([[5], []], { below: 200 }))).toBe(false);
+  });
+
+  it('is told in a table, with what was exceeded', () => {
+    expect(growthTable([1_000, 1_000_000], [line([[40], [60.04]], { factor: 1.4 })])).toBe(
+      [
+        '| known descriptors | 1,000 | 1,000,000 | × | allowed |',
+        '|---|---:|---:|---:|---:|',
+        '| a request | 40 µs | 60 µs | 1.50 | × 1.4 **exceeded** |',
+      ].join('\n'),
+    );
+  });
+});
+
+describe('a slope', () => {
+  it('is what all points say together', () => {
+    expect(
+      slopeOf([
+        [0, 100],
+        [1, 104],
+        [2, 103],
+        [3, 107],
+      ]),
+    ).toBeCloseTo(2);
+  });
+
+  it('is none where nothing grows', () => {
+    expect(
+      slopeOf([
+        [0, 5],
+        [1, 5],
+        [2, 5],
+      ]),
+    ).toBe(0);
   });
 });
