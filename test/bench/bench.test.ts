@@ -57,11 +57,19 @@ describe('its results', () => {
       'before\n<!-- bench:begin -->\n\nnew\n\n<!-- bench:end -->\nafter\n',
     );
     expect(replaceBlock('no marks', 'new')).toBeUndefined();
+    const other = '<!-- other:begin -->\n<!-- other:end -->\n';
+    expect(replaceBlock(`${page}${other}`, 'new', 'other')).toBe(
+      `${page}<!-- other:begin -->\n\nnew\n\n<!-- other:end -->\n`,
+    );
   });
 
   it('have a place in the pages that show them', async () => {
     for (const page of ['README.md', 'docs/benchmarks.md'].map((name) => join(checkout, name))) {
       expect(replaceBlock(await readFile(page, 'utf8'), '')).toBeDefined();
+    }
+    const benchmarks = await readFile(join(checkout, 'docs', 'benchmarks.md'), 'utf8');
+    for (const marks of ['cluster-herds', 'cluster-costs']) {
+      expect(replaceBlock(benchmarks, '', marks)).toBeDefined();
     }
   });
 });
