@@ -25,6 +25,10 @@ const route = {
 
 /** Content that another repository brought, and that goes away when it is linked, where the test says so. */
 let stored: boolean;
+/** How often the store was asked for the content itself; it has none. */
+let opened: number;
+/** The repository whose transfer of it runs. */
+let running: string | undefined;
 let goes: boolean;
 let descriptors: LocalDescriptorCache;
 let blobs: Blobs;
@@ -32,9 +36,27 @@ let blobs: Blobs;
 beforeEach(() => {
   stored = true;
   goes = true;
+  opened = 0;
+  running = undefined;
   descriptors = new LocalDescriptorCache(60_000);
   const metrics = new Metrics();
-  const store = { stat: () => Promise.resolve(stored ? 7 : undefined) } as unknown as BlobStore;
+  const store = {
+    stat: () => Promise.resolve(stored ? 7 : undefined),
+    open: () => {
+      opened += 1;
+      return Promise.resolve(undefined);
+    },
+  } as unknown as BlobStore;
+  const reader = {
+    transfer: { size: 7, readable: 0 },
+    opened: () => Promise.resolve(),
+    close: () => Promise.resolve(),
+  };
+  const transfer = {
+    hasSource: (repository: string) => repository === running,
+    addSource: () => true,
+    join: () => reader,
+  };
   const repositories = {
     hasLayer: () => Promise.resolve(false),
     linkLayer: () => {
@@ -49,7 +71,10 @@ beforeEach(() => {
   blobs = new Blobs(
     store,
     repositories,
-    { get: () => undefined } as unknown as Transfers,
+    {
+      get: () => (running === undefined ? undefined : Promise.resolve(transfer)),
+      start: () => Promise.resolve(transfer),
+    } as unknown as Transfers,
     new StoreTrouble(log, metrics),
     log,
     metrics,
@@ -78,5 +103,28 @@ describe('content that is deleted while it is linked', () => {
       outcome: 'revalidated',
     });
     expect((await descriptors.get(key))?.size).toBe(7);
+  });
+});
+
+describe('content that nobody has', () => {
+  const open = () => blobs.open(route, digest, undefined, signal);
+
+  it('is asked of the store before a transfer starts, and what was known of it is forgotten', async () => {
+    descriptors.put(key, { digest, size: 7, mediaType: 'application/octet-stream' });
+    expect(await open()).toMatchObject({ size: 7, outcome: 'miss' });
+    expect(opened).toBe(1);
+    expect(await descriptors.get(key)).toBeUndefined();
+  });
+
+  it('is not asked of the store while it comes for the same repository', async () => {
+    running = route.stored;
+    expect(await open()).toMatchObject({ size: 7, outcome: 'miss' });
+    expect(opened).toBe(0);
+  });
+
+  it('is asked of the store while it comes for another repository', async () => {
+    running = 'team/other';
+    expect(await open()).toMatchObject({ size: 7, outcome: 'miss' });
+    expect(opened).toBe(1);
   });
 });

@@ -86,12 +86,17 @@ export class Blobs {
     signal: AbortSignal,
   ): Promise<BlobAnswer | undefined> {
     const key = `${route.stored}@${digest}`;
+    const { upstream } = route;
+    const source = upstream && { upstream, repository: route.name, stored: route.stored };
+    if (source !== undefined && (await this.transfers.get(digest))?.hasSource(route.stored) === true) {
+      // On its way there: the store, which may be far away, need not be asked.
+      return this.#openCold(route, digest, key, source, undefined, range, signal);
+    }
     const { stored, damaged } = await this.#look(route, digest, key, range);
     if (stored !== undefined) return this.#openStored(route, digest, key, stored, signal);
-    this.cluster.descriptors.drop(key);
-    if (route.upstream === undefined) return undefined;
-    const source = { upstream: route.upstream, repository: route.name, stored: route.stored };
-    return this.#openCold(route, digest, key, source, damaged, range, signal);
+    // Whoever came for the same at the same time has dropped it.
+    if (this.transfers.get(digest) === undefined) this.cluster.descriptors.drop(key);
+    return source && this.#openCold(route, digest, key, source, damaged, range, signal);
   }
 
   async #openCold(

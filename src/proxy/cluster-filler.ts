@@ -25,9 +25,14 @@ const openingMs = 6_000;
 /** The same for a leader that could not be reached before either. */
 const doubtfulMs = 500;
 const pollMs = 100;
+/** The pauses before a leader says where it is grow from this to `pollMs`: it does so right after it has the lease. */
+const soonMs = 10;
 const announceMs = 2_000;
 /** How long a follower waits for the leader to store what it has, before it does so itself. */
 const settleMs = 60_000;
+/** It looks after pauses that grow from this to `longestPollMs`: storing takes a moment, and no client waits. */
+const firstPollMs = 200;
+const longestPollMs = 1_000;
 
 export interface ClusterFillerOptions {
   readonly coordinator: Coordinator;
@@ -68,6 +73,7 @@ export class ClusterFiller implements Filler {
   readonly #fromStore: StoreSource;
   #lease: Lease | undefined;
   #announcing: NodeJS.Timeout | undefined;
+  #isAnnounced = false;
   #began = 0;
   #isOvertaken = false;
 
@@ -93,7 +99,10 @@ export class ClusterFiller implements Filler {
   async store(file: VerifiedFile, repositories: readonly Repository[]): Promise<void> {
     const { coordinator, shelf } = this.options;
     const until = performance.now() + settleMs;
+    let pause = this.#fromStore.gaveAll ? 0 : firstPollMs;
     while (this.#lease === undefined) {
+      await sleep(pause);
+      pause = Math.min(pause * 2 || firstPollMs, longestPollMs);
       const state = await coordinator.state(this.#key);
       if (state === 'done' || (await this.#fromStore.has(file.size))) {
         await shelf.link(file, repositories);
@@ -104,7 +113,6 @@ export class ClusterFiller implements Filler {
         this.#lease =
           (await coordinator.tryLead(this.#key)) ?? (performance.now() > until ? processLease : undefined);
       }
-      if (this.#lease === undefined) await sleep(pollMs);
     }
     if (this.#fromStore.gaveAll && (await this.#fromStore.has(file.size)))
       await shelf.link(file, repositories);
@@ -113,7 +121,7 @@ export class ClusterFiller implements Filler {
 
   async close(stored: boolean): Promise<void> {
     clearInterval(this.#announcing);
-    this.options.coordinator.withdrawSpool(this.#key, this.options.self);
+    if (this.#isAnnounced) this.options.coordinator.withdrawSpool(this.#key, this.options.self);
     await this.#lease?.release(stored);
     await this.options.shelf.clear();
   }
@@ -122,8 +130,8 @@ export class ClusterFiller implements Filler {
   async #lead(filling: Filling, lease: Lease): Promise<boolean> {
     const { lead, log, role } = this.options;
     this.#lease = lease;
-    await lease.publish(this.options.self);
-    if (await this.#fromStore.fill(filling)) return true;
+    const [isStored] = await Promise.all([this.#fromStore.fill(filling), lease.publish(this.options.self)]);
+    if (isStored) return true;
     await this.#others.topUp(filling, undefined);
     role(leadingRole(lease, filling));
     const mayGoOn = (): Promise<void> | undefined => {
@@ -173,6 +181,7 @@ export class ClusterFiller implements Filler {
   async #findLeader(filling: Filling): Promise<PeerRecord | 'stored' | 'none' | undefined> {
     const { coordinator, self } = this.options;
     const until = performance.now() + leaderMs;
+    let pause = soonMs;
     do {
       const leader = await coordinator.leader(this.#key);
       if (leader !== undefined && leader.attempt !== self.attempt) return leader;
@@ -180,7 +189,8 @@ export class ClusterFiller implements Filler {
       if (state !== 'led' && (await this.#fromStore.fill(filling))) return 'stored';
       if (state === 'free') return 'none';
       if (state === 'unknown') return undefined;
-      await sleep(pollMs, undefined, { signal: filling.signal });
+      await sleep(pause, undefined, { signal: filling.signal });
+      pause = Math.min(pause * 2, pollMs);
     } while (performance.now() < until);
     return (await this.#fromStore.fill(filling)) ? 'stored' : undefined;
   }
@@ -239,7 +249,10 @@ export class ClusterFiller implements Filler {
   #announce(filling: Filling): void {
     const { coordinator, self } = this.options;
     const tell = (): void => {
-      if (filling.length > 0) coordinator.announceSpool(this.#key, { ...self, length: filling.length });
+      if (filling.length > 0) {
+        this.#isAnnounced = true;
+        coordinator.announceSpool(this.#key, { ...self, length: filling.length });
+      }
       if (this.#lease !== undefined && !isWhole(filling)) void this.#lookAhead(filling);
     };
     this.#announcing = setInterval(tell, announceMs).unref();

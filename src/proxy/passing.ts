@@ -73,7 +73,7 @@ export class Passing {
       if (this.spool.held + chunk.byteLength <= passedBytes) break;
       const othersWait = [...this.#places].some(({ offset }) => offset >= this.readable());
       if (othersWait && performance.now() - since > holdUpMs) this.#cutOff(slowest, full);
-      else await this.changes.next(signal, holdUpMs);
+      else await this.changes.nextWithin(holdUpMs, signal);
     }
     this.spool.pass(chunk);
   }

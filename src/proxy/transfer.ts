@@ -252,7 +252,7 @@ export class Transfer implements Filling {
         this.#passing.move(place, offset);
         return this.spool.readAt(offset, length, Buffer.allocUnsafe(length));
       },
-      changed: (withinMs, signal) => this.#changes.next(signal, withinMs),
+      changed: (withinMs, signal) => this.#changes.nextWithin(withinMs, signal),
       release: () => this.#leave(place),
     };
   }

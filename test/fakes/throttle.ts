@@ -1,5 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
+/** A sender that was late, as timers are, makes up for so much of it: else the rate would depend on how busy it is. */
+const lateMs = 50;
+
 /** A link's rate, shared by everyone who sends over it: each chunk gets the next free place in time. */
 export class Throttle {
   #freeAt = 0;
@@ -11,7 +14,7 @@ export class Throttle {
   async pass(bytes: number, signal?: AbortSignal): Promise<void> {
     if (this.bytesPerSecond === undefined) return;
     const now = performance.now();
-    this.#freeAt = Math.max(now, this.#freeAt) + (bytes / this.bytesPerSecond) * 1000;
+    this.#freeAt = Math.max(now - lateMs, this.#freeAt) + (bytes / this.bytesPerSecond) * 1000;
     const waitMs = this.#freeAt - now;
     if (waitMs >= 1) await delay(waitMs, undefined, { signal });
   }

@@ -1,4 +1,3 @@
-import type { Redis } from 'ioredis';
 import Redlock, { ExecutionError, ResourceLockedError, type Lock } from 'redlock';
 import type { Logger } from '../../telemetry/log.js';
 import type { Coordinator, Lease, PeerRecord, SpoolRecord, WorkState } from '../cluster.js';
@@ -11,6 +10,19 @@ const extendMs = 1_500;
 const recordMs = 10_000;
 const doneMs = 60_000;
 const spoolMs = 10_000;
+
+// KEYS[1] spools, ARGV[1] attempt, ARGV[2] `<bytes> <address>`, ARGV[3] lifetime (ms). Returns nothing of use.
+const announceScript = `
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return redis.call('PEXPIRE', KEYS[1], ARGV[3])`;
+
+// KEYS[1] done, KEYS[2] leader, KEYS[3] lease; ARGV[1] how long the work counts as done (ms; 0: it is not), ARGV[2]
+// what was published, ARGV[3] the lease's value. What another leader has written meanwhile stays.
+const releaseScript = `
+if ARGV[1] ~= '0' then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) end
+if redis.call('GET', KEYS[2]) == ARGV[2] then redis.call('DEL', KEYS[2]) end
+if redis.call('GET', KEYS[3]) == ARGV[3] then redis.call('DEL', KEYS[3]) end
+return 1`;
 
 /**
  * Leases by redlock, on a connection and a timer of our own: its automatic extension spins when Redis goes away.
@@ -56,7 +68,7 @@ export class RedisCoordinator implements Coordinator {
   announceSpool(key: string, { attempt, url, length }: SpoolRecord): void {
     const name = this.keys.spools(key);
     void this.link.call((client) =>
-      client.multi().hset(name, attempt, `${length} ${url}`).pexpire(name, spoolMs).exec(),
+      client.eval(announceScript, 1, name, attempt, `${length} ${url}`, spoolMs),
     );
   }
 
@@ -94,11 +106,11 @@ export class RedisCoordinator implements Coordinator {
   }
 
   async release(key: string, lock: Lock, done: boolean, record: PeerRecord | undefined): Promise<void> {
-    if (done) await this.link.call((client) => client.set(this.keys.done(key), '1', 'PX', doneMs));
-    if (record !== undefined && (await this.leader(key))?.attempt === record.attempt) {
-      await this.link.call((client: Redis) => client.del(this.keys.leader(key)));
-    }
-    await this.link.call(() => locked(lock.release().then(() => lock)));
+    const names = [this.keys.done(key), this.keys.leader(key), this.keys.lease(key)];
+    const told = record === undefined ? '' : JSON.stringify(record);
+    await this.link.call((client) =>
+      client.eval(releaseScript, names.length, ...names, done ? doneMs : 0, told, lock.value),
+    );
   }
 
   async #readRecord(name: string): Promise<PeerRecord | undefined> {

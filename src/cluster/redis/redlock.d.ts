@@ -7,10 +7,11 @@ declare module 'redlock' {
     readonly attempts: readonly Promise<{ readonly votesAgainst: ReadonlyMap<Redis, Error> }>[];
   }
   export interface Lock {
+    /** What the key holds: the holder's own. */
+    readonly value: string;
     /** Milliseconds of `Date.now()`; beyond it redlock does not ask. */
     expiration: number;
     extend(milliseconds: number): Promise<Lock>;
-    release(): Promise<unknown>;
   }
   export default class Redlock {
     constructor(
