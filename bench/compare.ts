@@ -14,6 +14,7 @@ import { herd } from './scenarios/herd.js';
 import { largeBlob } from './scenarios/large-blob.js';
 import { manifestByDigest } from './scenarios/manifest-by-digest.js';
 import { manifestByTag } from './scenarios/manifest-by-tag.js';
+import { parallelRanges } from './scenarios/parallel-ranges.js';
 import { residentMemory } from './scenarios/resident-memory.js';
 import { smallBlob } from './scenarios/small-blob.js';
 import { type Row, rowOf, tableOf } from './table.js';
@@ -26,6 +27,7 @@ const scenarios: readonly Scenario[] = [
   largeBlob,
   coldPull,
   herd,
+  parallelRanges,
   residentMemory,
 ];
 

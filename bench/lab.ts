@@ -11,12 +11,13 @@ import { TokenServer } from '../test/parts/token-server.js';
 import { download } from './download.js';
 import type { Plan } from './plan.js';
 import type { Side } from './scenario.js';
-import { type Server, startServer } from './server.js';
+import { type Server, type ServerOptions, startServer } from './server.js';
 
 export const repository = 'bench/app';
 const storedMs = 60_000;
 const account = { username: 'mirror', password: 'benchmark' };
 
+type MirrorSettings = Pick<NonNullable<ServerOptions['proxy']>, 'ranges'>;
 export type Pair = Readonly<Record<Side, Server>> & AsyncDisposable;
 
 /** Starts what scenarios need, on loopback and in one temporary folder; all of it is gone once this is disposed. */
@@ -49,18 +50,22 @@ export class Lab implements AsyncDisposable {
     return new Lab(plan, signal, upstream, tokens, auth, folder.path, cleanup.move());
   }
 
-  /** A peer and a Cistern with nothing cached. */
-  async startPair(remoteurl = this.upstream.url): Promise<Pair> {
+  /** A peer and a Cistern with nothing cached; the latter with further settings under `proxy`. */
+  async startPair(remoteurl = this.upstream.url, more: MirrorSettings = {}): Promise<Pair> {
     await using cleanup = new AsyncDisposableStack();
     const peer = cleanup.use(await this.startMirror('peer', remoteurl));
-    const cistern = cleanup.use(await this.startMirror('cistern', remoteurl));
+    const cistern = cleanup.use(await this.startMirror('cistern', remoteurl, more));
     const owned = cleanup.move();
     return { peer, cistern, [Symbol.asyncDispose]: () => owned.disposeAsync() };
   }
 
-  startMirror(side: Side, remoteurl: string): Promise<Server> {
+  startMirror(side: Side, remoteurl: string, more: MirrorSettings = {}): Promise<Server> {
     const program = side === 'peer' ? 'docker-registry' : 'cistern';
-    const settings = { folder: this.#newFolder(), proxy: { remoteurl, ...account }, requestsLogged: true };
+    const settings = {
+      folder: this.#newFolder(),
+      proxy: { remoteurl, ...account, ...more },
+      requestsLogged: true,
+    };
     return startServer(program, settings, this.signal);
   }
 

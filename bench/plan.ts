@@ -16,6 +16,11 @@ export interface Plan {
   readonly herdRounds: number;
   /** Of the link between the upstream and the mirror, in bytes per second. */
   readonly herdLink: number;
+  /** Of each connection to an upstream that limits them, in bytes per second. */
+  readonly connectionRate: number;
+  /** To such an upstream at a time. */
+  readonly rangeConnections: number;
+  readonly rangesBlob: number;
 }
 
 const MiB = 1024 * 1024;
@@ -31,6 +36,9 @@ export const fullPlan: Plan = {
   herdClients: 24,
   herdRounds: 2,
   herdLink: 10_000_000,
+  connectionRate: 10_000_000,
+  rangeConnections: 4,
+  rangesBlob: 128 * MiB,
 };
 
 /** Shows that the benchmark works; its figures mean little. */
@@ -42,6 +50,7 @@ export const quickPlan: Plan = {
   largeBlob: 32 * MiB,
   herdBlob: 4 * MiB,
   herdLink: 100_000_000,
+  rangesBlob: 32 * MiB,
 };
 
 /** `256 MiB`, `64 KiB`. */

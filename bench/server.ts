@@ -37,6 +37,8 @@ export interface ServerOptions {
     readonly username?: string;
     readonly password?: string;
     readonly maxsize?: number;
+    /** Cistern's. */
+    readonly ranges?: { readonly connections: number };
   };
   /** Deletes, by jobs that run when they are asked for alone. Cistern's. */
   readonly deletes?: { readonly grace: string };
