@@ -189,7 +189,8 @@ describe('parallel ranges', () => {
             before = length;
           });
           expect(read.equals(content.subarray(offset))).toBe(true);
-          if (isCalm) expect(most).toBeLessThanOrEqual(connections * partSize + wire.chunk);
+          // With trouble, what was sent and is dropped is among it.
+          expect(most).toBeLessThanOrEqual(isCalm ? connections * partSize + wire.chunk : Infinity);
           expect(slots.left).toBe(free);
           expect(blob.open_).toBe(0);
         },
@@ -274,9 +275,11 @@ describe('parallel ranges', () => {
   ])('refused with %s at once are followed by the whole: %s', async (code, follows) => {
     const { ranges } = rangesOf({ connections: 3, partSize });
     const blob = new FakeBlob(content, { ...calm, troubles: [{ kind: 'refused', code }] });
-    const fetched = ranges.fetch(digestOf(content), 0, blob, patient);
-    if (follows) await (await fetched).body[Symbol.asyncIterator]().return?.();
-    else await expect(fetched).rejects.toMatchObject({ code });
+    const outcome = await ranges.fetch(digestOf(content), 0, blob, patient).then(
+      () => 'given',
+      (error: unknown) => (error instanceof UpstreamError ? error.code : error),
+    );
+    expect(outcome).toBe(follows ? 'given' : code);
     expect(blob.asked).toEqual(follows ? [`0-${partSize - 1}`, '0-'] : [`0-${partSize - 1}`]);
   });
 });
