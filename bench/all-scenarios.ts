@@ -6,6 +6,7 @@ import { herd } from './scenarios/herd.js';
 import { largeBlob } from './scenarios/large-blob.js';
 import { manifestByDigest } from './scenarios/manifest-by-digest.js';
 import { manifestByTag } from './scenarios/manifest-by-tag.js';
+import { parallelRanges } from './scenarios/parallel-ranges.js';
 import { residentMemory } from './scenarios/resident-memory.js';
 import { smallBlob } from './scenarios/small-blob.js';
 
@@ -18,6 +19,7 @@ const scenarios: readonly Scenario[] = [
   largeBlob,
   coldPull,
   herd,
+  parallelRanges,
   residentMemory,
 ];
 

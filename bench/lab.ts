@@ -11,7 +11,7 @@ import { TokenServer } from '../test/parts/token-server.js';
 import { download } from './download.js';
 import type { Plan } from './plan.js';
 import type { Side } from './scenario.js';
-import { type Program, type Server, startServer } from './server.js';
+import { type Program, type Server, type ServerOptions, startServer } from './server.js';
 
 export const repository = 'bench/app';
 const storedMs = 60_000;
@@ -22,6 +22,8 @@ export type Contestants = Readonly<Record<Side, Program>>;
 
 const cisternBesideRegistry: Contestants = { peer: 'docker-registry', cistern: 'cistern' };
 
+/** What only Cistern knows under `proxy`. */
+type MirrorSettings = Pick<NonNullable<ServerOptions['proxy']>, 'ranges'>;
 export type Pair = Readonly<Record<Side, Server>> & AsyncDisposable;
 
 /** Starts what scenarios need, on loopback and in one temporary folder; all of it is gone once this is disposed. */
@@ -59,18 +61,23 @@ export class Lab implements AsyncDisposable {
     return new Lab(plan, signal, upstream, contestants, tokens, auth, folder.path, cleanup.move());
   }
 
-  /** Both, with nothing cached. */
-  async startPair(remoteurl = this.upstream.url): Promise<Pair> {
+  /** Both, with nothing cached; Cistern with further settings. */
+  async startPair(remoteurl = this.upstream.url, more: MirrorSettings = {}): Promise<Pair> {
     await using cleanup = new AsyncDisposableStack();
-    const peer = cleanup.use(await this.startMirror('peer', remoteurl));
-    const cistern = cleanup.use(await this.startMirror('cistern', remoteurl));
+    const peer = cleanup.use(await this.startMirror('peer', remoteurl, more));
+    const cistern = cleanup.use(await this.startMirror('cistern', remoteurl, more));
     const owned = cleanup.move();
     return { peer, cistern, [Symbol.asyncDispose]: () => owned.disposeAsync() };
   }
 
-  startMirror(side: Side, remoteurl: string): Promise<Server> {
-    const settings = { folder: this.#newFolder(), proxy: { remoteurl, ...account }, requestsLogged: true };
-    return startServer(this.contestants[side], settings, this.signal);
+  startMirror(side: Side, remoteurl: string, more: MirrorSettings = {}): Promise<Server> {
+    const program = this.contestants[side];
+    const settings = {
+      folder: this.#newFolder(),
+      proxy: { remoteurl, ...account, ...(program === 'docker-registry' ? {} : more) },
+      requestsLogged: true,
+    };
+    return startServer(program, settings, this.signal);
   }
 
   /** A second upstream with the same content, which keeps an access log. */

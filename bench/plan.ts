@@ -15,6 +15,11 @@ export interface Plan {
   readonly herdClients: number;
   /** Of the link between the upstream and the mirror, in bytes per second. */
   readonly herdLink: number;
+  /** Of each connection to an upstream that limits them, in bytes per second. */
+  readonly connectionRate: number;
+  /** To such an upstream at a time. */
+  readonly rangeConnections: number;
+  readonly rangesBlob: number;
 }
 
 const MiB = 1024 * 1024;
@@ -29,6 +34,9 @@ export const fullPlan: Plan = {
   herdBlob: 16 * MiB,
   herdClients: 24,
   herdLink: 10_000_000,
+  connectionRate: 10_000_000,
+  rangeConnections: 4,
+  rangesBlob: 128 * MiB,
 };
 
 /** Shows that the benchmark works; its figures mean little. */
@@ -40,6 +48,7 @@ export const quickPlan: Plan = {
   largeBlob: 32 * MiB,
   herdBlob: 4 * MiB,
   herdLink: 100_000_000,
+  rangesBlob: 32 * MiB,
 };
 
 /** One turn of each build on fresh processes, which is then measured again and again. */

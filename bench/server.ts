@@ -56,6 +56,8 @@ export interface ServerOptions {
     readonly password?: string;
     readonly maxsize?: number;
     readonly freshness?: string;
+    /** Cistern's. */
+    readonly ranges?: { readonly connections: number };
   };
   /** Deletes, by jobs that run when they are asked for alone. Cistern's. */
   readonly deletes?: { readonly grace: string };

@@ -16,6 +16,7 @@ import { DebugModule } from '../health/health.module.js';
 import { Health } from '../health/health.js';
 import { StatusReport } from '../health/status.js';
 import { InUseWatches } from '../inuse/in-use-watches.js';
+import { Siblings } from '../proxy/siblings.js';
 import { Transfers } from '../proxy/transfers.js';
 import { RegistryHandler } from '../registry/registry-handler.js';
 import { Scheduler } from '../scheduler/scheduler.js';
@@ -72,6 +73,7 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
     drain: async (delay) => {
       const { draindelay, draintimeout } = config.http;
       health.drain();
+      app.application.get(Siblings).stop();
       log.info({ delayMs: delay ? draindelay : 0, timeoutMs: draintimeout }, 'draining');
       // Others go on with them at once.
       const jobs = Promise.all([

@@ -207,6 +207,10 @@ export interface UpstreamConfig {
   readonly redirects: readonly string[];
   /** A PEM file, absolute. */
   readonly ca?: string | undefined;
+  /** Blobs of which at least `minsize` bytes are missing come over so many connections; 1: over one. */
+  readonly ranges: { readonly connections: number; readonly minsize: number };
+  /** Whether an image's layers are fetched as soon as a client gets its manifest. */
+  readonly siblings: boolean;
   /** As `proxy.ttl`, which it is where nothing else is said. */
   readonly ttl: number;
 }

@@ -115,6 +115,8 @@ describe('upstreams', () => {
         access: [],
         redirects: [],
         verifycaller: false,
+        ranges: { connections: 1, minsize: 16 * 1024 * 1024 },
+        siblings: false,
         ttl: 604_800_000,
       },
     ]);

@@ -117,6 +117,7 @@ function normaliseHttp(http: ParsedConfig['http'], cwd: string): HttpConfig {
 
 function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
   const { remoteurl, groups, ttl, maxsize, minfree, freshness, maxblobsize, maxtransfers, spool } = proxy;
+  const { ranges, siblings } = proxy;
   const name = proxy.host ?? dockerHub;
   return {
     default:
@@ -127,6 +128,8 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
             aliases: aliasesOf(name, remoteurl),
             hosts: [],
             url: remoteurl,
+            ranges,
+            siblings,
             ttl,
             ...commonOf(proxy),
           },
@@ -135,6 +138,11 @@ function normaliseProxy(proxy: ParsedConfig['proxy']): ProxyConfig {
       aliases: aliasesOf(upstream.host),
       hosts: upstream.hosts,
       url: upstream.url,
+      ranges: {
+        connections: upstream.ranges.connections ?? ranges.connections,
+        minsize: upstream.ranges.minsize ?? ranges.minsize,
+      },
+      siblings: upstream.siblings ?? siblings,
       ttl: upstream.ttl ?? ttl,
       ...commonOf(upstream),
     })),

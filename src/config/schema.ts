@@ -337,6 +337,10 @@ const access = entries(
 const someBytes = atLeast(1, size, 'a size above 0, such as 500GB');
 const ca = optional(file, `Certificates in PEM to trust for it, besides the system's; ${again}.`, ours);
 
+const connections = count(1, 16);
+const rangesText =
+  'A large blob over several connections, in parts that are requested beside each other: for upstreams that limit each connection. Needs up to 4 MiB of memory for each, 64 MiB in all.';
+
 const proxy = section(
   'What is mirrored. Without `remoteurl` and `upstreams`, what is stored is served and nobody is asked.',
   {
@@ -396,6 +400,25 @@ const proxy = section(
       'Blobs that are fetched at a time. More get 503, and `Retry-After`.',
       ours,
     ),
+    ranges: section(
+      rangesText,
+      {
+        connections: defaulted(connections, '1', 'How many, at most 16; with 1 blobs are not divided.', ours),
+        minsize: defaulted(
+          someBytes,
+          '16MiB',
+          'A blob of which less is to be fetched comes over one connection.',
+          ours,
+        ),
+      },
+      { unknown: 'fault', ...ours },
+    ),
+    siblings: defaulted(
+      flag,
+      'false',
+      "When a client gets an image's manifest, the layers that it names are fetched without waiting for the client to ask for them: by at most a quarter of `maxtransfers`, not while little is left of the upstream's pull limit.",
+      ours,
+    ),
     spool: section(
       'Where blobs are kept while they are fetched.',
       {
@@ -428,6 +451,19 @@ const proxy = section(
         verifycaller,
         redirects,
         ca,
+        ranges: section(
+          rangesText,
+          {
+            connections: optional(
+              connections,
+              'As `proxy.ranges.connections`, which it is without it.',
+              ours,
+            ),
+            minsize: optional(someBytes, 'As `proxy.ranges.minsize`, which it is without it.', ours),
+          },
+          { unknown: 'fault', ...ours },
+        ),
+        siblings: optional(flag, 'As `proxy.siblings`, which it is without it.', ours),
         ttl: optional(time, 'How long its content is kept after its last use; `proxy.ttl` without it.', ours),
       },
       { unknown: 'fault', ...ours },

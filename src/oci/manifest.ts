@@ -24,16 +24,22 @@ export interface Reference {
 
 export const ociIndex = 'application/vnd.oci.image.index.v1+json';
 export const ociManifest = 'application/vnd.oci.image.manifest.v1+json';
+const dockerList = 'application/vnd.docker.distribution.manifest.list.v2+json';
 const dockerSchema1 = 'application/vnd.docker.distribution.manifest.v1+json';
 
 const manifestTypes: ReadonlySet<string> = new Set([
   ociIndex,
   ociManifest,
-  'application/vnd.docker.distribution.manifest.list.v2+json',
+  dockerList,
   'application/vnd.docker.distribution.manifest.v2+json',
   dockerSchema1,
   'application/vnd.docker.distribution.manifest.v1+prettyjws',
 ]);
+
+/** Whether such a manifest is one of images, for several platforms. */
+export function isIndex(mediaType: string): boolean {
+  return mediaType === ociIndex || mediaType === dockerList;
+}
 
 /** No image names as many; what comes after these is left out. */
 export const mostReferences = 10_000;

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.js';
-import { references, type Reference } from '../oci/manifest.js';
+import { isIndex, references, type Reference } from '../oci/manifest.js';
 import { parseReference, type ImageReference } from '../oci/reference.js';
 import type { Blobs } from '../proxy/blobs.js';
+import { fetchBlob } from '../proxy/fetch-blob.js';
 import type { Manifests } from '../proxy/manifests.js';
 import type { Tags } from '../proxy/tags.js';
 import type { Transfers } from '../proxy/transfers.js';
-import { waitFor } from '../proxy/waiting.js';
 import type { JobRun } from '../scheduler/job.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Route, UpstreamDirectory } from '../upstream/directory.js';
@@ -163,7 +163,8 @@ export class ImageWarmer {
     const work = async (): Promise<void> => {
       for (let blob = waiting.shift(); blob !== undefined; blob = waiting.shift()) {
         watch.progress({ doing: `fetching ${text}`, done, total: blobs.size });
-        const fetched = await this.#fetchBlob(route, blob, watch.signal);
+        const fetched = await fetchBlob(this.parts, route, blob, watch.signal);
+        if (fetched === undefined) throw new PrewarmError('unknown', `${route.host} has no ${blob}`);
         bytes += fetched;
         done += 1;
         step = step.then(() => watch.step());
@@ -216,36 +217,11 @@ export class ImageWarmer {
     }
     return { manifests: seen.size, blobs };
   }
-
-  /** Returns the bytes that came from upstream: 0 where the blob is stored. */
-  async #fetchBlob(route: Route, digest: Digest, signal: AbortSignal): Promise<number> {
-    const { blobs, transfers } = this.parts;
-    for (let fetched = 0; ;) {
-      const answer = await blobs.open(route, digest, undefined, signal);
-      if (answer === undefined) throw new PrewarmError('unknown', `${route.host} has no ${digest}`);
-      const { outcome, size } = answer;
-      const transfer = outcome === 'miss' ? await transfers.get(digest) : undefined;
-      await answer.close(); // a transfer needs no reader
-      if (outcome !== 'miss') return fetched;
-      if (transfer === undefined) {
-        // It has just ended: what it brought is in the store now, or was not to be had.
-        fetched = size ?? 0;
-        continue;
-      }
-      await waitFor(transfer.finished, signal);
-      return transfer.length;
-    }
-  }
 }
-
-const indexTypes: ReadonlySet<string> = new Set([
-  'application/vnd.oci.image.index.v1+json',
-  'application/vnd.docker.distribution.manifest.list.v2+json',
-]);
 
 /** The manifests of an index that are wanted. What an image manifest names besides blobs is its subject. */
 function chosen({ platforms, text }: Wanted, named: readonly Reference[], mediaType: string): Digest[] {
-  if (!indexTypes.has(mediaType)) return [];
+  if (!isIndex(mediaType)) return [];
   const manifests = named.filter(({ kind }) => kind === 'manifest');
   if (platforms.length === 0) return manifests.map(({ digest }) => digest);
   const fitting = platforms.map((wanted) => {

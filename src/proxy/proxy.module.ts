@@ -26,6 +26,7 @@ import { ExpectedSizes } from './expected-sizes.js';
 import { Listings } from './listings.js';
 import { Shelf } from './local-filler.js';
 import { Manifests } from './manifests.js';
+import { Siblings } from './siblings.js';
 import { StoreTrouble } from './store-trouble.js';
 import { Tags } from './tags.js';
 import { Transfers } from './transfers.js';
@@ -128,6 +129,15 @@ const PRESIGNING = Symbol('Presigning');
       ],
     },
     {
+      provide: Siblings,
+      useFactory: ({ proxy }: Config, blobs: Blobs, transfers: Transfers, log: Logger, metrics: Metrics) => {
+        const upstreams = [proxy.default, ...proxy.upstreams].filter((config) => config !== undefined);
+        const hosts = new Set(upstreams.filter(({ siblings }) => siblings).map(({ host }) => host));
+        return new Siblings({ blobs, transfers, hosts, maxTransfers: proxy.maxtransfers, log, metrics });
+      },
+      inject: [CONFIG, Blobs, Transfers, LOG, Metrics],
+    },
+    {
       provide: Manifests,
       useFactory: (...parts: ConstructorParameters<typeof Manifests>) => new Manifests(...parts),
       inject: [
@@ -154,12 +164,16 @@ const PRESIGNING = Symbol('Presigning');
       inject: [REPOSITORY_STORE, RECORD_STORE, Manifests, Tags, FRESHNESS, StoreTrouble, LOG, Metrics],
     },
   ],
-  exports: [Rescues, Blobs, Listings, Manifests, Tags, Transfers, StorageModule, ClusterModule],
+  exports: [Rescues, Blobs, Listings, Manifests, Siblings, Tags, Transfers, StorageModule, ClusterModule],
 })
 export class ProxyModule implements OnModuleDestroy {
-  constructor(@Inject(Transfers) private readonly transfers: Transfers) {}
+  constructor(
+    @Inject(Transfers) private readonly transfers: Transfers,
+    @Inject(Siblings) private readonly siblings: Siblings,
+  ) {}
 
   onModuleDestroy(): Promise<void> {
+    this.siblings.stop();
     return this.transfers.close();
   }
 }

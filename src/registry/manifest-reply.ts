@@ -2,6 +2,7 @@ import { parseDigest, type Digest } from '../oci/digest.js';
 import { parseTag, type Tag } from '../oci/name.js';
 import type { Manifests } from '../proxy/manifests.js';
 import type { Manifest, Resolved } from '../proxy/proxy.js';
+import type { Siblings } from '../proxy/siblings.js';
 import type { Tags } from '../proxy/tags.js';
 import type { Route } from '../upstream/directory.js';
 import type { UsageRecorder } from '../usage/usage.js';
@@ -15,6 +16,7 @@ export class ManifestReply {
     private readonly manifests: Manifests,
     private readonly tags: Tags,
     private readonly usage: UsageRecorder,
+    private readonly siblings: Pick<Siblings, 'follow'>,
   ) {}
 
   /** Answers from memory, without a promise; `false` where that cannot be done. */
@@ -85,6 +87,7 @@ export class ManifestReply {
     headers['Content-Type'] = mediaType;
     if (manifest === undefined) sendHead(exchange, 200, { ...headers, 'Content-Length': size });
     else sendBytes(exchange, 200, manifest.bytes, headers);
+    if (manifest !== undefined && !exchange.isHead) this.siblings.follow(route, manifest);
   }
 }
 

@@ -5,6 +5,7 @@ import { Blobs } from '../proxy/blobs.js';
 import { Listings } from '../proxy/listings.js';
 import { Manifests } from '../proxy/manifests.js';
 import { ProxyModule } from '../proxy/proxy.module.js';
+import { Siblings } from '../proxy/siblings.js';
 import { Tags } from '../proxy/tags.js';
 import { REPOSITORY_STORE } from '../storage/storage.module.js';
 import type { RepositoryStore } from '../storage/storage.js';
@@ -62,6 +63,7 @@ export const ACCESS_CONTROL = Symbol('AccessControl');
         tags: Tags,
         blobs: Blobs,
         listings: Listings,
+        siblings: Siblings,
         repositories: RepositoryStore,
         usage: UsageRecorder,
         limits: Limits,
@@ -72,7 +74,7 @@ export const ACCESS_CONTROL = Symbol('AccessControl');
       ) =>
         new RegistryHandler({
           directory,
-          manifests: new ManifestReply(manifests, tags, usage),
+          manifests: new ManifestReply(manifests, tags, usage, siblings),
           blobs: new BlobReply(blobs, usage, config.http.limits.readtimeout),
           listings: new ListingReply(listings, repositories),
           access: new Access(metrics, log, !config.log.accesslog.disabled),
@@ -90,6 +92,7 @@ export const ACCESS_CONTROL = Symbol('AccessControl');
         Tags,
         Blobs,
         Listings,
+        Siblings,
         REPOSITORY_STORE,
         USAGE_RECORDER,
         Limits,

@@ -11,6 +11,8 @@ export type ContentType = 'blob' | 'manifest';
 const types: readonly ContentType[] = ['blob', 'manifest'];
 const transferResults = ['stored', 'mismatch', 'refused', 'broken', 'spool', 'store'];
 const transferRoles = ['lead', 'follow', 'takeover', 'alone'];
+const rangeEvents = ['begun', 'resumed', 'objected'];
+const siblingResults = ['fetched', 'stored', 'refused', 'failed', 'dropped'];
 const runOutcomes = ['done', 'failed', 'stopped'];
 
 /**
@@ -200,6 +202,16 @@ export class Metrics {
     'Ranges of cold blobs that were asked of an upstream apart from the transfer.',
     ['upstream'],
   );
+  readonly upstreamRanges = this.#counter(
+    'cistern_upstream_ranges_total',
+    'With `proxy.ranges`, by event: begun (a blob in parallel ranges), resumed (a range that broke), objected (the upstream gives none, it is asked for whole blobs for 10 minutes).',
+    ['upstream', 'event'],
+  );
+  readonly siblings = this.#counter(
+    'cistern_siblings_total',
+    'With `proxy.siblings`: blobs of images whose manifests clients got, by result: fetched, stored (already), refused, failed, dropped (too many).',
+    ['upstream', 'result'],
+  );
   readonly mismatches = this.#counter(
     'cistern_digest_mismatches_total',
     'Content from an upstream that was not what its digest says, and so was not stored.',
@@ -338,6 +350,8 @@ export class Metrics {
     this.upstreamCredentialsRefused.inc({ upstream }, 0);
     this.transferResumes.inc({ upstream }, 0);
     this.farRanges.inc({ upstream }, 0);
+    for (const result of siblingResults) this.siblings.inc({ upstream, result }, 0);
+    for (const event of rangeEvents) this.upstreamRanges.inc({ upstream, event }, 0);
     for (const kind of ['tag', 'listing']) this.staleServed.inc({ upstream, kind }, 0);
     for (const type of types) this.mismatches.inc({ upstream, type }, 0);
     for (const result of transferResults) this.transfers.inc({ upstream, result }, 0);

@@ -10,7 +10,9 @@ import type { Credentials, Login } from './credentials.js';
 import { fetchReferrers, fetchTags } from './listings.js';
 import type { FileLog } from '../config/watched-file.js';
 import type { BreakerState, UpstreamLog, UpstreamObserver } from './observer.js';
+import { ParallelRanges, type PartSlots, type RangesConfig } from './parallel-ranges.js';
 import type { ProxySettings } from './proxy.js';
+import type { BlobRequests, OpenedBlob } from './ranged-body.js';
 import type { BudgetLedger } from './rate-budget.js';
 import { Requests, type Identity } from './requests.js';
 import { statusError } from './status.js';
@@ -38,6 +40,8 @@ export interface UpstreamOptions {
   readonly redirects?: readonly string[] | undefined;
   /** Whether it is asked, with their own credentials, who may read there. */
   readonly verifycaller?: boolean | undefined;
+  /** When its blobs come in parts over several connections, and the room for these; never without it. */
+  readonly ranges?: (RangesConfig & { readonly slots: PartSlots }) | undefined;
   /** A PEM file of authorities that are trusted beside the system's. */
   readonly ca?: string | undefined;
   readonly proxy?: ProxySettings | undefined;
@@ -77,6 +81,7 @@ class RegistryClient implements RegistryUpstream {
   readonly #base: string;
   readonly #transport: Transport;
   readonly #requests: Requests;
+  readonly #ranges: ParallelRanges | undefined;
 
   constructor(options: UpstreamOptions) {
     const { host, realms, redirects = [], ca, proxy, log, observer } = options;
@@ -111,6 +116,11 @@ class RegistryClient implements RegistryUpstream {
       observer,
       log,
     });
+    const { ranges } = options;
+    this.#ranges =
+      ranges && ranges.connections > 1
+        ? new ParallelRanges({ ...ranges, host, now, log, observer })
+        : undefined;
     if (options.verifycaller === true) {
       const guarded = this.#requests.guarded.bind(this.#requests);
       const shared = { rule, base: this.#base, transport, guarded, now, observer };
@@ -167,18 +177,11 @@ class RegistryClient implements RegistryUpstream {
     offset: number,
     signal: AbortSignal,
   ): Promise<FetchedBlob> {
-    return this.#requests.guarded(signal, async () => {
-      const range = offset === 0 ? undefined : `bytes=${offset}-`;
-      const reply = await this.#askBlob('GET', repository, digest, range, signal);
-      if (reply.status === 206 && offset > 0) return this.#rest(reply, offset, signal);
-      if (reply.status !== 200) throw this.#refusal(reply, 'GET blob');
-      checkIdentity(reply, this.host);
-      const size = contentLength(reply);
-      if (size !== undefined && size < offset) {
-        throw this.#wrongRange(reply, `has ${size} bytes, fewer than were asked to be left out`);
-      }
-      return { size, body: this.#body(reply, offset, size, signal) };
-    });
+    const requests: BlobRequests = {
+      open: (start, end, until) => this.#openBlob(repository, digest, start, end, until),
+      range: (range, until) => this.fetchRange(repository, digest, range, until),
+    };
+    return this.#ranges?.fetch(digest, offset, requests, signal) ?? requests.open(offset, undefined, signal);
   }
 
   fetchRange(
@@ -296,14 +299,37 @@ class RegistryClient implements RegistryUpstream {
     return sizeOf(reply);
   }
 
-  /** The answer 206 to what was asked from `offset` on. */
-  #rest(reply: Reply, offset: number, signal: AbortSignal): FetchedBlob {
+  #openBlob(
+    repository: Repository,
+    digest: Digest,
+    start: number,
+    end: number | undefined,
+    signal: AbortSignal,
+  ): Promise<OpenedBlob> {
+    return this.#requests.guarded(signal, async () => {
+      const range = start === 0 && end === undefined ? undefined : `bytes=${start}-${end ?? ''}`;
+      const reply = await this.#askBlob('GET', repository, digest, range, signal);
+      if (reply.status === 206 && range !== undefined) return this.#part(reply, start, end, signal);
+      if (reply.status !== 200) throw this.#refusal(reply, 'GET blob');
+      checkIdentity(reply, this.host);
+      const size = contentLength(reply);
+      if (size !== undefined && size < start) {
+        throw this.#wrongRange(reply, `has ${size} bytes, fewer than were asked to be left out`);
+      }
+      return { size, end: undefined, body: this.#body(reply, start, size, signal) };
+    });
+  }
+
+  /** The answer 206 to what was asked from `start` on, up to `end` or the blob's own. */
+  #part(reply: Reply, start: number, end = Infinity, signal: AbortSignal): OpenedBlob {
     checkIdentity(reply, this.host);
     const given = readContentRange(reply.headers['content-range']);
-    if (given?.start !== offset || (given.total !== undefined && given.end !== given.total - 1)) {
+    const last = Math.min(end, (given?.total ?? Infinity) - 1);
+    if (given?.start !== start || (last !== Infinity && given.end !== last)) {
       throw this.#wrongRange(reply, 'answered GET blob with another range than asked for');
     }
-    return { size: given.total, body: this.#body(reply, 0, given.end - given.start + 1, signal) };
+    const length = given.end - start + 1;
+    return { size: given.total, end: given.end, body: this.#body(reply, 0, length, signal) };
   }
 
   #body(reply: Reply, skip: number, length: number | undefined, signal: AbortSignal): BlobBody {

@@ -1,6 +1,8 @@
 import type { Budget, UpstreamCode } from './upstream.js';
 
 export type RequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'caller';
+/** `begun`: a blob; `resumed`: a part that broke; `objected`: the upstream gives none, it is asked for whole blobs. */
+export type PartsEvent = 'begun' | 'resumed' | 'objected';
 export type BreakerState = 'closed' | 'open' | 'half-open';
 
 /** One request to an upstream, its redirects included, from sending it to the headers of the last answer. */
@@ -24,6 +26,8 @@ export interface UpstreamObserver {
   credentialsRefused(host: string): void;
   tokenFetched(host: string, outcome: 'granted' | UpstreamCode): void;
   breakerChanged(host: string, state: BreakerState): void;
+  /** Of blobs that come in parts over several connections. */
+  partsFetched(host: string, event: PartsEvent): void;
 }
 
 /** The part of the program's log that this folder uses. */

@@ -12,6 +12,7 @@ import { credentialsOf } from './configured-credentials.js';
 import { DockerConfig } from './docker-config.js';
 import { libraryRule, UpstreamDirectory, type DirectoryEntry } from './directory.js';
 import type { RequestFinished, UpstreamObserver } from './observer.js';
+import { PartSlots } from './parallel-ranges.js';
 import { PullSecrets } from './pull-secrets.js';
 import { proxySettings, type ProxySettings } from './proxy.js';
 
@@ -52,11 +53,13 @@ export const PULL_SECRETS = Symbol('PullSecrets');
         for (const { host } of configs) metrics.expectUpstream(host);
         const file = proxy.dockerconfigjson;
         const sources = { shared: file === undefined ? secrets : new DockerConfig(file, log), log };
+        const slots = new PartSlots();
         return new Map(
           configs.map((config) => [
             config.host,
             createUpstream({
               ...config,
+              ranges: { ...config.ranges, slots },
               credentials: credentialsOf(config, sources),
               proxy: settings,
               log,
@@ -138,6 +141,7 @@ function observe(metrics: Metrics, tracing: Tracing | undefined): UpstreamObserv
     tokenFetched: (host, outcome) => metrics.upstreamTokens.inc({ upstream: host, result: outcome }),
     breakerChanged: (host, state) =>
       metrics.upstreamBreakerOpen.set({ upstream: host }, state === 'closed' ? 0 : 1),
+    partsFetched: (host, event) => metrics.upstreamRanges.inc({ upstream: host, event }),
   };
 }
 

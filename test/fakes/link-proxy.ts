@@ -25,6 +25,8 @@ export interface LinkProxyOptions {
   readonly target: string;
   /** Of the link towards clients, shared by all connections. */
   readonly bytesPerSecond?: number;
+  /** Of each connection by itself. */
+  readonly connectionBytesPerSecond?: number;
 }
 
 /** A link in front of a real server, for faults that the server itself would never show. */
@@ -36,6 +38,7 @@ export class LinkProxy implements AsyncDisposable {
 
   readonly #target: { readonly host: string; readonly port: number };
   readonly #throttle: Throttle;
+  readonly #connectionRate: number | undefined;
   readonly #server = new LoopbackServer(() => this.#newServer());
   #faults: LinkFault[] = [];
   #healed = Promise.withResolvers<void>();
@@ -45,6 +48,7 @@ export class LinkProxy implements AsyncDisposable {
     const { hostname, port } = new URL(options.target);
     this.#target = { host: hostname, port: Number(port) };
     this.#throttle = new Throttle(options.bytesPerSecond);
+    this.#connectionRate = options.connectionBytesPerSecond;
   }
 
   static async start(options: LinkProxyOptions): Promise<LinkProxy> {
@@ -118,15 +122,16 @@ export class LinkProxy implements AsyncDisposable {
 
   async #passDown(server: Socket, client: Socket, fault: LinkFault, healed: Promise<void>): Promise<void> {
     let at = 0;
+    const throttle = new Throttle(this.#connectionRate);
     try {
       for await (const chunk of server as AsyncIterable<Buffer>) {
         for (const piece of piecesOf(chunk)) {
           const rest = withinCut(corrupted(piece, at, fault.corruptAt), at, fault.cutAt);
           const before = fault.stallAt === undefined ? rest.byteLength : Math.max(0, fault.stallAt - at);
-          await this.#write(client, rest.subarray(0, before));
+          await this.#write(client, rest.subarray(0, before), throttle);
           if (before < rest.byteLength) {
             await healed;
-            await this.#write(client, rest.subarray(before));
+            await this.#write(client, rest.subarray(before), throttle);
           }
           at += rest.byteLength;
           if (at === fault.cutAt) {
@@ -143,9 +148,10 @@ export class LinkProxy implements AsyncDisposable {
     }
   }
 
-  async #write(client: Socket, piece: Buffer): Promise<void> {
+  async #write(client: Socket, piece: Buffer, throttle: Throttle): Promise<void> {
     if (piece.byteLength === 0) return;
     await this.#throttle.pass(piece.byteLength);
+    await throttle.pass(piece.byteLength);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     client.write(piece, (error) => (error ? reject(error) : resolve()));
     await promise;

@@ -8,7 +8,7 @@ import { parseDigest, type Digest } from '../../src/oci/digest.js';
 import { parseRepository, parseTag, type Repository, type Tag } from '../../src/oci/name.js';
 import { createUpstream, type RegistryUpstream, type UpstreamOptions } from '../../src/upstream/client.js';
 import { userWith } from '../../src/upstream/credentials.js';
-import type { BreakerState, RequestFinished } from '../../src/upstream/observer.js';
+import type { BreakerState, PartsEvent, RequestFinished } from '../../src/upstream/observer.js';
 import type { Budget } from '../../src/upstream/upstream.js';
 
 /** A request as it arrived. */
@@ -56,6 +56,7 @@ export interface Told {
   readonly requests: RequestFinished[];
   readonly tokens: string[];
   readonly breaker: BreakerState[];
+  readonly parts: PartsEvent[];
   readonly limits: (Budget | undefined)[];
   rateLimited: number;
   readonly log: string[];
@@ -66,7 +67,15 @@ export function clientOf(
   url: string,
   changes: Partial<UpstreamOptions> = {},
 ): { upstream: RegistryUpstream; told: Told } {
-  const told: Told = { requests: [], tokens: [], breaker: [], limits: [], rateLimited: 0, log: [] };
+  const told: Told = {
+    requests: [],
+    tokens: [],
+    breaker: [],
+    parts: [],
+    limits: [],
+    rateLimited: 0,
+    log: [],
+  };
   const write = (facts: object, message: string): void => {
     told.log.push(`${JSON.stringify(facts)} ${message}`);
   };
@@ -83,6 +92,7 @@ export function clientOf(
       credentialsRefused: () => undefined,
       tokenFetched: (_, outcome) => told.tokens.push(outcome),
       breakerChanged: (_, state) => told.breaker.push(state),
+      partsFetched: (_, event) => told.parts.push(event),
     },
     ...changes,
   });
