@@ -6,7 +6,7 @@ import { LOG } from '../telemetry/telemetry.module.js';
 import type { Logger } from '../telemetry/log.js';
 import { Metrics } from '../telemetry/metrics.js';
 import { LocalBudgetLedger, type BudgetLedger } from '../upstream/rate-budget.js';
-import type { Cluster, Coordinator, DescriptorCache, Peers, TagCache } from './cluster.js';
+import type { Cluster, Coordinator, NearDescriptorCache, Peers, TagCache } from './cluster.js';
 import { LocalDescriptorCache, memoryLifetime, NoTagCache, TieredDescriptorCache } from './local/caches.js';
 import { LocalCoordinator } from './local/coordinator.js';
 import { advertised } from './peers/advertised.js';
@@ -49,7 +49,7 @@ interface StorageIdentity {
 /** This process alone, until it knows whose storage it stands on; from then on with the others, if Redis is configured. */
 export class RedisCluster implements Cluster {
   coordinator: Coordinator = new LocalCoordinator();
-  descriptors: DescriptorCache;
+  descriptors: NearDescriptorCache;
   tags: TagCache = new NoTagCache();
   budgets: BudgetLedger = new LocalBudgetLedger();
   peers: Peers | undefined;

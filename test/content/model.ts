@@ -70,12 +70,14 @@ export class Model {
       cluster: {
         coordinator: new LocalCoordinator(),
         descriptors: {
+          peek: () => undefined,
           get: () => Promise.resolve(undefined),
           put: () => undefined,
           drop: () => undefined,
           share: () => Promise.resolve(),
         },
         tags: {
+          peek: () => undefined,
           get: () => Promise.resolve(undefined),
           now: () => Promise.resolve(undefined),
           put: () => Promise.resolve(true),

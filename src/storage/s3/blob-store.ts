@@ -92,6 +92,10 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
     return this.#observed('URLFor', () => this.#urls.get(digest));
   }
 
+  recallPresigned(digest: Digest): Presigned | undefined {
+    return this.#urls.recall(digest);
+  }
+
   async sweepUploads(olderThanMs: number): Promise<number> {
     const before = this.#bucket.now() - olderThanMs;
     let removed = 0;

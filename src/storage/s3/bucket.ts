@@ -105,9 +105,13 @@ export class Bucket {
       if (object.size > limit) {
         throw new StorageError('too-large', `${key} has ${object.size} bytes, more than ${limit}`);
       }
-      const chunks: Uint8Array[] = [];
-      for await (const chunk of object.body) chunks.push(chunk);
-      return Buffer.concat(chunks);
+      const bytes = Buffer.allocUnsafe(object.size);
+      let length = 0;
+      for await (const chunk of object.body) {
+        bytes.set(chunk, length); // its memory is used again
+        length += chunk.byteLength;
+      }
+      return bytes.subarray(0, length);
     } finally {
       await object.close();
     }
