@@ -37,7 +37,10 @@ export interface ServerOptions {
     readonly username?: string;
     readonly password?: string;
     readonly maxsize?: number;
+    readonly spool?: { readonly directory: string };
   };
+  /** Where content is kept instead of in the folder. */
+  readonly storage?: { readonly s3: unknown; readonly redirect: unknown };
   /** Deletes, by jobs that run when they are asked for alone. Cistern's. */
   readonly deletes?: { readonly grace: string };
   /** What it asks of its own clients. */
@@ -103,7 +106,7 @@ const onDemand = Object.fromEntries(jobNames.map((name) => [name, { schedule: 'n
 
 /** The same for both but for folder and ports. */
 function settings(options: ServerOptions, root: string, port: number, debugPort: number): unknown {
-  const { proxy, auth, deletes, requestsLogged } = options;
+  const { proxy, storage, auth, deletes, requestsLogged } = options;
   return {
     version: 0.1,
     log: {
@@ -112,7 +115,7 @@ function settings(options: ServerOptions, root: string, port: number, debugPort:
       accesslog: { disabled: !requestsLogged },
     },
     storage: {
-      filesystem: { rootdirectory: root },
+      ...(storage ?? { filesystem: { rootdirectory: root } }),
       cache: { blobdescriptor: 'inmemory' },
       ...(deletes === undefined ? {} : { delete: { enabled: true } }),
     },
