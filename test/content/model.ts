@@ -77,7 +77,6 @@ export class Model {
           share: () => Promise.resolve(),
         },
         tags: {
-          peek: () => undefined,
           get: () => Promise.resolve(undefined),
           now: () => Promise.resolve(undefined),
           put: () => Promise.resolve(true),
