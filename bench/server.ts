@@ -58,7 +58,10 @@ export interface ServerOptions {
     readonly freshness?: string;
     /** Cistern's. */
     readonly ranges?: { readonly connections: number };
+    readonly spool?: { readonly directory: string };
   };
+  /** Where content is kept instead of in the folder. */
+  readonly storage?: { readonly s3: unknown; readonly redirect: unknown };
   /** Deletes, by jobs that run when they are asked for alone. Cistern's. */
   readonly deletes?: { readonly grace: string };
   /** Shares descriptors through it. Cistern's. */
@@ -148,7 +151,7 @@ const onDemand = Object.fromEntries(jobNames.map((name) => [name, { schedule: 'n
 
 /** The same for both but for folder and ports. */
 function settings(options: ServerOptions, root: string, port: number, debugPort: number): object {
-  const { proxy, auth, deletes, redis, requestsLogged } = options;
+  const { proxy, storage, auth, deletes, redis, requestsLogged } = options;
   return {
     version: 0.1,
     log: {
@@ -157,7 +160,7 @@ function settings(options: ServerOptions, root: string, port: number, debugPort:
       accesslog: { disabled: !requestsLogged },
     },
     storage: {
-      filesystem: { rootdirectory: root },
+      ...(storage ?? { filesystem: { rootdirectory: root } }),
       cache: { blobdescriptor: redis === undefined ? 'inmemory' : 'redis' },
       ...(deletes === undefined ? {} : { delete: { enabled: true } }),
     },

@@ -59,6 +59,12 @@ export interface DescriptorCache {
   share(entries: readonly (readonly [key: string, descriptor: Descriptor])[]): Promise<void>;
 }
 
+/** One with a memory of its own in front. */
+export interface NearDescriptorCache extends DescriptorCache {
+  /** What this process knows by itself, for those who cannot wait. */
+  peek(key: string): Descriptor | undefined;
+}
+
 /** Where tags point and how long ago an upstream said so, by `repository:tag`. */
 export interface TagCache {
   get(key: string): Promise<SharedTag | undefined>;
@@ -78,7 +84,7 @@ export interface SharedTag {
 /** What this replica shares with the others. Its parts may be replaced once, when it comes to know them. */
 export interface Cluster {
   readonly coordinator: Coordinator;
-  readonly descriptors: DescriptorCache;
+  readonly descriptors: NearDescriptorCache;
   readonly tags: TagCache;
   /** Upstreams' pull limits. */
   readonly budgets: BudgetLedger;

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { LocalDescriptorCache } from '../cluster/local/caches.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { digestOf } from '../oci/digest.js';
+import type { Repository } from '../oci/name.js';
 import type { BlobStore, Presigned, RepositoryStore } from '../storage/storage.js';
 import { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
@@ -32,6 +33,8 @@ let running: string | undefined;
 let goes: boolean;
 let descriptors: LocalDescriptorCache;
 let blobs: Blobs;
+let sizes: ExpectedSizes;
+const presigned: Presigned = { url: 'https://bucket/content', size: 7 };
 
 beforeEach(() => {
   stored = true;
@@ -40,6 +43,7 @@ beforeEach(() => {
   running = undefined;
   descriptors = new LocalDescriptorCache(60_000);
   const metrics = new Metrics();
+  sizes = new ExpectedSizes(log, metrics);
   const store = {
     stat: () => Promise.resolve(stored ? 7 : undefined),
     open: () => {
@@ -66,7 +70,8 @@ beforeEach(() => {
   } as unknown as RepositoryStore;
   const presigning = {
     lifetimeMs: 60_000,
-    presign: (): Promise<Presigned> => Promise.resolve({ url: 'https://bucket/content', size: 7 }),
+    presign: () => Promise.resolve(presigned),
+    recallPresigned: () => presigned,
   };
   blobs = new Blobs(
     store,
@@ -80,7 +85,7 @@ beforeEach(() => {
     metrics,
     { descriptors } as unknown as Cluster,
     presigning,
-    new ExpectedSizes(log, metrics),
+    sizes,
     { note: () => Promise.resolve() } as unknown as Rescues,
   );
 });
@@ -126,5 +131,29 @@ describe('content that nobody has', () => {
     running = 'team/other';
     expect(await open()).toMatchObject({ size: 7, outcome: 'miss' });
     expect(opened).toBe(1);
+  });
+});
+
+describe('where a client fetches a blob by itself', () => {
+  const location = { url: presigned.url, outcome: 'hit' };
+
+  it('is recalled while its descriptor is', () => {
+    expect(blobs.recallLocation(route, digest)).toBeUndefined();
+    descriptors.put(key, { digest, size: 7, mediaType: 'a/b' });
+    expect(blobs.recallLocation(route, digest)).toEqual(location);
+    descriptors.drop(key);
+    expect(blobs.recallLocation(route, digest)).toBeUndefined();
+  });
+
+  it('is recalled for repositories alone that have the blob', () => {
+    descriptors.put(key, { digest, size: 7, mediaType: 'a/b' });
+    const stored = 'another/repository' as Repository;
+    expect(blobs.recallLocation({ ...route, stored }, digest)).toBeUndefined();
+  });
+
+  it('is not recalled where the object is not what was stored', () => {
+    descriptors.put(key, { digest, size: 7, mediaType: 'a/b' });
+    sizes.verified(key, 8);
+    expect(blobs.recallLocation(route, digest)).toBeUndefined();
   });
 });

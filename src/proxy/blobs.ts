@@ -30,6 +30,12 @@ const confirmMs = 5_000;
 const nearMs = 2_000;
 const farRangesAtOnce = 4;
 
+/** Where clients fetch a blob by themselves. */
+interface BlobLocation {
+  readonly url: string;
+  readonly outcome: Outcome;
+}
+
 /** What the store has of a blob. */
 interface Look {
   /** It is whole, as far as its size tells. */
@@ -58,15 +64,23 @@ export class Blobs {
     private readonly rescues: Rescues,
   ) {}
 
+  /** As `locate`, from memory, with no input or output at all. */
+  recallLocation(route: Route, digest: Digest): BlobLocation | undefined {
+    const found = this.presigning?.recallPresigned(digest);
+    if (found === undefined) return undefined;
+    const key = `${route.stored}@${digest}`;
+    const { url, size } = found;
+    if (this.cluster.descriptors.peek(key)?.size !== size) return undefined;
+    if ((this.sizes.get(key) ?? size) !== size) return undefined;
+    this.#countLookUp(true);
+    return { url, outcome: 'hit' };
+  }
+
   /**
    * Where a client fetches a stored blob by itself; `undefined`: it is to be opened here. Once the blob is known no
    * request is made. Throws UpstreamError, StorageError.
    */
-  async locate(
-    route: Route,
-    digest: Digest,
-    signal: AbortSignal,
-  ): Promise<{ readonly url: string; readonly outcome: Outcome } | undefined> {
+  async locate(route: Route, digest: Digest, signal: AbortSignal): Promise<BlobLocation | undefined> {
     const key = `${route.stored}@${digest}`;
     const found = await this.#presign(digest);
     if (found === undefined || (await this.#isDamaged(digest, key, found.size))) return undefined;
@@ -255,15 +269,15 @@ export class Blobs {
     const known = (await this.cluster.descriptors.get(key))?.size;
     const expected = this.sizes.get(key);
     const size = expected === undefined || expected === known ? known : undefined;
+    this.#countLookUp(size !== undefined);
+    return size;
+  }
+
+  #countLookUp(isHit: boolean): void {
     this.metrics.storageCache.inc({ type: 'Request' });
     this.metrics.storageCacheRequests.inc();
-    if (size === undefined) {
-      this.metrics.storageCache.inc({ type: 'Miss' });
-    } else {
-      this.metrics.storageCache.inc({ type: 'Hit' });
-      this.metrics.storageCacheHits.inc();
-    }
-    return size;
+    this.metrics.storageCache.inc({ type: isHit ? 'Hit' : 'Miss' });
+    if (isHit) this.metrics.storageCacheHits.inc();
   }
 
   /** Asks the repository's own upstream whether it has the blob; once, however many want to know. */

@@ -23,7 +23,8 @@ export class BlobReply {
     if (digest === undefined) throw new RegistryError('DIGEST_INVALID');
     const conditional = matches(exchange.request.headers['if-none-match'], digest);
     if (exchange.isHead || conditional) return this.#sendHead(exchange, route, digest, conditional);
-    const elsewhere = await this.blobs.locate(route, digest, exchange.signal);
+    const elsewhere =
+      this.blobs.recallLocation(route, digest) ?? (await this.blobs.locate(route, digest, exchange.signal));
     if (elsewhere !== undefined) {
       this.usage.touch(route.stored, digest);
       this.#sendRedirect(exchange, route, digest, elsewhere.url, elsewhere.outcome);
@@ -55,11 +56,13 @@ export class BlobReply {
 
   /** The answer itself must not be cached: the address in it ends before the content does. */
   #sendRedirect(exchange: Exchange, route: Route, digest: Digest, url: string, outcome: Outcome): void {
-    const headers = this.#headers(exchange, route, digest, outcome);
-    delete headers['Accept-Ranges'];
+    exchange.outcome = outcome;
     sendHead(exchange, 307, {
-      ...headers,
+      'Docker-Content-Digest': digest,
+      Etag: `"${digest}"`,
       'Cache-Control': 'no-store',
+      'OCI-Namespace': route.host,
+      ...cacheHeaders({ outcome, age: undefined, warning: undefined }),
       'Content-Length': 0,
       Location: url,
     });

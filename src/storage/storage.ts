@@ -132,6 +132,8 @@ export interface Presigns {
    * and reused as long as it is good. `undefined` where the blob is absent.
    */
   presign(digest: Digest): Promise<Presigned | undefined>;
+  /** One that `presign` has given before and would give again, without input or output. */
+  recallPresigned(digest: Digest): Presigned | undefined;
   /** No address that was given out is good for longer than this after its making, in milliseconds. */
   readonly lifetimeMs: number;
 }

@@ -1,6 +1,6 @@
 import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { lifetimeSeconds } from '../../src/storage/s3/presigned-urls.js';
+import { lifetimeSeconds } from '../../src/storage/s3/signed-addresses.js';
 import { FakeUpstream } from '../fakes/fake-upstream.js';
 import { cephParts, type CephRgw, startCephRgw } from '../parts/ceph-rgw.js';
 import { clockOff } from '../parts/clock.js';

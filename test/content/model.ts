@@ -72,6 +72,7 @@ export class Model {
       cluster: {
         coordinator: new LocalCoordinator(),
         descriptors: {
+          peek: () => undefined,
           get: () => Promise.resolve(undefined),
           put: () => undefined,
           drop: () => undefined,

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Descriptor } from '../../oci/descriptor.js';
-import type { DescriptorCache, SharedTag, TagCache } from '../cluster.js';
+import type { DescriptorCache, NearDescriptorCache, SharedTag, TagCache } from '../cluster.js';
 
 const most = 100_000;
 const longestMs = 5 * 60_000;
@@ -31,14 +31,13 @@ export function atMost(entries: number): {
 }
 
 /** Descriptors in this process: all there is without Redis, and what stands before it. */
-export class LocalDescriptorCache implements DescriptorCache {
+export class LocalDescriptorCache implements NearDescriptorCache {
   readonly #descriptors: LRUCache<string, Descriptor>;
 
   constructor(lifetimeMs: number) {
     this.#descriptors = new LRUCache({ ...atMost(most), ...livingFor(lifetimeMs) });
   }
 
-  /** The same as `get`, for those who cannot wait. */
   peek(key: string): Descriptor | undefined {
     return this.#descriptors.get(key);
   }
@@ -61,7 +60,7 @@ export class LocalDescriptorCache implements DescriptorCache {
 }
 
 /** This process's memory before the cache that all replicas share. */
-export class TieredDescriptorCache implements DescriptorCache {
+export class TieredDescriptorCache implements NearDescriptorCache {
   readonly #near: LocalDescriptorCache;
 
   constructor(
@@ -69,6 +68,10 @@ export class TieredDescriptorCache implements DescriptorCache {
     lifetimeMs: number,
   ) {
     this.#near = new LocalDescriptorCache(lifetimeMs);
+  }
+
+  peek(key: string): Descriptor | undefined {
+    return this.#near.peek(key);
   }
 
   get(key: string): Promise<Descriptor | undefined> {

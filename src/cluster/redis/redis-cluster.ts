@@ -5,7 +5,7 @@ import type { Metrics } from '../../telemetry/metrics.js';
 import { LocalBudgetLedger, type BudgetLedger } from '../../upstream/rate-budget.js';
 import type {
   Coordinator,
-  DescriptorCache,
+  NearDescriptorCache,
   JoiningCluster,
   Peers,
   StorageIdentity,
@@ -27,7 +27,7 @@ import { RedisTagCache } from './tag-cache.js';
 /** This process alone, until it knows whose storage it stands on; from then on with the others. */
 export class RedisCluster implements JoiningCluster {
   coordinator: Coordinator = new LocalCoordinator();
-  descriptors: DescriptorCache;
+  descriptors: NearDescriptorCache;
   tags: TagCache = new NoTagCache();
   budgets: BudgetLedger = new LocalBudgetLedger();
   peers: Peers | undefined;

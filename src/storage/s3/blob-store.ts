@@ -19,7 +19,8 @@ import {
 import type { Bucket } from './bucket.js';
 import { storageError } from './errors.js';
 import { MultipartUpload, sendWhole } from './multipart.js';
-import { lifetimeSeconds, PresignedUrls } from './presigned-urls.js';
+import { PresignedUrls } from './presigned-urls.js';
+import { lifetimeSeconds } from './signed-addresses.js';
 
 export interface S3BlobStoreOptions {
   readonly bucket: Bucket;
@@ -37,7 +38,7 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
 
   constructor(private readonly options: S3BlobStoreOptions) {
     this.#bucket = options.bucket;
-    this.#urls = new PresignedUrls(options.bucket, (digest) => this.stat(digest));
+    this.#urls = new PresignedUrls(options.bucket.addresses, (digest) => this.stat(digest));
   }
 
   stat(digest: Digest): Promise<number | undefined> {
@@ -89,6 +90,10 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
 
   presign(digest: Digest): Promise<Presigned | undefined> {
     return this.#observed('URLFor', () => this.#urls.get(digest));
+  }
+
+  recallPresigned(digest: Digest): Presigned | undefined {
+    return this.#urls.recall(digest);
   }
 
   async sweepUploads(olderThanMs: number): Promise<number> {

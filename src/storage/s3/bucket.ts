@@ -5,11 +5,13 @@ import type { S3Config } from '../../config/config.js';
 import type { FileLog } from '../../config/watched-file.js';
 import { RangeUnsatisfiable, type RequestedRange } from '../../oci/range.js';
 import { StorageError, type OpenBlob } from '../storage.js';
-import { readingClient, writingClient } from './client.js';
+import { readingClient, tlsOptions, writingClient } from './client.js';
 import { isAbsent, statusOf, storageError } from './errors.js';
 import { listObjects, serverTime, type StoredObject } from './listing.js';
 import { openBody, rangeHeader } from './object-body.js';
+import { ObjectReads } from './object-reads.js';
 import { abortedBy, Objects } from './objects.js';
+import { SignedAddresses } from './signed-addresses.js';
 import { Uploads } from './uploads.js';
 
 const longestList = 1_000;
@@ -30,16 +32,20 @@ export class Bucket {
   readonly #reading: s3.S3Client;
   readonly #writing: s3.S3Client;
   readonly #objects: Objects;
+  readonly #reads: ObjectReads;
+  readonly addresses = new SignedAddresses((key, seconds) => this.#sign(key, seconds));
   readonly uploads: Uploads;
 
   constructor(config: S3Config, log: FileLog) {
     this.#reading = readingClient(config, log);
     this.#writing = writingClient(config, log);
     this.#objects = new Objects(config);
+    this.#reads = new ObjectReads(this.addresses, tlsOptions(config), config.useragent ?? 'cistern');
     this.uploads = new Uploads(this.#writing, this.#objects);
   }
 
   close(): void {
+    this.#reads.close();
     this.#reading.destroy();
     this.#writing.destroy();
   }
@@ -70,6 +76,11 @@ export class Bucket {
 
   /** One request, whose body is read at the caller's pace. Throws RangeUnsatisfiable. */
   async open(key: string, range: RequestedRange | undefined): Promise<OpenBlob | undefined> {
+    const found = await this.#reads.open(key, range);
+    return found === 'unclear' ? this.#openBySdk(key, range) : found;
+  }
+
+  async #openBySdk(key: string, range: RequestedRange | undefined): Promise<OpenBlob | undefined> {
     const input = { ...this.#objects.at(key), ...(range === undefined ? {} : { Range: rangeHeader(range) }) };
     try {
       return openBody(key, await this.#reading.send(new s3.GetObjectCommand(input)));
@@ -94,9 +105,13 @@ export class Bucket {
       if (object.size > limit) {
         throw new StorageError('too-large', `${key} has ${object.size} bytes, more than ${limit}`);
       }
-      const chunks: Uint8Array[] = [];
-      for await (const chunk of object.body) chunks.push(chunk);
-      return Buffer.concat(chunks);
+      const bytes = Buffer.allocUnsafe(object.size);
+      let length = 0;
+      for await (const chunk of object.body) {
+        bytes.set(chunk, length); // its memory is used again
+        length += chunk.byteLength;
+      }
+      return bytes.subarray(0, length);
     } finally {
       await object.close();
     }
@@ -189,11 +204,14 @@ export class Bucket {
   }
 
   /** No request. `until`: when the credentials end, where they do. */
-  async presign(key: string, seconds: number): Promise<{ url: string; until: number | undefined }> {
+  async #sign(key: string, seconds: number): Promise<{ url: string; until: number | undefined }> {
     try {
-      const { expiration } = await this.#reading.config.credentials();
-      const command = new s3.GetObjectCommand(this.#objects.at(key));
-      const url = await getSignedUrl(this.#reading, command, { expiresIn: seconds });
+      const { credentials, systemClockOffset } = this.#reading.config;
+      const { expiration } = await credentials();
+      const url = await getSignedUrl(this.#reading, new s3.GetObjectCommand(this.#objects.at(key)), {
+        expiresIn: seconds,
+        signingDate: new Date(Date.now() + systemClockOffset), // as the SDK dates its own requests
+      });
       return { url, until: expiration?.getTime() };
     } catch (error) {
       throw storageError(error, `signing an address of ${key}`);

@@ -42,7 +42,7 @@ function clientOptions(config: S3Config, log: FileLog, idleMs: number, maxAttemp
       connectionTimeout: connectMs,
       socketTimeout: idleMs,
       httpAgent: agent,
-      httpsAgent: { ...agent, rejectUnauthorized: !config.skipverify, ...authorities(config) },
+      httpsAgent: { ...agent, ...tlsOptions(config) },
     },
   };
 }
@@ -76,8 +76,12 @@ function secretOf(
   return () => file.read();
 }
 
-function authorities({ ca }: S3Config): { ca?: string[] } {
-  return ca === undefined ? {} : { ca: [...getCACertificates('default'), readFileSync(ca, 'utf8')] };
+/** How its connections over TLS are checked. */
+export function tlsOptions({ ca, skipverify }: S3Config): { rejectUnauthorized: boolean; ca?: string[] } {
+  return {
+    rejectUnauthorized: !skipverify,
+    ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), readFileSync(ca, 'utf8')] }),
+  };
 }
 
 /** What goes wrong is thrown, and told once by whoever asked; the SDK would write to the console as well. */

@@ -1,5 +1,6 @@
 import { S3ServiceException } from '@aws-sdk/client-s3';
 import { StorageError, type StorageCode } from '../storage.js';
+import { ConnectionError } from './object-connection.js';
 
 const absent: ReadonlySet<string> = new Set(['NoSuchKey', 'NotFound']);
 const codes: Readonly<Record<string, StorageCode>> = {
@@ -15,6 +16,7 @@ const codes: Readonly<Record<string, StorageCode>> = {
 /** S3's own name for what went wrong, or the system's; `undefined` where it has none. */
 function nameOf(error: unknown): string | undefined {
   if (error instanceof S3ServiceException) return error.name;
+  if (error instanceof ConnectionError) return error.reason;
   if (!(error instanceof Error)) return undefined;
   return 'code' in error && typeof error.code === 'string' ? error.code : error.name;
 }

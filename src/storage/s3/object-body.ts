@@ -28,7 +28,9 @@ export function rangeHeader(range: RequestedRange): string {
   return `bytes=${range.start}-${range.end ?? ''}`;
 }
 
-function parseContentRange(header: string | undefined): { range: ByteRange; size: number } | undefined {
+export function parseContentRange(
+  header: string | undefined,
+): { range: ByteRange; size: number } | undefined {
   const match = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(header ?? '');
   if (match === null) return undefined;
   const [, start, end, size] = match;

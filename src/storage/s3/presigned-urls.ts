@@ -2,12 +2,8 @@ import { LRUCache } from 'lru-cache';
 import type { Digest } from '../../oci/digest.js';
 import { blobPath } from '../layout.js';
 import type { Presigned } from '../storage.js';
-import type { Bucket } from './bucket.js';
+import type { SignedAddresses } from './signed-addresses.js';
 
-/** As long as registry's are. */
-export const lifetimeSeconds = 20 * 60;
-/** Handed out only while a client still has this long to begin with it. */
-const marginMs = 5 * 60_000;
 const most = 50_000;
 
 interface Minted extends Presigned {
@@ -20,14 +16,20 @@ export class PresignedUrls {
   readonly #minting = new Map<Digest, Promise<Minted | undefined>>();
 
   constructor(
-    private readonly bucket: Bucket,
+    private readonly addresses: SignedAddresses,
     /** The look: an object's size. */
     private readonly stat: (digest: Digest) => Promise<number | undefined>,
   ) {}
 
-  get(digest: Digest): Promise<Presigned | undefined> {
+  /** One that was made before, and is good for some minutes yet. */
+  recall(digest: Digest): Presigned | undefined {
     const known = this.#minted.get(digest);
-    if (known !== undefined && known.until > Date.now()) return Promise.resolve(known);
+    return known !== undefined && known.until > Date.now() ? known : undefined;
+  }
+
+  get(digest: Digest): Promise<Presigned | undefined> {
+    const known = this.recall(digest);
+    if (known !== undefined) return Promise.resolve(known);
     const running = this.#minting.get(digest);
     if (running !== undefined) return running;
     const minting = this.#mint(digest).finally(() => this.#minting.delete(digest));
@@ -39,10 +41,7 @@ export class PresignedUrls {
     this.#minted.delete(digest);
     const size = await this.stat(digest);
     if (size === undefined) return undefined;
-    const started = Date.now();
-    const { url, until = Infinity } = await this.bucket.presign(blobPath(digest), lifetimeSeconds);
-    // An address ends with the credentials that signed it.
-    const minted = { url, size, until: Math.min(started + lifetimeSeconds * 1000, until) - marginMs };
+    const minted = { ...(await this.addresses.get(blobPath(digest))), size };
     this.#minted.set(digest, minted);
     return minted;
   }
