@@ -1,7 +1,7 @@
 import type { Spool } from '../storage/spool.js';
 
 /** Readers are not woken for every crumb: with many of them that costs more than the bytes. */
-const wakeBytes = 64 * 1024;
+const wakeBytes = 256 * 1024;
 const wakeMs = 10;
 
 /** Those who wait for a transfer to go on. */
