@@ -10,6 +10,8 @@ export interface Plan {
   readonly connections: number;
   readonly smallBlob: number;
   readonly largeBlob: number;
+  /** Of the link that a site has to its upstream, in bytes per second. */
+  readonly siteLink: number;
   readonly herdBlob: number;
   readonly herdClients: number;
   /** Turns of the herd: registry's takes its number of clients times what one download takes. */
@@ -27,6 +29,7 @@ export const fullPlan: Plan = {
   connections: 16,
   smallBlob: 64 * 1024,
   largeBlob: 256 * MiB,
+  siteLink: 125_000_000,
   herdBlob: 32 * MiB,
   herdClients: 24,
   herdRounds: 2,
