@@ -202,10 +202,11 @@ export class Transfers {
     const { blobs } = this.options.shelf;
     const upload = uploadsEarly(blobs) ? blobs.begin(digest, spool.path) : undefined;
     const shelf = upload === undefined ? this.options.shelf : this.options.shelf.withUpload(upload);
+    const pulled = metrics.proxyPulledBytes.labels({ type: 'blob' }); // found once, not for each chunk
     const lead: LeadOptions = {
       maxBytes: maxBlobBytes,
       read: (bytes) => {
-        metrics.proxyPulledBytes.inc({ type: 'blob' }, bytes);
+        pulled.inc(bytes);
         upload?.grown(spool.kept, size());
       },
       resumed: ({ upstream, repository }, offset, err) => {
