@@ -10,6 +10,8 @@ export interface Plan {
   readonly connections: number;
   readonly smallBlob: number;
   readonly largeBlob: number;
+  /** Of the link that a site has to its upstream, in bytes per second. */
+  readonly siteLink: number;
   /** Registry's turn takes, for each client, what one download takes. */
   readonly herdBlob: number;
   readonly herdClients: number;
@@ -31,6 +33,7 @@ export const fullPlan: Plan = {
   connections: 16,
   smallBlob: 64 * 1024,
   largeBlob: 256 * MiB,
+  siteLink: 125_000_000,
   herdBlob: 16 * MiB,
   herdClients: 24,
   herdLink: 10_000_000,

@@ -19,12 +19,13 @@ export function rowOf(measure: Measure): Row {
   const summary = { peer: summarize(peer), cistern: summarize(cistern) };
   const ratios = summarize(ratiosOf(cistern, peer));
   const ratio = summary.cistern.median / summary.peer.median;
-  return { ...measure, summary, ratio, ratios, standing: standingOf(ratios, better) };
+  const more = summarize(cistern.map((value, round) => value - (peer[round] ?? Number.NaN)));
+  return { ...measure, summary, ratio, ratios, standing: standingOf(more, better) };
 }
 
 function standingOf({ min, max }: Summary, better: Measure['better']): Standing {
-  if (min <= 1 && max >= 1) return 'even';
-  return min > 1 === (better === 'more') ? 'ahead' : 'behind';
+  if (min <= 0 && max >= 0) return 'even';
+  return min > 0 === (better === 'more') ? 'ahead' : 'behind';
 }
 
 /** In Markdown: two builds side by side. */
@@ -62,7 +63,8 @@ function tableWith(
     `| | better | ${peerTitle} | Cistern | Cistern ÷ registry | |`,
     '|---|---|---:|---:|---:|---|',
     ...rows.map(({ title, unit, better, summary, ratio, ratios, standing }) => {
-      const spread = `${quantity(ratio)} (${quantity(ratios.min)}–${quantity(ratios.max)})`;
+      const isRatio = Math.min(summary.peer.min, summary.cistern.min) > 0; // no difference of two times
+      const spread = isRatio ? `${quantity(ratio)} (${quantity(ratios.min)}–${quantity(ratios.max)})` : '–';
       const cells = [cell(summary.peer, unit), cell(summary.cistern, unit), spread, marks[standing]];
       return `| ${title} | ${better} | ${cells.join(' | ')} |`;
     }),

@@ -23,6 +23,7 @@ export function effectOf({ base, changed }: Comparison): Summary {
 
 export function judge(comparison: Comparison): Verdict {
   const { base, changed, better } = comparison;
+  if (Math.min(...base, ...changed) < 0) return 'within the noise'; // what is now ahead, now behind, has no ratio
   const ratio = effectOf(comparison).median;
   if (Math.abs(ratio - 1) < leastEffect) return 'within the noise';
   const ratios = ratiosOf(changed, base);

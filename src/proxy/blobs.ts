@@ -16,6 +16,7 @@ import { isTrouble, UpstreamError, type Upstream } from '../upstream/upstream.js
 import type { Rescues } from '../storage/rescues.js';
 import type { ExpectedSizes } from './expected-sizes.js';
 import type { Source } from './filler.js';
+import { giveUp } from './lead.js';
 import type { BlobAnswer, Outcome } from './proxy.js';
 import { Refusals } from './remembered.js';
 import type { StoreTrouble } from './store-trouble.js';
@@ -404,6 +405,7 @@ export class Blobs {
       for await (const chunk of body) {
         this.metrics.proxyPulledBytes.inc({ type: 'blob' }, chunk.byteLength);
         yield chunk;
+        giveUp(chunk);
       }
     } catch (err) {
       if (!isTrouble(err)) throw err;

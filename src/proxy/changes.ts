@@ -6,8 +6,8 @@ interface Pace {
   readonly ms: number;
 }
 
-/** Nobody is woken for every crumb, and a crowd for larger ones: waking costs more than the bytes. */
-const ofFew: Pace = { bytes: 64 * 1024, ms: 10 };
+/** Nobody is woken for every crumb, and a crowd later still: waking costs more than the bytes. */
+const ofFew: Pace = { bytes: 256 * 1024, ms: 10 };
 const ofMany: Pace = { bytes: 256 * 1024, ms: 50 };
 const few = 4;
 

@@ -24,6 +24,7 @@ export interface Filling {
   refuse(source: Source, error: UpstreamError): void;
   /** The blob can be had: by this source's word, and so large where that is known. Readers may be answered. */
   open(source: Source, size: number | undefined): void;
+  /** Takes a copy of the chunk; settles when there is room for more. */
   append(chunk: Uint8Array): Promise<void>;
 }
 

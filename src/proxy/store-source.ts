@@ -52,8 +52,7 @@ export class StoreSource {
     const blob = await this.blobs.open(this.digest, { start: filling.length, end: undefined });
     if (blob === undefined) return false;
     try {
-      // The store uses a chunk's memory again; the spool keeps what it is given.
-      for await (const chunk of blob.body) await filling.append(Buffer.from(chunk));
+      for await (const chunk of blob.body) await filling.append(chunk);
     } finally {
       await blob.close();
     }

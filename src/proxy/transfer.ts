@@ -3,7 +3,6 @@ import type { PeerSpool } from '../cluster/peers/peer-server.js';
 import type { Digest } from '../oci/digest.js';
 import type { Repository } from '../oci/name.js';
 import type { ByteRange } from '../oci/range.js';
-import { BufferPool } from '../storage/buffer-pool.js';
 import { StorageError } from '../storage/storage.js';
 import type { Spool } from '../storage/spool.js';
 import { UpstreamError } from '../upstream/upstream.js';
@@ -34,8 +33,6 @@ export interface TransferHooks {
   /** From now on nobody can join. */
   ended(): void;
 }
-
-const readBuffers = new BufferPool(64 * 1024, 64);
 
 /**
  * One blob on its way from an upstream into the store, and to everybody who wants it meanwhile. It belongs to
@@ -205,24 +202,23 @@ export class Transfer implements Filling {
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
     const end = range === undefined ? Infinity : range.end + 1;
-    const buffer = readBuffers.take();
-    try {
-      for (let offset = range?.start ?? 0; offset < end;) {
-        signal.throwIfAborted();
-        this.#passing.move(place, offset);
-        const until = Math.min(this.readable, end);
-        if (offset < until) {
-          const chunk = await this.spool.readAt(offset, until - offset, buffer);
-          offset += chunk.byteLength;
-          yield chunk;
-        } else {
-          if (this.#phase === 'verified') return;
-          this.#throwIfOver(stored);
-          await this.#changes.next(signal);
+    for (let offset = range?.start ?? 0; offset < end;) {
+      signal.throwIfAborted();
+      this.#passing.move(place, offset);
+      const until = Math.min(this.readable, end);
+      if (offset < until) {
+        const { bytes, giveBack } = await this.spool.readAt(offset, until - offset);
+        offset += bytes.byteLength;
+        try {
+          yield bytes;
+        } finally {
+          giveBack();
         }
+      } else {
+        if (this.#phase === 'verified') return;
+        this.#throwIfOver(stored);
+        await this.#changes.next(signal);
       }
-    } finally {
-      readBuffers.give(buffer);
     }
   }
 
@@ -247,10 +243,12 @@ export class Transfer implements Filling {
         if (this.#phase === 'verified') return 'verified';
         return this.#phase === 'failed' ? this.#failure() : undefined;
       },
-      // A buffer of its own: it is on its way to the other replica for as long as that takes.
-      readAt: (offset, length) => {
+      readAt: async (offset, length) => {
         this.#passing.move(place, offset);
-        return this.spool.readAt(offset, length, Buffer.allocUnsafe(length));
+        const { bytes, giveBack } = await this.spool.readAt(offset, length);
+        const copy = Buffer.from(bytes); // it is on its way to the other replica for as long as that takes
+        giveBack();
+        return copy;
       },
       changed: (withinMs, signal) => this.#changes.nextWithin(withinMs, signal),
       release: () => this.#leave(place),
@@ -261,12 +259,12 @@ export class Transfer implements Filling {
     let stored = false;
     try {
       await this.filler.fill(this);
-      const { full } = this.#passing;
-      const file = full === undefined ? this.spool.verify(this.#size) : this.spool.check(this.#size);
+      this.spool.verify(this.#size);
       this.#size = this.spool.length;
       this.#become('verified');
-      if (file === undefined) throw full;
-      await this.spool.sync();
+      const { full } = this.#passing;
+      if (full !== undefined) throw full;
+      const file = await this.spool.toFile();
       const repositories = this.#sources.map((source) => source.stored);
       await this.filler.store(
         file,

@@ -145,6 +145,7 @@ export class Transfers {
     const started = performance.now();
     const attempt = randomBytes(16).toString('hex');
     let reserved = 0;
+    let spooled = 0;
     let passing = 0;
     const filler = this.#filler(spool, attempt, damaged, () => transfer.size);
     const transfer: Transfer = new Transfer(digest, source, spool, filler, {
@@ -157,6 +158,7 @@ export class Transfers {
       },
       grown: (bytes) => {
         this.#unwritten -= bytes;
+        spooled += bytes;
         metrics.spoolBytes.inc(bytes);
       },
       pass: (err) => {
@@ -168,10 +170,10 @@ export class Transfers {
       ended: () => {
         this.#running.delete(digest);
         this.#reserved -= reserved;
-        this.#unwritten -= reserved - spool.kept;
+        this.#unwritten -= reserved - spooled;
         this.#passing -= passing;
         metrics.transfersRunning.dec();
-        metrics.spoolBytes.dec(spool.kept);
+        metrics.spoolBytes.dec(spooled);
         if (passing > 0) this.#attempts.delete(attempt);
         else this.#linger(attempt, spool);
       },
@@ -200,10 +202,11 @@ export class Transfers {
     const { blobs } = this.options.shelf;
     const upload = uploadsEarly(blobs) ? blobs.begin(digest, spool.path) : undefined;
     const shelf = upload === undefined ? this.options.shelf : this.options.shelf.withUpload(upload);
+    const pulled = metrics.proxyPulledBytes.labels({ type: 'blob' }); // found once, not for each chunk
     const lead: LeadOptions = {
       maxBytes: maxBlobBytes,
       read: (bytes) => {
-        metrics.proxyPulledBytes.inc({ type: 'blob' }, bytes);
+        pulled.inc(bytes);
         upload?.grown(spool.kept, size());
       },
       resumed: ({ upstream, repository }, offset, err) => {

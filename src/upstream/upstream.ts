@@ -57,6 +57,7 @@ export interface FetchedManifest {
 export interface FetchedBlob {
   /** Of the whole blob, not of the rest; `undefined` where the upstream does not say. */
   readonly size: number | undefined;
+  /** Each chunk is its reader's alone, for good. */
   readonly body: AsyncIterable<Uint8Array>;
 }
 

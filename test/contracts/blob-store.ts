@@ -23,7 +23,8 @@ export interface BlobStoreUnderTest {
 export async function verifiedFile(path: string, bytes: Uint8Array, digest: Digest): Promise<VerifiedFile> {
   const spool = await Spool.create(digest, path);
   await spool.append(bytes);
-  const file = spool.verify(bytes.byteLength);
+  spool.verify(bytes.byteLength);
+  const file = await spool.toFile();
   await spool.release();
   return file;
 }

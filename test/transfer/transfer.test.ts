@@ -139,13 +139,30 @@ describe('a transfer', () => {
     expect(a.offsets).toEqual([0]);
   });
 
+  it('frees the memory that an upstream’s chunk came in, but none that other bytes share', async () => {
+    const own = Buffer.from(content.subarray(0, 600_000));
+    const shared = Buffer.from(content).subarray(600_000);
+    const a = source('a', () => ({
+      size: content.byteLength,
+      body: (async function* () {
+        yield own;
+        yield shared;
+      })(),
+    }));
+    const { transfer } = await start(a);
+    expect((await collect(readAll(transfer, a))).equals(content)).toBe(true);
+    await transfer.finished;
+    expect(own.byteLength).toBe(0);
+    expect(shared.equals(content.subarray(600_000))).toBe(true);
+  });
+
   it('holds the last byte back until all bytes are hashed, whether the size is known or not', async () => {
     for (const size of [content.byteLength, undefined]) {
       const gate = Promise.withResolvers<void>();
       const all: Step = () => ({
         ...(size === undefined ? {} : { size }),
         body: (async function* () {
-          yield content;
+          yield Buffer.from(content); // its memory is given up
           await gate.promise;
         })(),
       });
