@@ -33,11 +33,11 @@ describe('readers of a transfer', () => {
     expect(await after(0)).toBe(25);
   });
 
-  it('that are few are told of each 64 KiB at once, of less within 10 ms', async () => {
+  it('that are few are told of each 256 KiB at once, of less within 10 ms', async () => {
     const { wait, grow, after } = readers(4);
     grow(1);
     wait();
-    grow(64 * 1024);
+    grow(256 * 1024);
     expect(await after(0)).toBe(4);
     wait();
     grow(1);

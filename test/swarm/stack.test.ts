@@ -205,7 +205,9 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'redis-server', 'skopeo', 'b
         await until(async () => (await pulls()).length >= before + count, AbortSignal.timeout(settleMs));
       };
       await morePulls(20);
-      await docker(['service', 'update', '--force', '--quiet', 'mirror_cistern'], { timeoutMs: 3 * settleMs });
+      await docker(['service', 'update', '--force', '--quiet', 'mirror_cistern'], {
+        timeoutMs: 3 * settleMs,
+      });
       await untilComplete();
       await morePulls(20);
       expect((await pulls()).filter(({ lost }) => lost.length > 0)).toEqual([]); // an update breaks nothing at all
