@@ -1,8 +1,10 @@
 import { CannotMeasure } from './command.js';
 import type { Scenario } from './scenario.js';
 import { coldPull } from './scenarios/cold-pull.js';
+import { halfLoad } from './scenarios/half-load.js';
 import { head } from './scenarios/head.js';
 import { herd } from './scenarios/herd.js';
+import { largeBlobNginx } from './scenarios/large-blob-nginx.js';
 import { largeBlob } from './scenarios/large-blob.js';
 import { manifestByDigest } from './scenarios/manifest-by-digest.js';
 import { manifestByTag } from './scenarios/manifest-by-tag.js';
@@ -17,6 +19,8 @@ const scenarios: readonly Scenario[] = [
   head,
   smallBlob,
   largeBlob,
+  largeBlobNginx,
+  halfLoad,
   coldPull,
   herd,
   parallelRanges,

@@ -68,6 +68,30 @@ export async function loadHead(url: string, options: LoadOptions, signal: AbortS
   };
 }
 
+/**
+ * GET requests by hey at no more than a given rate, on as many connections. Returns the time within which 99 of 100 were
+ * answered, in milliseconds. Throws when one of them fails.
+ */
+export async function latencyAt(
+  url: string,
+  requestsPerSecond: number,
+  { seconds, connections }: LoadOptions,
+  signal: AbortSignal,
+): Promise<number> {
+  const each = Math.max(1, Math.round(requestsPerSecond / connections));
+  const { stdout } = await run(
+    commandOf('hey'),
+    ['-z', `${seconds}s`, '-c', `${connections}`, '-q', `${each}`, '-A', accept, url],
+    { signal, timeout: timeoutMs(seconds) },
+  );
+  // Of fewer than a hundred requests hey tells no such time; it is then that of the slowest.
+  const p99 = (/^\s*99% in ([\d.]+) secs$/m.exec(stdout) ??
+    /^\s*Slowest:\s+([\d.]+) secs$/m.exec(stdout))?.[1];
+  if (p99 === undefined || stdout.includes('Error distribution'))
+    throw new Error(`hey on ${url}:\n${stdout}`);
+  return Number(p99) * 1000;
+}
+
 /** Answers that are under way at the end of the time are waited for. */
 function timeoutMs(seconds: number): number {
   return (seconds + 90) * 1000;

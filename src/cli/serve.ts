@@ -1,4 +1,6 @@
 import 'reflect-metadata';
+import type { Socket } from 'node:net';
+import { Server as SecureServer } from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import { NestFactory } from '@nestjs/core';
@@ -18,7 +20,9 @@ import { StatusReport } from '../health/status.js';
 import { InUseWatches } from '../inuse/in-use-watches.js';
 import { Siblings } from '../proxy/siblings.js';
 import { Transfers } from '../proxy/transfers.js';
+import type { FastLane } from '../registry/fast-lane.js';
 import { RegistryHandler } from '../registry/registry-handler.js';
+import { FAST_LANE } from '../registry/registry.module.js';
 import { Scheduler } from '../scheduler/scheduler.js';
 import { StorageError } from '../storage/storage.js';
 import { NestLogger } from '../telemetry/nest-logger.js';
@@ -56,6 +60,8 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
     };
   });
   const registry = app.application.get(RegistryHandler);
+  const lane = app.application.get<FastLane | undefined>(FAST_LANE);
+  if (lane !== undefined) watchConnections(app.server, lane);
   const health = app.application.get(Health);
   const scheduler = app.application.get(Scheduler);
   const inUse = app.application.get(InUseWatches);
@@ -74,6 +80,7 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
       const { draindelay, draintimeout } = config.http;
       health.drain();
       app.application.get(Siblings).stop();
+      lane?.close();
       log.info({ delayMs: delay ? draindelay : 0, timeoutMs: draintimeout }, 'draining');
       // Others go on with them at once.
       const jobs = Promise.all([
@@ -83,6 +90,7 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
       if (delay) await sleep(draindelay);
       const timeout = AbortSignal.timeout(draintimeout);
       const transfers = app.application.get(Transfers).idle(timeout);
+      await lane?.sent(timeout); // the server takes their connections for idle ones
       await Promise.all([closeGracefully(app.server, timeout), transfers, jobs]);
       await app.application.close();
       await Promise.all([debug.close(), peers?.close()]);
@@ -98,6 +106,12 @@ function startJobs(scheduler: Scheduler, inUse: InUseWatches, config: Config, lo
   inUse.start();
   if (config.scheduler.enabled) scheduler.start();
   else log.info('no job is run: scheduler.enabled is false');
+}
+
+/** After the server, which hears of them first. */
+function watchConnections(server: Server, lane: FastLane): void {
+  const opened = server instanceof SecureServer ? 'secureConnection' : 'connection';
+  server.on(opened, (socket: Socket) => lane.watch(socket));
 }
 
 function isRegistryPath(url: string, prefix: string): boolean {

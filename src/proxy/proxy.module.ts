@@ -1,7 +1,7 @@
 import { Inject, Module, type OnModuleDestroy } from '@nestjs/common';
 import type { Cluster } from '../cluster/cluster.js';
 import { CLUSTER, ClusterModule } from '../cluster/cluster.module.js';
-import { memoryLifetime } from '../cluster/local/caches.js';
+import { memoryLifetime, repeatLifetime } from '../cluster/local/caches.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/config.js';
 import { hexOf } from '../oci/digest.js';
@@ -35,6 +35,8 @@ import { Transfers } from './transfers.js';
 const FRESHNESS = Symbol('Freshness');
 /** For how many milliseconds memory stands for the storage. */
 const LIFETIME = Symbol('Lifetime');
+/** And for how many an answer made from memory may be given again. */
+export const REPEAT_LIFETIME = Symbol('RepeatLifetime');
 /** The blob store, where clients may be sent to it. */
 const PRESIGNING = Symbol('Presigning');
 
@@ -54,6 +56,11 @@ const PRESIGNING = Symbol('Presigning');
     {
       provide: LIFETIME,
       useFactory: ({ scheduler }: Config) => memoryLifetime(scheduler.grace),
+      inject: [CONFIG],
+    },
+    {
+      provide: REPEAT_LIFETIME,
+      useFactory: ({ scheduler }: Config) => repeatLifetime(scheduler.grace),
       inject: [CONFIG],
     },
     {
@@ -164,7 +171,18 @@ const PRESIGNING = Symbol('Presigning');
       inject: [REPOSITORY_STORE, RECORD_STORE, Manifests, Tags, FRESHNESS, StoreTrouble, LOG, Metrics],
     },
   ],
-  exports: [Rescues, Blobs, Listings, Manifests, Siblings, Tags, Transfers, StorageModule, ClusterModule],
+  exports: [
+    REPEAT_LIFETIME,
+    Rescues,
+    Blobs,
+    Listings,
+    Manifests,
+    Siblings,
+    Tags,
+    Transfers,
+    StorageModule,
+    ClusterModule,
+  ],
 })
 export class ProxyModule implements OnModuleDestroy {
   constructor(

@@ -23,6 +23,8 @@ export interface Resolved {
   readonly outcome: Outcome;
   /** Seconds since the upstream last confirmed it; `undefined` where that is not known. */
   readonly age: number | undefined;
+  /** Until when it holds without asking anybody, by `performance.now()`; `undefined` where that is not known. */
+  readonly until?: number;
   /** Why it is stale. */
   readonly warning: string | undefined;
 }

@@ -50,6 +50,7 @@ export class Tags {
   /** Tags that were answered before their manifest was stored, by `repository@digest`: written when it is. */
   readonly #awaiting = new LRUCache<string, Set<Tag>>({ ...atMost(10_000), ttl: awaitMs });
   #looks = false;
+  #moved: () => void = () => undefined;
   readonly #asking = new Flights<Resolved | undefined>();
   readonly #checking = new Flights<void>();
   readonly #refusals = new Refusals();
@@ -68,12 +69,17 @@ export class Tags {
     manifests.whenStored((repository, digest) => this.#writeAwaiting(repository, digest));
   }
 
+  /** Has somebody told when what was answered for a tag is no longer right. */
+  whenMoved(tell: () => void): void {
+    this.#moved = tell;
+  }
+
   /** From memory while it is fresh, with no input or output at all. */
   recall(repository: Repository, tag: Tag): Resolved | undefined {
     const state = this.#states.get(`${repository}:${tag}`);
     if (state === undefined || state.trouble !== undefined) return undefined;
-    const now = performance.now();
-    return state.until > now && state.checkedAt + this.lifetimeMs > now ? answer(state, 'hit') : undefined;
+    const until = Math.min(state.until, state.checkedAt + this.lifetimeMs);
+    return until > performance.now() ? { ...answer(state, 'hit'), until } : undefined;
   }
 
   /** Where the tag points. `undefined` without upstream and cache; throws UpstreamError, StorageError. */
@@ -141,7 +147,7 @@ export class Tags {
     const state = this.#states.get(key);
     if (state === undefined) return;
     if (isOther !== true) this.#states.set(key, { ...state, checkedAt: performance.now() });
-    else this.#states.delete(key);
+    else this.#forget(key);
   }
 
   /** While little is left of the upstream's pull limit, what it said holds longer. */
@@ -202,9 +208,20 @@ export class Tags {
 
   #forgetRefused(key: string, error: unknown): void {
     if (!(error instanceof UpstreamError) || error.kind !== 'answer') return;
-    this.#states.delete(key);
+    this.#forget(key);
     this.cluster.tags.drop(key);
     this.#refusals.remember(key, error);
+  }
+
+  #forget(key: string): void {
+    this.#states.delete(key);
+    this.#moved();
+  }
+
+  #confirm(key: string, state: TagState): void {
+    const before = this.#states.get(key);
+    this.#states.set(key, state);
+    if (before !== undefined && before.descriptor.digest !== state.descriptor.digest) this.#moved();
   }
 
   /** What another replica was told within the freshness time. That one sees to the store's tag. */
@@ -216,7 +233,7 @@ export class Tags {
     const until = Math.min(confirmedAt + this.#freshnessOf(upstream), performance.now() + this.freshnessMs);
     const checkedAt = this.#checkedAt(key, descriptor.digest);
     const state = { descriptor, confirmedAt, until, trouble: undefined, pointed: false, checkedAt };
-    this.#states.set(key, state);
+    this.#confirm(key, state);
     return answer(state, 'hit');
   }
 
@@ -247,7 +264,7 @@ export class Tags {
     const checkedAt = this.#checkedAt(key, descriptor.digest);
     const state = { descriptor, confirmedAt: began, until, trouble: undefined, pointed: latest, checkedAt };
     const pointed = this.#states.get(key)?.pointed ?? true;
-    this.#states.set(key, state);
+    this.#confirm(key, state);
     const write = (): Promise<void> => this.#point(route.stored, tag, descriptor.digest);
     const check = (): Promise<void> => this.#pointAgain(route.stored, tag, descriptor.digest);
     if (moved && latest) await this.#seeToTag(route.stored, tag, descriptor.digest, write);

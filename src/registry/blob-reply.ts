@@ -7,7 +7,8 @@ import type { UsageRecorder } from '../usage/usage.js';
 import { RegistryError, unknownContent } from './errors.js';
 import type { Exchange } from './exchange.js';
 import { matches } from './manifest-reply.js';
-import { cacheHeaders, sendHead, sendStream, type Headers } from './reply.js';
+import { longestReady } from './ready-answers.js';
+import { cacheHeaders, sendBytes, sendHead, sendStream, ShortBody, type Headers } from './reply.js';
 
 /** GET and HEAD of blobs, with ranges. Bytes go out as they are stored, without any content encoding. */
 export class BlobReply {
@@ -52,6 +53,7 @@ export class BlobReply {
     }
     if (found.size !== undefined) headers['Content-Length'] = found.size;
     sendHead(exchange, 200, { ...headers, 'Content-Type': 'application/octet-stream' });
+    if (found.outcome === 'hit') exchange.repeatable = { body: undefined, until: Infinity };
   }
 
   /** The answer itself must not be cached: the address in it ends before the content does. */
@@ -72,6 +74,12 @@ export class BlobReply {
     const headers = this.#headers(exchange, route, digest, answer.outcome);
     const { size, range } = answer;
     headers['Content-Type'] = 'application/octet-stream';
+    if (answer.outcome === 'hit' && range === undefined && size !== undefined && size <= longestReady) {
+      const bytes = await collect(answer.body, size);
+      sendBytes(exchange, 200, bytes, headers);
+      exchange.repeatable = { body: bytes, until: Infinity };
+      return;
+    }
     const length = range === undefined ? size : range.end - range.start + 1;
     if (length !== undefined) headers['Content-Length'] = length;
     if (range !== undefined) headers['Content-Range'] = `bytes ${range.start}-${range.end}/${size}`;
@@ -90,6 +98,19 @@ export class BlobReply {
       ...cacheHeaders({ outcome, age: undefined, warning: undefined }),
     };
   }
+}
+
+/** A small body, whole: it then goes out in one piece. */
+async function collect(body: AsyncIterable<Uint8Array>, size: number): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafeSlow(size);
+  let length = 0;
+  for await (const chunk of body) {
+    if (length + chunk.byteLength > size) throw new ShortBody(size, length + chunk.byteLength);
+    bytes.set(chunk, length);
+    length += chunk.byteLength;
+  }
+  if (length !== size) throw new ShortBody(size, length);
+  return bytes;
 }
 
 function wantedRange(exchange: Exchange, digest: Digest): RequestedRange | undefined {

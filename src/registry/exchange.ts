@@ -13,6 +13,14 @@ export class ClientGone extends Error {
   }
 }
 
+/** An answer from memory or the store, which says of nobody in particular, and in which nothing is about this moment. */
+export interface Repeatable {
+  /** `undefined`: of HEAD. */
+  readonly body: Buffer | undefined;
+  /** By `performance.now()`: when what it rests on is to be looked at again. */
+  readonly until: number;
+}
+
 /** One request and its answer, with what the access line and the metrics say of it. */
 export class Exchange {
   readonly started = performance.now();
@@ -24,6 +32,8 @@ export class Exchange {
   /** Bytes of the answer's body. */
   sent = 0;
   failure: unknown;
+  /** Set where the same request may get the same answer again. */
+  repeatable: Repeatable | undefined;
   #controller: AbortController | undefined;
 
   constructor(

@@ -30,13 +30,18 @@ export class Limits {
 
   /** Before anything is done for a request. Throws the refusal as RegistryError. */
   check({ request }: Pick<Exchange, 'request'>, parsed: ParsedPath | undefined): void {
-    const { requests, rate, urlsize } = this.limits;
+    const { rate, urlsize } = this.limits;
     if ((request.url ?? '').length > urlsize)
       throw new RegistryError('URL_TOO_LONG', `at most ${urlsize} bytes`);
     if (rate !== undefined) this.#take(this.addresses.of(request) ?? 'unknown', rate, parsed);
-    if (this.#held >= requests) {
+    if (this.areReached) {
       throw refusal('UNAVAILABLE', busySeconds, 'the mirror answers as many requests as it may at a time');
     }
+  }
+
+  /** Whether as many requests are being answered as may be. */
+  get areReached(): boolean {
+    return this.#held >= this.limits.requests;
   }
 
   /** Of a request that is not answered at once: it counts until its answer is over. */

@@ -29,6 +29,8 @@ export class ManifestReply {
     if (manifest === undefined) return false;
     const found = { outcome: 'hit', age: resolved?.age, warning: undefined } as const;
     this.#send(exchange, route, { descriptor: manifest, ...found }, manifest);
+    const body = exchange.isHead ? undefined : manifest.bytes;
+    exchange.repeatable = { body, until: resolved?.until ?? Infinity };
     return true;
   }
 

@@ -9,6 +9,7 @@ import type { BlobReply } from './blob-reply.js';
 import type { CallerGate } from './caller-gate.js';
 import { RegistryError, toRegistryError } from './errors.js';
 import { Exchange, type HandlerName } from './exchange.js';
+import { idHeader, type FastLane } from './fast-lane.js';
 import type { ListingFilter, ListingReply } from './listing-reply.js';
 import type { ManifestReply } from './manifest-reply.js';
 import type { Limits } from './limits.js';
@@ -26,6 +27,8 @@ export interface RegistryHandlerOptions {
   readonly control: AccessControl | undefined;
   readonly callers: CallerGate;
   readonly tracing: Tracing | undefined;
+  /** `undefined`: each answer is made anew. */
+  readonly lane: FastLane | undefined;
   /** `http.prefix`, without its closing slash. */
   readonly prefix: string;
 }
@@ -45,7 +48,7 @@ export class RegistryHandler {
       this.#handleNext(request, response);
       return;
     }
-    const { access, tracing } = this.options;
+    const { access, tracing, lane } = this.options;
     const exchange = new Exchange(request, response, access.newId(request.headers['x-request-id']));
     const url = request.url ?? '';
     const parsed = parsePath(
@@ -54,9 +57,10 @@ export class RegistryHandler {
     exchange.handler = handlerOf(parsed?.target);
     access.begin(exchange.handler);
     response.once('close', () => access.end(exchange));
+    lane?.follow(exchange);
     response.on('error', () => undefined); // a client that left; `close` follows
     response.setHeader('Docker-Distribution-Api-Version', 'registry/2.0');
-    response.setHeader('X-Request-Id', exchange.id);
+    response.setHeader(idHeader, exchange.id);
     if (tracing === undefined) this.#begin(exchange, parsed);
     else {
       const span = beginSpan(tracing, exchange, parsed);

@@ -4,7 +4,7 @@ import type { AuthConfig, Config } from '../config/config.js';
 import { Blobs } from '../proxy/blobs.js';
 import { Listings } from '../proxy/listings.js';
 import { Manifests } from '../proxy/manifests.js';
-import { ProxyModule } from '../proxy/proxy.module.js';
+import { ProxyModule, REPEAT_LIFETIME } from '../proxy/proxy.module.js';
 import { Siblings } from '../proxy/siblings.js';
 import { Tags } from '../proxy/tags.js';
 import { REPOSITORY_STORE } from '../storage/storage.module.js';
@@ -24,8 +24,10 @@ import type { Authentication } from './authentication.js';
 import { BlobReply } from './blob-reply.js';
 import { CallerGate } from './caller-gate.js';
 import { ClientAddresses } from './client-address.js';
+import { FastLane } from './fast-lane.js';
 import { Grants, membershipsOf } from './grants.js';
 import { Htpasswd } from './htpasswd.js';
+import { whyNoLane } from './lane-conditions.js';
 import { Limits } from './limits.js';
 import { ListingReply } from './listing-reply.js';
 import { ManifestReply } from './manifest-reply.js';
@@ -34,6 +36,9 @@ import { TokenKeyFiles } from './token-keys.js';
 
 /** `undefined` where nothing is asked of anybody. */
 export const ACCESS_CONTROL = Symbol('AccessControl');
+
+/** `undefined` where each answer has to be made anew. */
+export const FAST_LANE = Symbol('FastLane');
 
 @Module({
   imports: [ProxyModule, UpstreamModule, UsageModule],
@@ -54,6 +59,17 @@ export const ACCESS_CONTROL = Symbol('AccessControl');
       inject: [CONFIG, UpstreamDirectory, ClientAddresses, LOG],
     },
     {
+      provide: Access,
+      useFactory: ({ log: { accesslog } }: Config, log: Logger, metrics: Metrics) =>
+        new Access(metrics, log, !accesslog.disabled),
+      inject: [CONFIG, LOG, Metrics],
+    },
+    {
+      provide: FAST_LANE,
+      useFactory: fastLane,
+      inject: [CONFIG, UPSTREAMS, ACCESS_CONTROL, TRACING, Tags, Access, Limits, REPEAT_LIFETIME, LOG],
+    },
+    {
       provide: RegistryHandler,
       useFactory: (
         config: Config,
@@ -68,8 +84,8 @@ export const ACCESS_CONTROL = Symbol('AccessControl');
         usage: UsageRecorder,
         limits: Limits,
         control: AccessControl | undefined,
-        log: Logger,
-        metrics: Metrics,
+        access: Access,
+        lane: FastLane | undefined,
         tracing: Tracing | undefined,
       ) =>
         new RegistryHandler({
@@ -77,11 +93,12 @@ export const ACCESS_CONTROL = Symbol('AccessControl');
           manifests: new ManifestReply(manifests, tags, usage, siblings),
           blobs: new BlobReply(blobs, usage, config.http.limits.readtimeout),
           listings: new ListingReply(listings, repositories),
-          access: new Access(metrics, log, !config.log.accesslog.disabled),
+          access,
           limits,
           control,
           callers: new CallerGate(callerChecks(upstreams)),
           tracing,
+          lane,
           prefix: config.http.prefix.replace(/\/$/, ''),
         }),
       inject: [
@@ -97,13 +114,13 @@ export const ACCESS_CONTROL = Symbol('AccessControl');
         USAGE_RECORDER,
         Limits,
         ACCESS_CONTROL,
-        LOG,
-        Metrics,
+        Access,
+        FAST_LANE,
         TRACING,
       ],
     },
   ],
-  exports: [RegistryHandler, ClientAddresses, Limits, ACCESS_CONTROL],
+  exports: [RegistryHandler, ClientAddresses, Limits, ACCESS_CONTROL, FAST_LANE],
 })
 export class RegistryModule {}
 
@@ -113,6 +130,38 @@ function callerChecks(upstreams: Upstreams): ReadonlyMap<string, CallerCheck> {
       callers === undefined ? [] : [[host, callers] as const],
     ),
   );
+}
+
+function fastLane(
+  { http }: Config,
+  upstreams: Upstreams,
+  control: AccessControl | undefined,
+  tracing: Tracing | undefined,
+  tags: Tags,
+  access: Access,
+  limits: Limits,
+  lifetimeMs: number,
+  log: Logger,
+): FastLane | undefined {
+  const reason = whyNoLane({
+    http,
+    asksWho: control !== undefined,
+    verifiesCallers: callerChecks(upstreams).size > 0,
+    traces: tracing !== undefined,
+  });
+  if (reason !== undefined) {
+    log.debug({ reason }, 'each answer is made anew');
+    return undefined;
+  }
+  const lane = new FastLane({
+    lifetimeMs,
+    idleMs: http.limits.idletimeout,
+    stalledMs: http.limits.readtimeout,
+    access,
+    limits,
+  });
+  tags.whenMoved(() => lane.forget());
+  return lane;
 }
 
 /** `undefined` where nothing is asked of anybody: then it costs nothing either. */

@@ -48,6 +48,7 @@ export class Answers {
     });
     registry.registerMetric(answers);
     registry.registerMetric(bytes);
+    for (const metric of this.#inAll()) registry.registerMetric(metric);
   }
 
   /** Begins at zero, so that the first answer already shows as an increase. */
@@ -62,6 +63,45 @@ export class Answers {
     counts.bytes += bytes;
   }
 
+  /** The same of all upstreams together, under registry:3's names. */
+  #inAll(): Counter<'type'>[] {
+    const tallies = this.#tallies;
+    const counter = (
+      name: string,
+      help: string,
+      of: (counts: Tally[AnswerType]) => number,
+    ): Counter<'type'> =>
+      new Counter({
+        name,
+        help,
+        labelNames: ['type'],
+        registers: [],
+        collect() {
+          this.reset();
+          for (const tally of tallies.values())
+            for (const type of types) if (answered(tally[type]) > 0) this.inc({ type }, of(tally[type]));
+        },
+      });
+    return [
+      counter('registry_proxy_requests_total', 'Requests for content, by type.', answered),
+      counter(
+        'registry_proxy_hits_total',
+        'Requests for content that the store answered.',
+        (counts) => answered(counts) - counts.miss,
+      ),
+      counter(
+        'registry_proxy_misses_total',
+        'Requests for content that an upstream was asked for.',
+        ({ miss }) => miss,
+      ),
+      counter(
+        'registry_proxy_pushed_bytes_total',
+        'Bytes of content sent to clients.',
+        (counts) => counts.bytes,
+      ),
+    ];
+  }
+
   #of(upstream: string): Tally {
     let tally = this.#tallies.get(upstream);
     if (tally === undefined) {
@@ -70,4 +110,8 @@ export class Answers {
     }
     return tally;
   }
+}
+
+function answered({ hit, revalidated, stale, miss }: Tally[AnswerType]): number {
+  return hit + revalidated + stale + miss;
 }

@@ -9,6 +9,8 @@ export interface LogOptions {
 }
 
 const flushMs = 100;
+/** Of lines that are written at once; the most that the library takes. */
+const batchBytes = 16 * 1024 - 1;
 
 const levelNames: Readonly<Record<number, string>> = {
   10: 'trace',
@@ -42,7 +44,7 @@ export function createLogger(options: LogOptions, destination?: DestinationStrea
 
 /** Standard output, written in batches: at least every 100 ms, and whatever is left when the process ends. */
 function standardOutput(): DestinationStream {
-  const output = pino.destination({ dest: 1, sync: false, minLength: 8192 });
+  const output = pino.destination({ dest: 1, sync: false, minLength: batchBytes });
   setInterval(() => output.flush(), flushMs).unref();
   process.on('exit', () => output.flushSync());
   return output;

@@ -1,9 +1,9 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 import { Answers } from './answers.js';
+import { RequestTallies } from './request-tallies.js';
 import { version } from './version.js';
 
 const seconds = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
-const bytes = [1_024, 16_384, 262_144, 1_048_576, 16_777_216, 268_435_456, 1_073_741_824];
 
 export type ContentType = 'blob' | 'manifest';
 
@@ -22,35 +22,8 @@ const runOutcomes = ['done', 'failed', 'stopped'];
 export class Metrics {
   readonly registry = new Registry();
   readonly answers = new Answers(this.registry);
+  readonly requests = new RequestTallies(this.registry);
 
-  readonly httpRequests = this.#counter(
-    'registry_http_requests_total',
-    'HTTP requests answered, by handler, method and status code.',
-    ['handler', 'code', 'method'],
-  );
-  readonly httpInFlight = this.#gauge(
-    'registry_http_in_flight_requests',
-    'HTTP requests being answered now, by handler.',
-    ['handler'],
-  );
-  readonly httpDuration = this.#histogram(
-    'registry_http_request_duration_seconds',
-    'Time from the request to the last byte of its answer.',
-    ['handler', 'method'],
-    seconds,
-  );
-  readonly httpRequestSize = this.#histogram(
-    'registry_http_request_size_bytes',
-    'Size of request bodies as declared.',
-    ['handler'],
-    bytes,
-  );
-  readonly httpResponseSize = this.#histogram(
-    'registry_http_response_size_bytes',
-    'Bytes of answers’ bodies.',
-    ['handler'],
-    bytes,
-  );
   readonly storageAction = this.#histogram(
     'registry_storage_action_seconds',
     'Time that storage took, by driver and action.',
@@ -82,27 +55,9 @@ export class Metrics {
     'Bytes of content taken into the store.',
     [],
   );
-  readonly proxyRequests = this.#counter('registry_proxy_requests_total', 'Requests for content, by type.', [
-    'type',
-  ]);
-  readonly proxyHits = this.#counter(
-    'registry_proxy_hits_total',
-    'Requests for content that the store answered.',
-    ['type'],
-  );
-  readonly proxyMisses = this.#counter(
-    'registry_proxy_misses_total',
-    'Requests for content that an upstream was asked for.',
-    ['type'],
-  );
   readonly proxyPulledBytes = this.#counter(
     'registry_proxy_pulled_bytes_total',
     'Bytes of content read from upstreams.',
-    ['type'],
-  );
-  readonly proxyPushedBytes = this.#counter(
-    'registry_proxy_pushed_bytes_total',
-    'Bytes of content sent to clients.',
     ['type'],
   );
 

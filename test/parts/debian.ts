@@ -15,6 +15,7 @@ export type Part =
   | 'openssl'
   | 'wrk'
   | 'hey'
+  | 'nginx'
   | 'go'
   | 'prometheus'
   | 'promtool'

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { digestOf } from '../../oci/digest.js';
 import type { DescriptorCache } from '../cluster.js';
-import { LocalDescriptorCache, memoryLifetime, TieredDescriptorCache } from './caches.js';
+import { LocalDescriptorCache, memoryLifetime, repeatLifetime, TieredDescriptorCache } from './caches.js';
 
 const descriptor = { digest: digestOf(Buffer.from('a')), size: 1, mediaType: 'a/b' };
 
@@ -12,8 +12,14 @@ beforeEach(() => {
 afterEach(() => void vi.useRealTimers());
 
 describe('memoryLifetime', () => {
-  it('is the grace, but five minutes at most', () => {
-    expect([1_000, 300_000, 900_000].map(memoryLifetime)).toEqual([1_000, 300_000, 300_000]);
+  it('is five minutes at most', () => {
+    expect([301_000, 900_000].map(memoryLifetime)).toEqual([300_000, 300_000]);
+  });
+
+  it('is within the grace together with that of answers that are given again', () => {
+    for (const grace of [1_000, 5_000, 300_000, 900_000])
+      expect(memoryLifetime(grace) + repeatLifetime(grace)).toBeLessThanOrEqual(grace);
+    expect([1_000, 300_000].map(repeatLifetime)).toEqual([100, 1_000]);
   });
 });
 

@@ -4,13 +4,19 @@ import type { DescriptorCache, NearDescriptorCache, SharedTag, TagCache } from '
 
 const most = 100_000;
 const longestMs = 5 * 60_000;
+const longestRepeatMs = 1_000;
 
 /**
  * For so many milliseconds this process may go by what it saw in the storage, and then has to look again: what is
  * hidden there is soon hidden here too. Within the grace, after which what is hidden may be deleted.
  */
 export function memoryLifetime(graceMs: number): number {
-  return Math.min(graceMs, longestMs);
+  return Math.min(graceMs - repeatLifetime(graceMs), longestMs);
+}
+
+/** And for so many milliseconds after that an answer made from memory may be given again. */
+export function repeatLifetime(graceMs: number): number {
+  return Math.min(graceMs / 10, longestRepeatMs);
 }
 
 /** Options of a cache whose entries live so long after they were made. A coarse clock: each look-up reads it. */

@@ -1,0 +1,193 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Access } from '../../src/registry/access.js';
+import { ClientAddresses } from '../../src/registry/client-address.js';
+import { Exchange } from '../../src/registry/exchange.js';
+import { FastLane, idHeader } from '../../src/registry/fast-lane.js';
+import { Limits } from '../../src/registry/limits.js';
+import { sendBytes } from '../../src/registry/reply.js';
+import { createLogger } from '../../src/telemetry/log.js';
+import { Metrics } from '../../src/telemetry/metrics.js';
+import { dial } from '../hostile/raw.js';
+import { converse, repeated, request } from './conversation.js';
+
+const idleMs = 5_000;
+const wanted = request('/v2/team/app/blobs/x');
+
+/** A server with a lane, whose handler answers everything with the same. */
+class Handler implements AsyncDisposable {
+  readonly metrics = new Metrics();
+  readonly limits = new Limits(
+    { requests: 1, rate: undefined, burst: 1, urlsize: 1_000 },
+    new ClientAddresses([]),
+  );
+  readonly lane: FastLane;
+  readonly sockets: Socket[] = [];
+  handled = 0;
+  body = Buffer.from('content');
+  until = Infinity;
+  /** Whether something changes while the next answer is on its way. */
+  changes = false;
+  readonly #server: Server;
+
+  constructor() {
+    const log = createLogger({ level: 'error', formatter: 'json', fields: {} });
+    const access = new Access(this.metrics, log, false);
+    const { limits } = this;
+    this.lane = new FastLane({ lifetimeMs: 60_000, idleMs, stalledMs: 60_000, access, limits });
+    this.#server = createServer({ keepAliveTimeout: idleMs }, (incoming, response) => {
+      this.handled += 1;
+      const exchange = new Exchange(incoming, response, access.newId(undefined));
+      exchange.handler = 'blob';
+      access.begin('blob');
+      response.once('close', () => access.end(exchange));
+      this.lane.follow(exchange);
+      response.setHeader(idHeader, exchange.id);
+      sendBytes(exchange, 200, this.body, {});
+      exchange.repeatable = { body: this.body, until: this.until };
+      if (this.changes) this.lane.forget();
+      this.changes = false;
+    });
+    this.#server.on('connection', (socket) => {
+      this.sockets.push(socket);
+      this.lane.watch(socket);
+    });
+  }
+
+  async listen(): Promise<string> {
+    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#server.closeAllConnections();
+    return new Promise((resolve) => this.#server.close(() => resolve()));
+  }
+}
+
+describe('the fast lane', () => {
+  let handler: Handler;
+  let url: string;
+  beforeEach(async () => {
+    handler = new Handler();
+    url = await handler.listen();
+  });
+  afterEach(() => handler[Symbol.asyncDispose]());
+
+  it('has an answer that was asked for twice', async () => {
+    await converse(url, repeated(wanted, 10));
+    expect(handler.handled).toBe(2);
+    await converse(url, repeated(wanted, 10));
+    // The first on each connection is the server's, so that it knows of a client that says nothing.
+    expect(handler.handled).toBe(3);
+  });
+
+  it('tells requests apart by all of their bytes', async () => {
+    await converse(url, repeated(wanted, 5));
+    await converse(url, repeated(wanted.replace('mirror.test', 'other.test'), 5));
+    await converse(url, repeated(wanted.replace('GET', 'HEAD'), 5));
+    expect(handler.handled).toBe(6);
+  });
+
+  it.each([
+    'Range: bytes=0-',
+    'If-None-Match: x',
+    'Authorization: Basic eDp5',
+    'Cookie: a',
+    'X-Request-Id: a',
+  ])('leaves requests with %s to the handler', async (header) => {
+    await converse(url, repeated(request('/v2/team/app/blobs/x', [header]), 5));
+    expect(handler.handled).toBe(5);
+  });
+
+  it('keeps no answer beyond the time for which the handler knows it to be right', async () => {
+    handler.until = performance.now();
+    await converse(url, repeated(wanted, 5));
+    expect(handler.handled).toBe(5);
+  });
+
+  it('has nothing left when something has changed, nor when it is closed', async () => {
+    const one = { bytes: wanted, completes: ['GET'] };
+    await converse(url, [
+      ...repeated(wanted, 5),
+      { ...one, first: () => handler.lane.forget() },
+      ...repeated(wanted, 5),
+      { ...one, first: () => handler.lane.close() },
+      ...repeated(wanted, 5),
+    ]);
+    expect(handler.handled).toBe(2 + 1 + 6);
+  });
+
+  it('learns nothing from an answer that was made before something changed', async () => {
+    const forget = { bytes: wanted, completes: ['GET'], first: () => (handler.changes = true) };
+    await converse(url, [...repeated(wanted, 1), forget, ...repeated(wanted, 5)]);
+    expect(handler.handled).toBe(3);
+  });
+
+  it('is shut while as many requests are answered as may be', async () => {
+    await converse(url, repeated(wanted, 5));
+    handler.limits.hold({ closed: false, once: () => undefined } as never);
+    await converse(url, repeated(wanted, 5));
+    expect(handler.handled).toBe(7);
+  });
+
+  it.each([
+    ['alone', '', []],
+    ['behind another request', wanted, ['GET']],
+  ] as const)(
+    'takes the end of a request, begun %s, for no request, whatever it looks like',
+    async (_, before, completes) => {
+      await converse(url, repeated(wanted, 5));
+      await converse(url, [
+        ...repeated(wanted, 2),
+        { bytes: `${before}GET /v2/other HTTP/1.1\r\nHost: mirror.test\r\nX-Rest: `, completes },
+        { bytes: wanted, completes: ['GET'] },
+        ...repeated(wanted, 2),
+      ]);
+      // After it the lane cannot know any more where requests begin, and leaves all to the server.
+      expect(handler.handled).toBe(2 + 1 + completes.length + 1 + 2);
+    },
+  );
+
+  it('answers nothing while a client has not taken the last answer, which counts as being sent until then', async () => {
+    handler.body = Buffer.alloc(100_000, 'x');
+    await converse(url, repeated(wanted, 5));
+    using connection = await dial(url);
+    const { socket } = connection;
+    let received = 0;
+    socket.on('data', (text: string) => (received += text.length));
+    socket.write(wanted);
+    await expect.poll(() => received).toBeGreaterThan(100_000);
+    socket.pause();
+    const [, server] = handler.sockets;
+    const isFull = (): boolean => server !== undefined && server.writableLength > 0;
+    let asked = 1;
+    for (; !isFull() && asked < 1_000; asked += 1) {
+      const read = server?.bytesRead ?? 0;
+      socket.write(wanted);
+      await expect.poll(() => server?.bytesRead, { interval: 1 }).toBeGreaterThan(read);
+    }
+    expect(isFull()).toBe(true);
+    expect(server?.timeout).toBe(60_000);
+    const before = handler.handled;
+    const cut = AbortSignal.timeout(50);
+    await handler.lane.sent(cut);
+    expect(cut.aborted).toBe(true);
+    socket.write(wanted);
+    await expect.poll(() => handler.handled).toBe(before + 1);
+    socket.resume();
+    await handler.lane.sent(AbortSignal.timeout(60_000));
+    await expect.poll(() => received).toBeGreaterThan((asked + 1) * 100_000);
+    await expect.poll(() => server?.timeout).toBeLessThan(60_000);
+  });
+
+  it('counts its answers as the handler does', async () => {
+    await converse(url, repeated(wanted, 20));
+    const text = await handler.metrics.registry.metrics();
+    expect(text).toContain('registry_http_requests_total{handler="blob",method="get",code="200"} 20');
+    expect(text).toContain('registry_http_request_duration_seconds_count{handler="blob",method="get"} 20');
+    expect(text).toContain('registry_http_response_size_bytes_sum{handler="blob"} 140');
+    expect(text).toContain('registry_http_in_flight_requests{handler="blob"} 0');
+  });
+});
