@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { giveUp } from './received.js';
 import { UpstreamError, type UpstreamCode } from '../upstream/upstream.js';
 import type { Filling, Source } from './filler.js';
 
@@ -91,14 +92,6 @@ async function readBody(source: Source, filling: Filling, options: LeadOptions):
     await filling.append(chunk);
     giveUp(chunk);
   }
-}
-
-/**
- * Frees a received chunk that is used no more, where all of its memory is this chunk's. Left to the garbage collector
- * the chunks of one fast blob make it go through the whole heap a hundred times a second.
- */
-export function giveUp({ buffer, byteLength }: Uint8Array): void {
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }
 
 function checkSize(size: number, most: number, host: string): void {

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { giveUp } from '../proxy/received.js';
 import type { Access } from './access.js';
 import type { Exchange } from './exchange.js';
 import type { Limits } from './limits.js';
@@ -165,6 +166,7 @@ class Connection {
         request !== undefined &&
         this.lane.answer(this.socket, request)
       ) {
+        giveUp(chunk);
         return;
       }
       this.#certain = request !== undefined && isPlain(request);
@@ -174,6 +176,7 @@ class Connection {
       }
     }
     this.toServer.call(this.socket, chunk);
+    if (this.#request !== undefined) giveUp(chunk); // all of it was read, and there is no body
     this.#request = undefined;
   }
 

@@ -7,10 +7,10 @@ export interface Lent {
   giveBack(): void;
 }
 
-const largeBuffers = new BufferPool(256 * 1024, 32);
-const smallBuffers = new BufferPool(64 * 1024, 64);
+const largeBuffers = new BufferPool(256 * 1024, 24);
+const smallBuffers = new BufferPool(32 * 1024, 64);
 /** A few transfers are fast, and each of very many holds little. */
-const mostLarge = 64;
+const mostLarge = 24;
 
 /** A buffer out of a pool that fits how many there are already. */
 export function lendBuffer(): { readonly buffer: Buffer; giveBack(): void } {

@@ -132,17 +132,19 @@ export async function removeAndPrune(path: string, top: string): Promise<void> {
   }
 }
 
-const largeChunks = new BufferPool(256 * 1024, 64);
+/** The first readers are fast, and each of hundreds that are slow holds little. */
+const chunkPools = [
+  { pool: new BufferPool(256 * 1024, 16), most: 16 },
+  { pool: new BufferPool(64 * 1024, 32), most: 64 },
+] as const;
 const smallChunks = new BufferPool(32 * 1024, 64);
-/** Two for each reader: the first ones are fast, and each of thousands that are slow holds little. */
-const mostLarge = 2 * 64;
 
 /**
  * Bytes of an open file in order, `end` exclusive, read one chunk ahead. A chunk is the caller's until the next is
  * asked for. Throws when the file is shorter.
  */
 export async function* readChunks(fd: number, start: number, end: number): AsyncGenerator<Uint8Array> {
-  const chunks = largeChunks.taken < mostLarge ? largeChunks : smallChunks;
+  const chunks = chunkPools.find(({ pool, most }) => pool.taken < most)?.pool ?? smallChunks;
   const buffers = [chunks.take(), chunks.take()] as const;
   const read = (turn: number, position: number): Promise<{ bytesRead: number }> => {
     const length = Math.min(chunks.size, end - position);
