@@ -27,3 +27,11 @@ export class BufferPool {
     if (this.#free.length < this.most) this.#free.push(buffer);
   }
 }
+
+/** Of these the first that has fewer in use than its most, else the last one: who comes early is fast, the rest hold little. */
+export function poolWithRoom(
+  pools: readonly { readonly pool: BufferPool; readonly most: number }[],
+  last: BufferPool,
+): BufferPool {
+  return pools.find(({ pool, most }) => pool.taken < most)?.pool ?? last;
+}

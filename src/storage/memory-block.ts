@@ -1,4 +1,4 @@
-import { BufferPool } from './buffer-pool.js';
+import { BufferPool, poolWithRoom } from './buffer-pool.js';
 
 /** Bytes that somebody was lent, to read: theirs until they give them back. */
 export interface Lent {
@@ -7,14 +7,12 @@ export interface Lent {
   giveBack(): void;
 }
 
-const largeBuffers = new BufferPool(256 * 1024, 24);
+const largeBuffers = { pool: new BufferPool(256 * 1024, 24), most: 24 };
 const smallBuffers = new BufferPool(32 * 1024, 64);
-/** A few transfers are fast, and each of very many holds little. */
-const mostLarge = 24;
 
 /** A buffer out of a pool that fits how many there are already. */
 export function lendBuffer(): { readonly buffer: Buffer; giveBack(): void } {
-  const pool = largeBuffers.taken < mostLarge ? largeBuffers : smallBuffers;
+  const pool = poolWithRoom([largeBuffers], smallBuffers);
   const buffer = pool.take();
   return { buffer, giveBack: () => pool.give(buffer) };
 }

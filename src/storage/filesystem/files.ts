@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
-import { BufferPool } from '../buffer-pool.js';
+import { BufferPool, poolWithRoom } from '../buffer-pool.js';
 import { StorageError, type StorageCode } from '../storage.js';
 
 // The callback interface with plain descriptors: on a warm blob it costs about half of what FileHandle does.
@@ -144,7 +144,7 @@ const smallChunks = new BufferPool(32 * 1024, 64);
  * asked for. Throws when the file is shorter.
  */
 export async function* readChunks(fd: number, start: number, end: number): AsyncGenerator<Uint8Array> {
-  const chunks = chunkPools.find(({ pool, most }) => pool.taken < most)?.pool ?? smallChunks;
+  const chunks = poolWithRoom(chunkPools, smallChunks);
   const buffers = [chunks.take(), chunks.take()] as const;
   const read = (turn: number, position: number): Promise<{ bytesRead: number }> => {
     const length = Math.min(chunks.size, end - position);

@@ -1,6 +1,6 @@
 import { connect, isIP, type NetConnectOpts, type Socket } from 'node:net';
 import { connect as connectTls, type ConnectionOptions } from 'node:tls';
-import { BufferPool } from '../buffer-pool.js';
+import { BufferPool, poolWithRoom } from '../buffer-pool.js';
 import { bodyLength, parseHead, staysOpen, type ResponseHead } from './response-head.js';
 
 const connectMs = 1_500;
@@ -11,10 +11,8 @@ const bodyIdleMs = 15_000;
 /** A connection that nobody has used for so long is closed: something between here and there may have forgotten it. */
 const restMs = 15_000;
 const headBytes = 16 * 1024;
-const largeChunks = new BufferPool(256 * 1024, 64);
+const largeChunks = { pool: new BufferPool(256 * 1024, 64), most: 64 };
 const smallChunks = new BufferPool(32 * 1024, 64);
-/** The first ones are fast, and each of thousands that are slow holds little. */
-const mostLarge = 64;
 
 export type ConnectionFault =
   /** It was kept from an earlier request, and the server had closed it meanwhile. */
@@ -61,7 +59,7 @@ export class ObjectConnection {
   #answer: ResponseHead | undefined;
   #body: Buffer | undefined;
   /** Where the body's buffer is from. */
-  #pool = largeChunks;
+  #pool = largeChunks.pool;
   /** Bytes in the buffer that is read into, from before. */
   #filled = 0;
   /** Of the body, still to come from the server. */
@@ -188,7 +186,7 @@ export class ObjectConnection {
       return;
     }
     // Put before what is read next, so that a small body is one piece.
-    this.#pool = largeChunks.taken < mostLarge ? largeChunks : smallChunks;
+    this.#pool = poolWithRoom([largeChunks], smallChunks);
     this.#body = this.#pool.take();
     this.#body.set(came);
     this.#filled = came.byteLength;
