@@ -16,7 +16,7 @@ const large = blobOf(32 * mebibyte, 'slow');
 /** As npm start has it. */
 const environment = {
   NODE_OPTIONS: '--max-semi-space-size=2 --max-old-space-size=384',
-  MALLOC_ARENA_MAX: '2',
+  MALLOC_ARENA_MAX: '1',
   MALLOC_MMAP_THRESHOLD_: '131072',
 };
 /** Of resident memory, at any time: what the heap may take, and the buffers of those who read slowly. */

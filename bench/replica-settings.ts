@@ -13,7 +13,7 @@ export const asInProduction = {
     ),
   env: () => ({
     NODE_OPTIONS: '--max-semi-space-size=2 --max-old-space-size=384',
-    MALLOC_ARENA_MAX: '2',
+    MALLOC_ARENA_MAX: '1',
     MALLOC_MMAP_THRESHOLD_: '131072',
   }),
 } satisfies Pick<ReplicasOptions, 'config' | 'env'>;

@@ -24,7 +24,7 @@ const disturbEveryMs = [1_500, 6_000] as const;
 /** As npm start has it. */
 const environment = {
   NODE_OPTIONS: '--max-semi-space-size=2 --max-old-space-size=384',
-  MALLOC_ARENA_MAX: '2',
+  MALLOC_ARENA_MAX: '1',
   MALLOC_MMAP_THRESHOLD_: '131072',
 };
 /** Is never killed, so that its memory can be followed from the start to the end. */

@@ -9,18 +9,20 @@ const src = fileURLToPath(new URL('../src', import.meta.url));
 /** Which of our folders each may import, besides itself. Those at the edge, `cli` and the files in src, may all. */
 const folders: Readonly<Record<string, readonly string[]>> = {
   oci: [],
+  // Buffers, for whoever moves bytes.
+  memory: [],
   config: ['oci'],
   telemetry: ['oci', 'config'],
-  storage: ['oci', 'config', 'telemetry'],
+  storage: ['oci', 'memory', 'config', 'telemetry'],
   kubernetes: ['oci', 'config', 'telemetry'],
   upstream: ['oci', 'config', 'telemetry', 'kubernetes'],
   // The ledger of upstreams' pull limits is a contract of theirs.
   cluster: ['oci', 'config', 'telemetry', 'upstream'],
   // What goes into the store is counted for those who take it out.
-  proxy: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'usage'],
+  proxy: ['oci', 'memory', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'usage'],
   usage: ['oci', 'config', 'telemetry', 'storage'],
   // The catalogue reads what is stored, and storage's errors become answers.
-  registry: ['oci', 'config', 'telemetry', 'storage', 'upstream', 'proxy', 'usage'],
+  registry: ['oci', 'memory', 'config', 'telemetry', 'storage', 'upstream', 'proxy', 'usage'],
   // What runs somewhere is not deleted.
   scheduler: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'usage'],
   content: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'proxy', 'usage', 'scheduler'],

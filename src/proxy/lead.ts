@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { giveUp } from './received.js';
+import { giveUp } from '../memory/buffer-pool.js';
 import { UpstreamError, type UpstreamCode } from '../upstream/upstream.js';
 import type { Filling, Source } from './filler.js';
 

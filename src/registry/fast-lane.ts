@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { giveUp } from '../proxy/received.js';
+import { giveUp } from '../memory/buffer-pool.js';
 import type { Access } from './access.js';
 import type { Exchange } from './exchange.js';
 import type { Limits } from './limits.js';
@@ -123,7 +123,7 @@ export class FastLane {
   #learn(request: string, exchange: Exchange): void {
     const { response, repeatable, failure } = exchange;
     if (repeatable === undefined || failure !== undefined || !this.#open) return;
-    if (response.statusCode !== 200 || !response.writableFinished || !mayComeAgain(request)) return;
+    if (!response.writableFinished || !mayComeAgain(request)) return;
     const now = performance.now();
     if (!this.#answers.isRepeated(request, now)) return;
     const { body } = repeatable;

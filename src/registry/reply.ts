@@ -48,9 +48,10 @@ export async function sendStream(
 ): Promise<void> {
   const { response, signal } = exchange;
   try {
+    using client = new Recipient(response, stalledMs, signal);
     for await (const chunk of body) {
       exchange.sent += chunk.byteLength;
-      await hand(response, chunk, exchange.sent === length, stalledMs, signal);
+      await client.take(chunk, exchange.sent === length);
     }
     if (length !== undefined && exchange.sent !== length) throw new ShortBody(length, exchange.sent);
     if (!response.writableEnded) response.end();
@@ -75,28 +76,42 @@ export class ClientStalled extends Error {
   }
 }
 
-/** Settles when the system has taken the chunk: its memory may then be used again. */
-function hand(
-  response: ServerResponse,
-  chunk: Uint8Array,
-  last: boolean,
-  stalledMs: number,
-  signal: AbortSignal,
-): Promise<void> {
-  signal.throwIfAborted();
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const settle = (error?: Error | null): void => {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', leave);
-    if (error) reject(error);
-    else resolve();
+/** Who an answer's body goes to: one timer and one listener, however many chunks there are. */
+class Recipient implements Disposable {
+  readonly #stalled: NodeJS.Timeout;
+  #taken: PromiseWithResolvers<void> | undefined;
+
+  constructor(
+    private readonly response: ServerResponse,
+    stalledMs: number,
+    private readonly signal: AbortSignal,
+  ) {
+    this.#stalled = setTimeout(() => this.#taken?.reject(new ClientStalled(stalledMs)), stalledMs);
+    signal.addEventListener('abort', this.#leave);
+  }
+
+  /** Settles when the system has taken the chunk: its memory may then be used again. */
+  async take(chunk: Uint8Array, isLast: boolean): Promise<void> {
+    this.signal.throwIfAborted();
+    this.#stalled.refresh();
+    this.#taken = Promise.withResolvers<void>();
+    if (isLast) this.response.end(chunk, this.#settle);
+    else this.response.write(chunk, this.#settle);
+    await this.#taken.promise;
+    this.#taken = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#stalled);
+    this.signal.removeEventListener('abort', this.#leave);
+  }
+
+  readonly #settle = (error?: Error | null): void => {
+    if (error) this.#taken?.reject(error);
+    else this.#taken?.resolve();
   };
-  const timer = setTimeout(() => settle(new ClientStalled(stalledMs)), stalledMs);
-  const leave = (): void => settle(signal.reason as Error);
-  signal.addEventListener('abort', leave, { once: true });
-  if (last) response.end(chunk, settle);
-  else response.write(chunk, settle);
-  return promise;
+
+  readonly #leave = (): void => this.#taken?.reject(this.signal.reason);
 }
 
 /** `Cache-Status` (RFC 9211), `Age` and `Warning`: what happened, for whoever looks at an answer. */

@@ -1,4 +1,4 @@
-import { BufferPool, poolWithRoom } from './buffer-pool.js';
+import { BufferPool, poolWithRoom } from '../memory/buffer-pool.js';
 
 /** Bytes that somebody was lent, to read: theirs until they give them back. */
 export interface Lent {

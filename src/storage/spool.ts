@@ -6,9 +6,9 @@ import { lendBuffer, MemoryBlock, type Lent } from './memory-block.js';
 import { DigestMismatch, StorageError, type VerifiedFile } from './storage.js';
 
 /** So many of the newest blocks stay in memory: readers that keep up with the writer need no file for them. */
-const keptBlocks = 4;
+const keptBlocks = 2;
 /** The writer waits for the file when it is so far ahead of it. */
-const mostBlocks = 6;
+const mostBlocks = 4;
 
 /**
  * A blob's bytes on their way into the store: one writer appends and hashes, any number of readers read what is

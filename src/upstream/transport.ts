@@ -46,6 +46,12 @@ const redirects: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 const discardLimit = 16 * 1024;
 
 /**
+ * Bytes that wait for a slow reader before a stream reads no more. What waits is copied into one piece when it is read:
+ * of a socket that is one read, and of a body nothing.
+ */
+const waiting = { socket: 16 * 1024, body: 0 };
+
+/**
  * The connections of one upstream: to its own origin, its token server, and the hosts that its redirects lead to.
  * HTTP/1.1, kept alive. Throws UpstreamError, or the signal's reason.
  */
@@ -82,6 +88,7 @@ export class Transport {
       signal,
       headersTimeout: this.#timeouts.headersMs,
       bodyTimeout: this.#timeouts.bodyIdleMs,
+      highWaterMark: waiting.body,
     };
     try {
       if (this.#authorities !== undefined) await this.#renew(this.#authorities);
@@ -208,9 +215,14 @@ export class Transport {
     };
   }
 
-  #connectOptions(): { timeout: number; allowH2: boolean; secureContext?: SecureContext } {
+  #connectOptions(): {
+    timeout: number;
+    allowH2: boolean;
+    highWaterMark: number;
+    secureContext?: SecureContext;
+  } {
     const tls = this.#trusted === undefined ? {} : { secureContext: this.#trusted };
-    return { timeout: this.#timeouts.connectMs, allowH2: false, ...tls };
+    return { timeout: this.#timeouts.connectMs, allowH2: false, highWaterMark: waiting.socket, ...tls };
   }
 }
 

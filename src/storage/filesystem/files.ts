@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
-import { BufferPool, poolWithRoom } from '../buffer-pool.js';
+import { BufferPool, poolWithRoom } from '../../memory/buffer-pool.js';
 import { StorageError, type StorageCode } from '../storage.js';
 
 // The callback interface with plain descriptors: on a warm blob it costs about half of what FileHandle does.
@@ -132,23 +132,25 @@ export async function removeAndPrune(path: string, top: string): Promise<void> {
   }
 }
 
-/** The first readers are fast, and each of hundreds that are slow holds little. */
+/** The first readers are fast and read ahead; each of hundreds that are slow holds one small buffer. */
 const chunkPools = [
   { pool: new BufferPool(256 * 1024, 16), most: 16 },
   { pool: new BufferPool(64 * 1024, 32), most: 64 },
 ] as const;
-const smallChunks = new BufferPool(32 * 1024, 64);
+const smallChunks = new BufferPool(16 * 1024, 64);
 
 /**
- * Bytes of an open file in order, `end` exclusive, read one chunk ahead. A chunk is the caller's until the next is
- * asked for. Throws when the file is shorter.
+ * Bytes of an open file in order, `end` exclusive. A chunk is the caller's until the next is asked for. Throws when
+ * the file is shorter.
  */
 export async function* readChunks(fd: number, start: number, end: number): AsyncGenerator<Uint8Array> {
   const chunks = poolWithRoom(chunkPools, smallChunks);
-  const buffers = [chunks.take(), chunks.take()] as const;
+  const readsAhead = chunks !== smallChunks;
+  const first = chunks.take();
+  const second = readsAhead ? chunks.take() : first;
   const read = (turn: number, position: number): Promise<{ bytesRead: number }> => {
     const length = Math.min(chunks.size, end - position);
-    const reading = readFromFile(fd, buffers[turn % 2 === 0 ? 0 : 1], 0, length, position);
+    const reading = readFromFile(fd, turn % 2 === 0 ? first : second, 0, length, position);
     reading.catch(() => undefined); // thrown where it is awaited
     return reading;
   };
@@ -158,11 +160,13 @@ export async function* readChunks(fd: number, start: number, end: number): Async
       const { bytesRead } = await reading;
       if (bytesRead === 0) throw new StorageError('io', 'a file is shorter than it was when it was opened');
       position += bytesRead;
-      if (position < end) reading = read(turn + 1, position);
-      yield buffers[turn % 2 === 0 ? 0 : 1].subarray(0, bytesRead);
+      if (readsAhead && position < end) reading = read(turn + 1, position);
+      yield (turn % 2 === 0 ? first : second).subarray(0, bytesRead);
+      if (!readsAhead && position < end) reading = read(turn + 1, position);
     }
   } finally {
     await reading.catch(() => undefined);
-    for (const buffer of buffers) chunks.give(buffer);
+    chunks.give(first);
+    if (readsAhead) chunks.give(second);
   }
 }
