@@ -68,6 +68,8 @@ export class BlobReply {
       'Content-Length': 0,
       Location: url,
     });
+    // Addresses are handed out until minutes before their end.
+    if (outcome === 'hit') exchange.repeatable = { body: undefined, until: Infinity };
   }
 
   async #sendBody(exchange: Exchange, route: Route, digest: Digest, answer: BlobAnswer): Promise<void> {

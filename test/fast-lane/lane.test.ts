@@ -6,7 +6,7 @@ import { ClientAddresses } from '../../src/registry/client-address.js';
 import { Exchange } from '../../src/registry/exchange.js';
 import { FastLane, idHeader } from '../../src/registry/fast-lane.js';
 import { Limits } from '../../src/registry/limits.js';
-import { sendBytes } from '../../src/registry/reply.js';
+import { sendBytes, sendHead } from '../../src/registry/reply.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
 import { dial } from '../hostile/raw.js';
@@ -26,6 +26,7 @@ class Handler implements AsyncDisposable {
   readonly sockets: Socket[] = [];
   handled = 0;
   body = Buffer.from('content');
+  place: string | undefined;
   until = Infinity;
   /** Whether something changes while the next answer is on its way. */
   changes = false;
@@ -44,8 +45,10 @@ class Handler implements AsyncDisposable {
       response.once('close', () => access.end(exchange));
       this.lane.follow(exchange);
       response.setHeader(idHeader, exchange.id);
-      sendBytes(exchange, 200, this.body, {});
-      exchange.repeatable = { body: this.body, until: this.until };
+      if (this.place === undefined) sendBytes(exchange, 200, this.body, {});
+      else sendHead(exchange, 307, { 'Content-Length': 0, Location: this.place });
+      const body = this.place === undefined ? this.body : undefined;
+      exchange.repeatable = { body, until: this.until };
       if (this.changes) this.lane.forget();
       this.changes = false;
     });
@@ -99,6 +102,14 @@ describe('the fast lane', () => {
   ])('leaves requests with %s to the handler', async (header) => {
     await converse(url, repeated(request('/v2/team/app/blobs/x', [header]), 5));
     expect(handler.handled).toBe(5);
+  });
+
+  it('sends whoever asks again to the same place', async () => {
+    handler.place = 'http://bucket.test/object?signature=x';
+    const answers = await converse(url, repeated(wanted, 10));
+    expect(handler.handled).toBe(2);
+    expect(answers.match(/^HTTP\/1\.1 307 Temporary Redirect\r$/gm)).toHaveLength(10);
+    expect(answers.match(/^Location: http:\/\/bucket\.test\/object\?signature=x\r$/gm)).toHaveLength(10);
   });
 
   it('keeps no answer beyond the time for which the handler knows it to be right', async () => {

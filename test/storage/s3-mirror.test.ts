@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { DeleteObjectCommand, ListMultipartUploadsCommand, ListObjectsV2Command } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { blobPath } from '../../src/storage/layout.js';
+import { converse, repeated, request } from '../fast-lane/conversation.js';
 import { cephParts, type CephRgw, startCephRgw } from '../parts/ceph-rgw.js';
 import type { Cistern } from '../parts/cistern.js';
 import { lacks } from '../parts/debian.js';
@@ -98,6 +99,31 @@ describe.skipIf(lacks(...cephParts, 'skopeo', 'docker-registry'))('a mirror over
       status: 200,
       digest: image.config.digest,
     });
+    expect(running.cistern.log()).not.toContain('X-Amz-Signature');
+  });
+
+  it('sends the same request to the same place again, and counts each', async () => {
+    await using running = await mirror();
+    const image = busyboxImage();
+    running.upstream.addImage('team/app', 'v1', image);
+    await skopeoCopy(`${running.cistern.host}/team/app:v1`);
+    await untilIdle(running.cistern);
+    const redirects = { handler: 'blob', code: '307' };
+    const before = await metric(running.cistern, 'registry_http_requests_total', redirects);
+    const times = 20;
+    const { origin, pathname } = new URL(running.url(`team/app/blobs/${image.config.digest}`));
+    const answers = await converse(origin, repeated(request(pathname), times));
+    expect(answers.match(/^HTTP\/1\.1 307 Temporary Redirect\r$/gm)).toHaveLength(times);
+    const [place, ...others] = new Set(answers.match(/^Location: \S+/gm));
+    expect(others).toEqual([]);
+    expect(await bytesAt(place?.slice('Location: '.length) ?? '')).toEqual({
+      status: 200,
+      digest: image.config.digest,
+    });
+    expect(new Set(answers.match(/^X-Request-Id: \S+/gm)).size).toBe(times);
+    await expect
+      .poll(() => metric(running.cistern, 'registry_http_requests_total', redirects))
+      .toBe(before + times);
     expect(running.cistern.log()).not.toContain('X-Amz-Signature');
   });
 
