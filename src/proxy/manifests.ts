@@ -20,7 +20,7 @@ import { Deadline, Flights, waitFor } from './waiting.js';
 
 /** Clients give up on a manifest after 10 s (CRI-O's old default). */
 const fetchMs = 8_000;
-const memoryBytes = 64 * 1024 * 1024;
+const memoryBytes = 32 * 1024 * 1024;
 const entryOverhead = 512;
 /** What the store did not take is fetched again after this: perhaps it does then. */
 const unstoredMs = 60_000;
