@@ -8,6 +8,12 @@ export interface Download {
   readonly whole: number;
 }
 
+/** A pull through a mirror, and a download of the same or the like from its upstream. */
+export interface PullBeside {
+  readonly direct: Download;
+  readonly pull: Download;
+}
+
 /** One GET on a connection of its own. Throws unless it is answered with 200 and exactly `size` bytes. */
 export async function download(
   url: string,

@@ -1,16 +1,11 @@
 import { LinkProxy } from '../../test/fakes/link-proxy.js';
-import { type Download, download } from '../download.js';
+import { type Download, download, type PullBeside } from '../download.js';
 import { blobUrl, type Lab, type Pair } from '../lab.js';
 import { sizeText } from '../plan.js';
 import { type Measure, measureOf, type Scenario, type Side } from '../scenario.js';
 import type { Server } from '../server.js';
 
 type Upstream = Pick<Server, 'url'>;
-
-interface Turn {
-  readonly direct: Download;
-  readonly pull: Download;
-}
 
 /**
  * One client pulls what no mirror has: as fast as this machine can, and over a link as a site has one. In each round
@@ -29,9 +24,9 @@ export const coldPull: Scenario = {
   },
 };
 
-async function pullByTurns(lab: Lab, upstream: Upstream, name: string): Promise<Record<Side, Turn[]>> {
+async function pullByTurns(lab: Lab, upstream: Upstream, name: string): Promise<Record<Side, PullBeside[]>> {
   await using pair = await lab.startPair(upstream.url);
-  const results: Record<Side, Turn[]> = { peer: [], cistern: [] };
+  const results: Record<Side, PullBeside[]> = { peer: [], cistern: [] };
   // One more at the start, which is not counted, warms the programs up.
   for (let round = -1; round < lab.plan.rounds; round += 1) {
     const { peer, cistern } = await pullByAll(lab, upstream, pair, `${name}-${round}`);
@@ -47,7 +42,7 @@ async function pullByAll(
   upstream: Upstream,
   pair: Pair,
   name: string,
-): Promise<Record<Side, Turn>> {
+): Promise<Record<Side, PullBeside>> {
   const blob = await lab.pushBlob(lab.plan.largeBlob, `cold-${name}`);
   const timed = async (server: Upstream, headers = {}): Promise<Download> => {
     await lab.settleDisk();
@@ -61,7 +56,7 @@ async function pullByAll(
   return { peer: { direct, pull: peer }, cistern: { direct, pull: cistern } };
 }
 
-function measures(what: string, results: Record<Side, Turn[]>): Measure[] {
+function measures(what: string, results: Record<Side, PullBeside[]>): Measure[] {
   return [
     measureOf({ title: `${what}, time`, unit: 's', better: 'less' }, results, ({ pull }) => pull.whole),
     measureOf(

@@ -1,14 +1,9 @@
 import { LinkProxy } from '../../test/fakes/link-proxy.js';
-import { type Download, download } from '../download.js';
+import { download, type PullBeside } from '../download.js';
 import { blobUrl, type Lab } from '../lab.js';
 import { sizeText } from '../plan.js';
 import { byTurns, measureOf, type Scenario } from '../scenario.js';
 import type { Server } from '../server.js';
-
-interface Turn {
-  readonly direct: Download;
-  readonly pull: Download;
-}
 
 /**
  * One client pulls what no mirror has from an upstream that limits each connection; Cistern with `proxy.ranges`. In each
@@ -46,7 +41,7 @@ export const parallelRanges: Scenario = {
   },
 };
 
-async function pullBeside(lab: Lab, mirror: Server, link: LinkProxy, seed: string): Promise<Turn> {
+async function pullBeside(lab: Lab, mirror: Server, link: LinkProxy, seed: string): Promise<PullBeside> {
   const blob = await lab.pushBlob(lab.plan.rangesBlob, seed);
   await lab.settleDisk();
   const direct = await download(blobUrl(link, blob), blob.size, lab.signal, {

@@ -5,6 +5,7 @@ import { receive } from '../fakes/slow-client.js';
 import { startCistern } from '../parts/cistern.js';
 import type { Content } from '../parts/image.js';
 import { blobOf, metric, type Mirror, sha256, soundStore, startMirror, untilIdle } from '../parts/mirror.js';
+import { type Spoilt, spoilt } from './spoilt.js';
 
 const size = 14_000_000;
 const ranges = { connections: 3, minsize: '5MB' };
@@ -18,16 +19,8 @@ describe('with proxy.ranges', () => {
   });
   afterAll(() => mirror[Symbol.asyncDispose]());
 
-  /** Faults of the first, second, … request for the blob. */
-  function spoilt(name: string, ...faults: readonly Fault[]): { blob: Content; path: string } {
-    const blob = blobOf(size, name);
-    const path = `${name}/blobs/${blob.digest}`;
-    mirror.upstream.addBlob(name, blob);
-    for (const [index, fault] of faults.entries()) {
-      mirror.upstream.fault({ method: 'GET', path: `/v2/${path}`, nth: index + 1 }, fault);
-    }
-    return { blob, path };
-  }
+  const brought = (name: string, ...faults: readonly Fault[]): Spoilt =>
+    spoilt(mirror.upstream, size, name, faults);
 
   /** Whether a client gets it whole and right, and the store too. */
   async function comesRight(blob: Content, path: string): Promise<boolean> {
@@ -38,7 +31,7 @@ describe('with proxy.ranges', () => {
   }
 
   it('a blob comes right to several clients, each byte asked for once', async () => {
-    const { blob, path } = spoilt('plain');
+    const { blob, path } = brought('plain');
     const begun = await events(mirror, 'begun');
     expect(await Promise.all([comesRight(blob, path), comesRight(blob, path)])).toEqual([true, true]);
     const requests = mirror.upstream.asked({ method: 'GET', path: `/v2/${path}` });
@@ -56,12 +49,12 @@ describe('with proxy.ranges', () => {
     ['another gets 500', [{}, {}, { answer: { status: 500 } }]],
     ['the first gets 503', [{ answer: { status: 503 } }, { answer: { status: 503 } }]],
   ])('no client sees that %s', async (title, faults) => {
-    const { blob, path } = spoilt(sha256(Buffer.from(title)).slice(0, 12), ...faults);
+    const { blob, path } = brought(sha256(Buffer.from(title)).slice(0, 12), ...faults);
     expect(await comesRight(blob, path)).toBe(true);
   });
 
   it('corrupt bytes of a part are cut off, and the next client gets it right, over one connection', async () => {
-    const { blob, path } = spoilt('corrupt', {}, { corruptAt: 4321 });
+    const { blob, path } = brought('corrupt', {}, { corruptAt: 4321 });
     expect(await receive(mirror.url(path))).toMatchObject({ status: 200, end: 'cut' });
     await untilIdle(mirror.cistern);
     expect((await soundStore(mirror.cistern.root)).blobs).not.toContain(blob.digest);

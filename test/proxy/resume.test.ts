@@ -6,6 +6,7 @@ import { LinkProxy } from '../fakes/link-proxy.js';
 import { startCistern } from '../parts/cistern.js';
 import type { Content } from '../parts/image.js';
 import { blobOf, metric, type Mirror, sha256, soundStore, startMirror, untilIdle } from '../parts/mirror.js';
+import { type Spoilt, spoilt } from './spoilt.js';
 
 const size = 3_000_000;
 
@@ -16,16 +17,8 @@ describe('a transfer that breaks', () => {
   });
   afterAll(() => mirror[Symbol.asyncDispose]());
 
-  /** Faults of the first, second, … request for the blob. */
-  function spoilt(name: string, ...faults: readonly Fault[]): { blob: Content; path: string } {
-    const blob = blobOf(size, name);
-    const path = `${name}/blobs/${blob.digest}`;
-    mirror.upstream.addBlob(name, blob);
-    for (const [index, fault] of faults.entries()) {
-      mirror.upstream.fault({ method: 'GET', path: `/v2/${path}`, nth: index + 1 }, fault);
-    }
-    return { blob, path };
-  }
+  const brought = (name: string, ...faults: readonly Fault[]): Spoilt =>
+    spoilt(mirror.upstream, size, name, faults);
 
   async function expectRight(blob: Content, path: string): Promise<RecordedRequest[]> {
     expect(await receive(mirror.url(path))).toMatchObject({
@@ -40,7 +33,7 @@ describe('a transfer that breaks', () => {
   }
 
   it('goes on with Range from the byte that it reached, after a close and a reset', async () => {
-    const { blob, path } = spoilt('twice', { cutAt: 1_000_000 }, { cutAt: 1_000_000, cut: 'reset' });
+    const { blob, path } = brought('twice', { cutAt: 1_000_000 }, { cutAt: 1_000_000, cut: 'reset' });
     const requests = await expectRight(blob, path);
     expect(requests.map(({ headers }) => headers.range)).toEqual([
       undefined,
@@ -52,13 +45,13 @@ describe('a transfer that breaks', () => {
   });
 
   it('goes on after a stall', async () => {
-    const { blob, path } = spoilt('stall', { stallAt: 1_000_000 });
+    const { blob, path } = brought('stall', { stallAt: 1_000_000 });
     const requests = await expectRight(blob, path);
     expect(requests.map(({ headers }) => headers.range)).toEqual([undefined, 'bytes=1000000-']);
   });
 
   it('is right where the upstream ignores Range', async () => {
-    const { blob, path } = spoilt('ignored', { cutAt: 1_000_000 }, { ignoreRange: true });
+    const { blob, path } = brought('ignored', { cutAt: 1_000_000 }, { ignoreRange: true });
     expect(await expectRight(blob, path)).toHaveLength(2);
   });
 
@@ -68,7 +61,7 @@ describe('a transfer that breaks', () => {
     'bytes 1000000-2999998/3000000',
     'nonsense',
   ])('does not take the rest when it comes as %s', async (contentRange) => {
-    const { blob, path } = spoilt(
+    const { blob, path } = brought(
       `wrong-${sha256(Buffer.from(contentRange)).slice(0, 8)}`,
       { cutAt: 1_000_000 },
       { contentRange },
@@ -77,14 +70,14 @@ describe('a transfer that breaks', () => {
   });
 
   it('is right where the size is not told', async () => {
-    const { blob, path } = spoilt('chunked', { chunked: true });
+    const { blob, path } = brought('chunked', { chunked: true });
     expect(await expectRight(blob, path)).toHaveLength(1);
-    const cut = spoilt('chunked-cut', { chunked: true, cutAt: 1_000_000 }, { chunked: true });
+    const cut = brought('chunked-cut', { chunked: true, cutAt: 1_000_000 }, { chunked: true });
     expect((await expectRight(cut.blob, cut.path)).length).toBeGreaterThan(1);
   });
 
   it('waits out a few refusals in the middle', async () => {
-    const { blob, path } = spoilt(
+    const { blob, path } = brought(
       'refused',
       { cutAt: 1_000_000 },
       { answer: { status: 503 } },
