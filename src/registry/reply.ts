@@ -1,4 +1,3 @@
-import type { ServerResponse } from 'node:http';
 import type { Resolved } from '../proxy/proxy.js';
 import type { Exchange } from './exchange.js';
 import type { RegistryError } from './errors.js';
@@ -46,9 +45,9 @@ export async function sendStream(
   length: number | undefined,
   stalledMs: number,
 ): Promise<void> {
-  const { response, signal } = exchange;
+  const { response } = exchange;
   try {
-    using client = new Recipient(response, stalledMs, signal);
+    using client = new Recipient(exchange, stalledMs);
     for await (const chunk of body) {
       exchange.sent += chunk.byteLength;
       await client.take(chunk, exchange.sent === length);
@@ -82,28 +81,28 @@ class Recipient implements Disposable {
   #taken: PromiseWithResolvers<void> | undefined;
 
   constructor(
-    private readonly response: ServerResponse,
+    private readonly exchange: Exchange,
     stalledMs: number,
-    private readonly signal: AbortSignal,
   ) {
-    this.#stalled = setTimeout(() => this.#taken?.reject(new ClientStalled(stalledMs)), stalledMs);
-    signal.addEventListener('abort', this.#leave);
+    this.#stalled = setTimeout(() => this.#leave(new ClientStalled(stalledMs)), stalledMs);
+    exchange.signal.addEventListener('abort', this.#aborted);
   }
 
-  /** Settles when the system has taken the chunk: its memory may then be used again. */
+  /** Settles when the system has taken the chunk, or never will: its memory may then be used again. */
   async take(chunk: Uint8Array, isLast: boolean): Promise<void> {
-    this.signal.throwIfAborted();
+    const { response, signal } = this.exchange;
+    signal.throwIfAborted();
     this.#stalled.refresh();
     this.#taken = Promise.withResolvers<void>();
-    if (isLast) this.response.end(chunk, this.#settle);
-    else this.response.write(chunk, this.#settle);
+    if (isLast) response.end(chunk, this.#settle);
+    else response.write(chunk, this.#settle);
     await this.#taken.promise;
     this.#taken = undefined;
   }
 
   [Symbol.dispose](): void {
     clearTimeout(this.#stalled);
-    this.signal.removeEventListener('abort', this.#leave);
+    this.exchange.signal.removeEventListener('abort', this.#aborted);
   }
 
   readonly #settle = (error?: Error | null): void => {
@@ -111,7 +110,15 @@ class Recipient implements Disposable {
     else this.#taken?.resolve();
   };
 
-  readonly #leave = (): void => this.#taken?.reject(this.signal.reason);
+  readonly #aborted = (): void => this.#leave(this.exchange.signal.reason);
+
+  /** In the middle of a chunk. The connection is cut before the chunk's memory can become another's. */
+  #leave(reason: unknown): void {
+    if (this.#taken === undefined) return;
+    this.exchange.failure = reason; // before the access line, which is written when the response closes
+    this.exchange.response.destroy();
+    this.#taken.reject(reason);
+  }
 }
 
 /** `Cache-Status` (RFC 9211), `Age` and `Warning`: what happened, for whoever looks at an answer. */

@@ -130,9 +130,10 @@ export class ObjectConnection {
     return this.#wait();
   }
 
-  /** Also in the middle of a body. */
+  /** Also in the middle of a body. Whoever reads it has done with its last bytes. */
   close(): void {
     this.#fail('broken', 'closed here');
+    this.#giveBack();
   }
 
   #wait(): Promise<Uint8Array | undefined> {
@@ -229,14 +230,13 @@ export class ObjectConnection {
     return setTimeout(() => this.#fail('silent', `nothing for ${silenceMs} ms`), silenceMs);
   }
 
-  /** It is of no more use. The first reason stays. */
+  /** It is of no more use until it is closed: somebody may have its last bytes. The first reason stays. */
   #fail(code: ConnectionFault, reason: string): void {
     if (this.#failure !== undefined) return;
     clearTimeout(this.#watch);
     const isStale = code === 'broken' && this.#isKept && this.#phase === 'head' && this.#filled === 0;
     this.#failure = new ConnectionError(isStale ? 'stale' : code, reason);
     this.#socket.destroy();
-    this.#giveBack();
     this.#waiter?.reject(this.#failure);
     this.#waiter = undefined;
   }
