@@ -71,7 +71,7 @@ function blobOf({ repository }: Linked, digest: string | undefined): Asked {
 const requests: readonly Omit<Kind, 'hot'>[] = [
   {
     title: 'GET manifest by tag',
-    asked: (linked) => tagOf(linked),
+    asked: tagOf,
   },
   {
     title: 'GET manifest by digest',

@@ -7,18 +7,13 @@ import { startProcess, untilLogged, untilReady } from '../test/parts/process.js'
 import { CannotMeasure, runBenchmark, say } from './command.js';
 import { describeMachine, machineText } from './machine.js';
 import { memoryOf, resetPeak } from './process-memory.js';
+import { asInProduction } from './replica-settings.js';
 import { summarize } from './statistics.js';
 
 const mebibyte = 1024 * 1024;
 const repository = 'team/app';
 const image = imageOf({ layers: [randomLayer(2 * mebibyte, 'honest')] });
 const large = blobOf(32 * mebibyte, 'slow');
-/** As npm start has it. */
-const environment = {
-  NODE_OPTIONS: '--max-semi-space-size=2 --max-old-space-size=384',
-  MALLOC_ARENA_MAX: '1',
-  MALLOC_MMAP_THRESHOLD_: '131072',
-};
 /** Of resident memory, at any time: what the heap may take, and the buffers of those who read slowly. */
 const allowedMemory = 512 * mebibyte;
 
@@ -43,7 +38,7 @@ export function pullAmongEnemies(args: readonly string[]): Promise<number> {
     const machine = machineText(await describeMachine());
     await using mirror = await startMirror({
       config: { log: { level: 'info', accesslog: { disabled: true } } },
-      env: environment,
+      env: asInProduction.env(),
     });
     mirror.upstream.addImage(repository, 'v1', image);
     mirror.upstream.addBlob(repository, large);

@@ -13,6 +13,7 @@ import { type RedisServer, startRedis } from '../test/parts/redis.js';
 import { requireParts, runBenchmark } from './command.js';
 import { describeMachine, machineText } from './machine.js';
 import { memoryOf } from './process-memory.js';
+import { asInProduction } from './replica-settings.js';
 import { type Point, slopeOf } from './slope.js';
 
 const replicaCount = 3;
@@ -21,12 +22,6 @@ const linkBytesPerSecond = 20_000_000;
 const largest = 6_000_000;
 const newBlobShare = 0.3;
 const disturbEveryMs = [1_500, 6_000] as const;
-/** As npm start has it. */
-const environment = {
-  NODE_OPTIONS: '--max-semi-space-size=2 --max-old-space-size=384',
-  MALLOC_ARENA_MAX: '1',
-  MALLOC_MMAP_THRESHOLD_: '131072',
-};
 /** Is never killed, so that its memory can be followed from the start to the end. */
 const followed = 0;
 const sampleMs = 1_000;
@@ -99,7 +94,7 @@ class Field {
     this.replicas[index] = await startCistern({
       root: this.root,
       port: http,
-      env: environment,
+      env: asInProduction.env(),
       config: {
         log: { level: 'info', accesslog: { disabled: true } },
         storage: { cache: { blobdescriptor: 'redis' } },
