@@ -1,13 +1,18 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { FakeUpstream } from '../fakes/fake-upstream.js';
+import { LinkProxy } from '../fakes/link-proxy.js';
 import { lacks } from '../parts/debian.js';
+import { temporaryFolder } from '../parts/folder.js';
 import type { Content } from '../parts/image.js';
 import { blobOf, untilIdle } from '../parts/mirror.js';
 import { until } from '../parts/process.js';
+import { startRedis } from '../parts/redis.js';
 import {
   receivesAll,
   type Replica,
   type Replicas,
   roles,
+  startReplica,
   startReplicas,
   warnings,
 } from '../parts/replicas.js';
@@ -59,8 +64,9 @@ describeOverStores('rule 3: Redis is lost', ['redis-server'], (newStore) => {
     await idle();
     expect(asked(second).length).toBeLessThanOrEqual(3);
     for (const replica of replicas) {
-      await expect.poll(() => saying(replica, 'redis cannot be used, going on without it')).toHaveLength(1);
-      expect(warnings(replica)).toHaveLength(1);
+      await expect
+        .poll(() => warnings(replica))
+        .toMatchObject([{ msg: 'redis cannot be used, going on without it' }]);
     }
 
     await redis.start();
@@ -159,5 +165,54 @@ describe.skipIf(lacks('redis-server'))('Redis lost its keys, and a newcomer lead
     expect(ranges).toEqual([0, 0, expect.any(Number)]);
     expect(ranges[2]).toBeGreaterThan(size / 3);
     expect(upstream.bytesSent({ path: `/v2/${path}` })).toBeLessThan(1.5 * size);
+  });
+});
+
+describe.skipIf(lacks('redis-server'))('rule 3: the other end of a connection to Redis is silent', () => {
+  it.each([
+    ['from its first answer on', 0],
+    ['from some moment on', undefined],
+  ])('%s: it is told once, and another connection is made', async (_moment, stallAt) => {
+    await using cleanup = new AsyncDisposableStack();
+    const upstream = cleanup.use(await FakeUpstream.start());
+    const redis = cleanup.use(await startRedis());
+    const link = cleanup.use(await LinkProxy.start({ target: `http://${redis.addr}` }));
+    if (stallAt !== undefined) for (const connection of [1, 2]) link.inject({ connection, stallAt });
+    const { path: root } = cleanup.use(await temporaryFolder());
+    const replica = await startReplica(cleanup, {
+      root,
+      redis: { addr: new URL(link.url).host },
+      remoteurl: upstream.url,
+      config: () => ({ cluster: { locktimeout: '250ms' } }),
+      index: 0,
+    });
+    const connected = async () =>
+      String(await redis.client().client('LIST')).match(/ name=cistern-(?:data|locks) /g)?.length === 2;
+    const told = () => replica.logRecords().filter(({ msg }) => String(msg).startsWith('redis '));
+    const lead = () => roles([replica]).then(({ lead }) => lead);
+    const pull = async (seed: string) => {
+      const blob = blobOf(100_000, seed);
+      upstream.addBlob('app', blob);
+      expect(await receivesAll(replica.v2(`app/blobs/${blob.digest}`), blob.bytes)).toBe(true);
+    };
+    if (stallAt === undefined) {
+      await until(connected, AbortSignal.timeout(10_000));
+      await pull('before');
+      await untilIdle(replica);
+      link.silence();
+    }
+    const before = await lead();
+    expect(before).toBe(stallAt === undefined ? 1 : 0);
+    await pull('meanwhile');
+    await untilIdle(replica);
+    expect(await lead()).toBe(before);
+    await until(() => told().length === 2, AbortSignal.timeout(20_000));
+    expect(told()).toMatchObject([
+      { msg: 'redis cannot be used, going on without it' },
+      { msg: 'redis is used again' },
+    ]);
+    await pull('afterwards');
+    await untilIdle(replica);
+    expect(await lead()).toBe(before + 1);
   });
 });

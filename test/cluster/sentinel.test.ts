@@ -1,20 +1,16 @@
-import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import { describe, expect, it } from 'vitest';
 import { FakeUpstream } from '../fakes/fake-upstream.js';
+import { LinkProxy } from '../fakes/link-proxy.js';
+import { makeOwnCertificate } from '../parts/certificates.js';
 import { type Cistern, type Settings, startCistern } from '../parts/cistern.js';
-import { commandOf, lacks } from '../parts/debian.js';
+import { lacks } from '../parts/debian.js';
 import { temporaryFolder } from '../parts/folder.js';
 import { contentsOf, type Image, jsonContent, randomLayer } from '../parts/image.js';
 import { blobOf, sha256 } from '../parts/mirror.js';
 import { freePort } from '../parts/ports.js';
-import { runSuccessfully, until } from '../parts/process.js';
-import {
-  type KeyPair,
-  type SentinelGroup,
-  type SentinelOptions,
-  startSentinelGroup,
-} from '../parts/sentinel.js';
+import { until } from '../parts/process.js';
+import { type SentinelGroup, type SentinelOptions, startSentinelGroup } from '../parts/sentinel.js';
 
 interface Stage extends AsyncDisposable {
   readonly group: SentinelGroup;
@@ -46,12 +42,13 @@ async function startStage(
 }
 
 /** Until both connections of so many replicas lead to this server. */
-function untilConnected(redis: Redis, replicas: number): Promise<void> {
-  return until(async () => {
+async function untilConnected(redis: Redis, replicas: number): Promise<void> {
+  const connections = async () => {
     const names = (await redis.client('LIST')) as string;
-    const counts = ['data', 'locks'].map((name) => names.split(` name=cistern-${name} `).length - 1);
-    return counts.every((count) => count === replicas);
-  }, AbortSignal.timeout(30_000));
+    const of = (name: string) => names.split(` name=cistern-${name} `).length - 1;
+    return { data: of('data'), locks: of('locks') };
+  };
+  await expect.poll(connections, { timeout: 30_000 }).toEqual({ data: replicas, locks: replicas });
 }
 
 /** The key under which the mirror keeps something, whatever its id is. */
@@ -93,7 +90,7 @@ function imageOf(seed: string): Image {
 }
 
 /** Pulls what is cached, and again and again what is new, from all replicas at once. */
-class Load {
+class Load implements AsyncDisposable {
   readonly failures: string[] = [];
   warm = 0;
   cold = 0;
@@ -125,6 +122,10 @@ class Load {
   async end(): Promise<void> {
     this.#on = false;
     await this.#ended;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.end();
   }
 
   async #pullCold(): Promise<void> {
@@ -166,15 +167,6 @@ async function expectLocksAndDescriptors({ upstream, replicas }: Stage, redis: R
     .toBe(`${blob.size} ${blob.digest} application/octet-stream`);
 }
 
-async function certify(folder: string): Promise<KeyPair> {
-  const pair = { certificate: join(folder, 'redis.crt'), key: join(folder, 'redis.key') };
-  const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1'];
-  const about = ['-subj', '/CN=redis', '-addext', 'subjectAltName=IP:127.0.0.1'];
-  const files = ['-keyout', pair.key, '-out', pair.certificate];
-  await runSuccessfully(commandOf('openssl'), ['req', '-x509', ...kind, ...files, ...about]);
-  return pair;
-}
-
 const outages = ({ logRecords }: Cistern) =>
   logRecords().filter(({ msg }) => msg === 'redis cannot be used, going on without it');
 
@@ -188,7 +180,7 @@ describe.skipIf(lacks('redis-server'))('Redis with Sentinels', () => {
     const before = await group.agreedMaster();
     const old = group.connect(before);
     await untilConnected(old, replicas.length);
-    const load = new Load(upstream, replicas);
+    await using load = new Load(upstream, replicas);
     await load.more(5);
     old.disconnect();
     await group.killMaster();
@@ -206,6 +198,35 @@ describe.skipIf(lacks('redis-server'))('Redis with Sentinels', () => {
         await expect.poll(() => outages(replica).length).toBeGreaterThanOrEqual(1);
         expect(outages(replica).length).toBeLessThanOrEqual(4);
       }
+    } finally {
+      redis.disconnect();
+    }
+  });
+
+  it('may tell of a new master while they are asked who it is', async () => {
+    await using cleanup = new AsyncDisposableStack();
+    const links: LinkProxy[] = [];
+    const stage = await startStage({ sentinels: 1 }, async ({ mastername, addrs }) => {
+      const link = cleanup.use(await LinkProxy.start({ target: `http://${addrs[0]}` }));
+      links.push(link);
+      return [{ mastername, addrs: [new URL(link.url).host] }];
+    });
+    cleanup.use(stage);
+    const before = await stage.group.agreedMaster();
+    const old = stage.group.connect(before);
+    await untilConnected(old, 1);
+    old.disconnect();
+    // Who has subscribed is told; whoever asks anew gets no answer.
+    for (const link of links) link.inject({ stallAt: 0 });
+    await stage.group.killMaster();
+    const redis = stage.group.connect(await stage.group.agreedMaster(before));
+    try {
+      for (const link of links) link.heal();
+      await untilConnected(redis, 1);
+      const image = imageOf('next');
+      stage.upstream.addImage('team/next', 'v1', image);
+      for (const replica of stage.replicas) expect(await pull(replica, 'team/next', 'v1', image)).toEqual([]);
+      await expectLocksAndDescriptors(stage, redis);
     } finally {
       redis.disconnect();
     }
@@ -259,7 +280,7 @@ describe.skipIf(lacks('redis-server'))('Redis with Sentinels', () => {
 
   it.skipIf(lacks('openssl'))('may speak TLS alone, and so may its Sentinels', async () => {
     await using folder = await temporaryFolder();
-    const tls = await certify(folder.path);
+    const tls = await makeOwnCertificate(folder.path, 'redis');
     const encrypted = { tls: { enabled: true, clientcas: [tls.certificate] } };
     await using stage = await startStage({ tls }, async ({ mastername, addrs, agreedMaster }) => [
       { ...encrypted, sentinel: { mastername, addrs: addrs.join(',') } },

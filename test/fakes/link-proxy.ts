@@ -41,6 +41,8 @@ export class LinkProxy implements AsyncDisposable {
   readonly #connectionRate: number | undefined;
   readonly #server = new LoopbackServer(() => this.#newServer());
   #faults: LinkFault[] = [];
+  readonly #open = new Set<Socket>();
+  readonly #silent = new WeakSet<Socket>();
   #healed = Promise.withResolvers<void>();
   #changed = Promise.withResolvers<void>();
 
@@ -64,6 +66,11 @@ export class LinkProxy implements AsyncDisposable {
   /** For connections accepted from now on. */
   inject(fault: LinkFault): void {
     this.#faults.push(fault);
+  }
+
+  /** Nothing more goes to the clients of the connections that are open now, until `heal`. */
+  silence(): void {
+    for (const client of this.#open) this.#silent.add(client);
   }
 
   /** Takes all faults away; what stalls goes on. */
@@ -115,7 +122,11 @@ export class LinkProxy implements AsyncDisposable {
     if (client.destroyed) return;
     const server = connect({ ...this.#target, allowHalfOpen: true });
     server.on('error', () => client.resetAndDestroy());
-    client.once('close', () => server.destroy());
+    this.#open.add(client);
+    client.once('close', () => {
+      this.#open.delete(client);
+      server.destroy();
+    });
     client.pipe(server);
     await this.#passDown(server, client, fault, healed);
   }
@@ -127,7 +138,8 @@ export class LinkProxy implements AsyncDisposable {
       for await (const chunk of server as AsyncIterable<Buffer>) {
         for (const piece of piecesOf(chunk)) {
           const rest = withinCut(corrupted(piece, at, fault.corruptAt), at, fault.cutAt);
-          const before = fault.stallAt === undefined ? rest.byteLength : Math.max(0, fault.stallAt - at);
+          const stallAt = this.#silent.has(client) ? at : fault.stallAt;
+          const before = stallAt === undefined ? rest.byteLength : Math.max(0, stallAt - at);
           await this.#write(client, rest.subarray(0, before), throttle);
           if (before < rest.byteLength) {
             await healed;

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Redis, type RedisOptions as AllOptions } from 'ioredis';
+import type { CertificateFiles } from './certificates.js';
 import { commandOf } from './debian.js';
 import { temporaryFolder } from './folder.js';
 import { freePort } from './ports.js';
@@ -14,14 +15,10 @@ export interface SentinelOptions {
   readonly user?: Credentials;
   /** A user of the Sentinels, in the same way. */
   readonly sentinelUser?: Credentials;
-  /** Everybody speaks TLS alone. */
-  readonly tls?: KeyPair;
-}
-
-/** Paths of PEM files. The certificate is its own authority, and good for 127.0.0.1. */
-export interface KeyPair {
-  readonly certificate: string;
-  readonly key: string;
+  /** Everybody speaks TLS alone, with a certificate that is its own authority and good for 127.0.0.1. */
+  readonly tls?: CertificateFiles;
+  /** How many Sentinels, 3 unless told; more than half of them have to agree. */
+  readonly sentinels?: number;
 }
 
 export interface Credentials {
@@ -29,7 +26,7 @@ export interface Credentials {
   readonly password: string;
 }
 
-/** A Redis master with one replica, and three Sentinels that watch them. */
+/** A Redis master with one replica, and Sentinels that watch them. */
 export interface SentinelGroup extends AsyncDisposable {
   readonly mastername: string;
   /** The Sentinels, as `host:port`. */
@@ -63,7 +60,7 @@ export async function startSentinelGroup(options: SentinelOptions = {}): Promise
   const connect = (port: number, db = 0): Redis => newClient(port, options.tls, { db, ...options.user });
   await untilReplicating(connect, masterPort);
   const sentinels: number[] = [];
-  for (let count = 0; count < 3; count += 1) {
+  for (let count = 0; count < (options.sentinels ?? 3); count += 1) {
     const port = await freePort();
     const lines = sentinelLines(masterPort, options);
     cleanup.use(await start(`sentinel-${port}`, lines, port, ['--sentinel']));
@@ -111,7 +108,7 @@ async function startServer(
   return running;
 }
 
-function portLines(port: number, tls: KeyPair | undefined): string[] {
+function portLines(port: number, tls: CertificateFiles | undefined): string[] {
   if (tls === undefined) return [`port ${port}`];
   const files = [
     `tls-cert-file ${tls.certificate}`,
@@ -121,7 +118,7 @@ function portLines(port: number, tls: KeyPair | undefined): string[] {
   return ['port 0', `tls-port ${port}`, ...files, 'tls-auth-clients no', 'tls-replication yes'];
 }
 
-function newClient(port: number, tls: KeyPair | undefined, options: RedisOptions): Redis {
+function newClient(port: number, tls: CertificateFiles | undefined, options: RedisOptions): Redis {
   const encrypted = tls === undefined ? {} : { tls: { ca: readFileSync(tls.certificate) } };
   return new Redis({ host: '127.0.0.1', port, maxRetriesPerRequest: 1, ...encrypted, ...options });
 }
@@ -139,9 +136,10 @@ function replicationLines({ username, password }: Credentials): string[] {
   return [`masteruser ${username}`, `masterauth ${password}`];
 }
 
-function sentinelLines(masterPort: number, { user, sentinelUser }: SentinelOptions): string[] {
+function sentinelLines(masterPort: number, options: SentinelOptions): string[] {
+  const { user, sentinelUser, sentinels = 3 } = options;
   const lines = [
-    `sentinel monitor ${mastername} 127.0.0.1 ${masterPort} 2`,
+    `sentinel monitor ${mastername} 127.0.0.1 ${masterPort} ${Math.floor(sentinels / 2) + 1}`,
     `sentinel down-after-milliseconds ${mastername} ${downAfterMs}`,
     `sentinel failover-timeout ${mastername} ${failoverMs}`,
   ];
@@ -183,7 +181,7 @@ async function untilAcquainted(ports: readonly number[], options: SentinelOption
     try {
       await until(async () => {
         const facts = pairs(await client.call('SENTINEL', 'MASTER', mastername));
-        return facts.get('num-slaves') === '1' && facts.get('num-other-sentinels') === '2';
+        return facts.get('num-slaves') === '1' && facts.get('num-other-sentinels') === `${ports.length - 1}`;
       }, patience);
     } finally {
       client.disconnect();

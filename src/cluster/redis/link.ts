@@ -7,7 +7,7 @@ export type Unavailable = typeof unavailable;
 
 const timeoutsToOpen = 3;
 const probeEveryMs = 500;
-/** A connection that stays silent this long is given up for a new one: its other end may have moved. */
+/** A connection, or its handshake, that stays silent this long is given up for a new one: its other end may have moved. */
 const silentProbes = 4;
 
 export interface LinkEvents {
@@ -19,14 +19,21 @@ export interface LinkEvents {
 /** Says once that Redis is away and once that it is back, however many connections there are to it. */
 export class Outage {
   readonly #away = new Set<string>();
+  readonly #doubts: (() => void)[] = [];
 
   constructor(private readonly log: Logger) {}
+
+  /** What a connection does when another one is away: look whether it is away as well. */
+  onBegin(doubt: () => void): void {
+    this.#doubts.push(doubt);
+  }
 
   begin(connection: string, reason: string): void {
     if (this.#away.size === 0) {
       this.log.warn({ redis: connection, reason }, 'redis cannot be used, going on without it');
     }
     this.#away.add(connection);
+    for (const doubt of this.#doubts) doubt();
   }
 
   end(connection: string): void {
@@ -53,9 +60,11 @@ export class RedisLink {
     private readonly events: LinkEvents,
     private readonly outage = new Outage(log),
   ) {
-    client.on('close', () => this.#fail('the connection was lost'));
+    for (const event of ['close', 'end']) client.on(event, () => this.#fail('the connection was lost'));
     client.on('ready', () => this.#recover());
+    outage.onBegin(() => void this.#doubt());
     events.state(1);
+    this.#probeLater();
   }
 
   get usable(): boolean {
@@ -101,28 +110,42 @@ export class RedisLink {
     this.#probeLater();
   }
 
+  async #doubt(): Promise<void> {
+    if (this.usable && !(await this.#answers())) this.#fail('no answer');
+  }
+
   #probeLater(): void {
     clearTimeout(this.#probing);
     this.#probing = setTimeout(() => void this.#probe(), probeEveryMs).unref();
   }
 
   async #probe(): Promise<void> {
-    if (this.#closed || this.#usable) return;
-    if (this.client.status === 'ready') {
-      const pong = await within(this.client.ping(), Math.max(this.budgetMs, probeEveryMs)).catch(
-        () => unavailable,
-      );
-      if (pong !== unavailable) {
-        this.#recover();
-        return;
-      }
+    if (this.#closed) return;
+    const { client } = this;
+    const { status } = client;
+    if (status === 'ready' && (this.#usable || (await this.#answers()))) {
+      this.#recover();
+      return;
+    }
+    if (status === 'end') {
+      // ioredis gives up for good when a Sentinel tells of a new master while another one is asked who it is.
+      client.connect().catch(() => undefined);
+    } else {
       this.#silent += 1;
       if (this.#silent >= silentProbes) {
+        this.#fail('no connection');
         this.#silent = 0;
-        this.client.disconnect(true);
+        if (status === 'ready' || status === 'connect') client.disconnect(true);
       }
     }
     this.#probeLater();
+  }
+
+  async #answers(): Promise<boolean> {
+    const pong = await within(this.client.ping(), Math.max(this.budgetMs, probeEveryMs)).catch(
+      () => unavailable,
+    );
+    return pong !== unavailable;
   }
 
   #recover(): void {
