@@ -3,6 +3,9 @@
 # is master. All know each other by name, so one that comes back with another address is still the same.
 set -eu
 umask 077
+# A Sentinel does nothing else while it looks up a name. That of a server which is gone may be looked up outside, where
+# nobody may answer.
+export RES_OPTIONS='timeout:1 attempts:1'
 role=$1
 self=$2
 password=$(cat /run/secrets/redis_password)
@@ -35,8 +38,23 @@ both() {
   echo "requirepass \"$password\""
 }
 
+# Whether the other server has a copy of what a master kept.
+replica_has_content() {
+  other=redis-1
+  [ "$self" != redis-1 ] || other=redis-2
+  keys=$(printf 'role\ndbsize\n' | timeout 2 redis-cli -h "$other" 2>/dev/null | sed -n '1{/^slave$/!q};6p')
+  [ "${keys:-0}" -gt 0 ]
+}
+
 redis() {
   master=$(find_master)
+  # A master that comes back before it was missed is empty, and its replica would copy that. So the replica becomes the
+  # master first; Sentinels that cannot agree are not waited for.
+  patience=$(($(date +%s) + 8))
+  while [ "$master" = "$self" ] && replica_has_content && [ "$(date +%s)" -lt "$patience" ]; do
+    sleep 1
+    master=$(find_master)
+  done
   {
     both
     echo 'port 6379'

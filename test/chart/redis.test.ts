@@ -17,6 +17,8 @@ interface Pod {
   start(address: string): Promise<void>;
   /** All at once, as when its node is lost. */
   lose(): Promise<void>;
+  /** Of the container of Redis alone, killed and started anew; it keeps its /run, as the pod does. */
+  restartRedis(): Promise<void>;
 }
 
 /** The pods of the StatefulSet, each with an address and a name; nothing is kept when one is lost. */
@@ -31,6 +33,7 @@ async function threePods() {
   const pods = [0, 1, 2].map((index): Pod => {
     const name = `mirror-redis-${index}`;
     let containers: RunningProcess[] = [];
+    let startRedis: () => Promise<RunningProcess>;
     const lose = async () => {
       for (const container of containers) container.kill('SIGKILL');
       await Promise.all(containers.map(({ exited }) => exited));
@@ -54,10 +57,16 @@ async function threePods() {
           MAX_MEMORY: '16mb',
           PASSWORD_FILE: secret,
         };
-        for (const part of ['redis', 'sentinel']) {
-          const args = ['--mount', 'sh', '-c', asPod, hosts, run, script, part];
-          containers.push(await startProcess('/usr/bin/unshare', args, { env }));
-        }
+        const startPart = (part: string) =>
+          startProcess('/usr/bin/unshare', ['--mount', 'sh', '-c', asPod, hosts, run, script, part], { env });
+        startRedis = () => startPart('redis');
+        containers = [await startRedis(), await startPart('sentinel')];
+      },
+      restartRedis: async () => {
+        const [killed, ...others] = containers;
+        killed?.kill('SIGKILL');
+        await killed?.exited;
+        containers = [await startRedis(), ...others];
       },
     };
   });
@@ -88,6 +97,8 @@ async function viewOf(address: string) {
   };
 }
 
+const soon = { timeout: 60_000, interval: 200 };
+
 describe.skipIf(lacks('redis-server', 'root'))("the chart's own Redis", () => {
   it('finds a new master when a pod is lost, and takes it back under its name; so after the loss of all', async () => {
     const [first, second, third] = await threePods();
@@ -95,7 +106,6 @@ describe.skipIf(lacks('redis-server', 'root'))("the chart's own Redis", () => {
       throw new Error('three were wanted');
     await Promise.all([first.start('127.71.0.1'), second.start('127.71.0.2'), third.start('127.71.0.3')]);
     const together = { replicas: 2, others: 2, flags: 'master' };
-    const soon = { timeout: 60_000, interval: 200 };
     for (const address of ['127.71.0.1', '127.71.0.2', '127.71.0.3'])
       await expect.poll(() => viewOf(address), soon).toEqual({ master: 'mirror-redis-0', ...together });
 
@@ -118,5 +128,27 @@ describe.skipIf(lacks('redis-server', 'root'))("the chart's own Redis", () => {
     await Promise.all([first.start('127.71.0.11'), second.start('127.71.0.12'), third.start('127.71.0.13')]);
     for (const address of ['127.71.0.11', '127.71.0.12', '127.71.0.13'])
       await expect.poll(() => viewOf(address), soon).toEqual({ master: 'mirror-redis-0', ...together });
+  });
+
+  it('loses nothing when the master is back before it was missed: another one with its content is master then', async () => {
+    const pods = await threePods();
+    const addresses = ['127.71.1.1', '127.71.1.2', '127.71.1.3'];
+    await Promise.all(pods.map((pod, index) => pod.start(addresses[index] ?? '')));
+    for (const address of addresses) {
+      await expect
+        .poll(() => viewOf(address), soon)
+        .toEqual({ master: 'mirror-redis-0', replicas: 2, others: 2, flags: 'master' });
+    }
+    const clients = addresses.map((address) => connect(address, 6379));
+    await clients[0]?.set('known', 'before');
+    expect(await clients[0]?.wait(2, 10_000)).toBe(2);
+    await pods[0]?.restartRedis();
+    for (const address of addresses) {
+      await expect.poll(async () => (await viewOf(address)).master, soon).toMatch(/^mirror-redis-[12]$/);
+    }
+    await expect.poll(async () => (await clients[0]?.role())?.[0], soon).toBe('slave');
+    await expect
+      .poll(() => Promise.all(clients.map((client) => client.get('known'))), soon)
+      .toEqual(['before', 'before', 'before']);
   });
 });

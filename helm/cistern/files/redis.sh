@@ -4,6 +4,9 @@
 # another address is still the one that was known.
 set -eu
 umask 077
+# A Sentinel does nothing else while it looks up a name. That of a server which is gone may be looked up outside, where
+# nobody may answer.
+export RES_OPTIONS='timeout:1 attempts:1'
 
 name() { echo "$STATEFULSET-$1.$SERVICE"; }
 self="$POD_NAME.$SERVICE"
@@ -26,8 +29,28 @@ find_master() {
   name 0
 }
 
+# Whether another pod has a copy of what a master kept.
+replica_has_content() {
+  pod=0
+  while [ "$pod" -lt "$REPLICAS" ]; do
+    other=$(name "$pod")
+    pod=$((pod + 1))
+    [ "$other" != "$self" ] || continue
+    keys=$(printf 'role\ndbsize\n' | timeout 2 redis-cli -h "$other" 2>/dev/null | sed -n '1{/^slave$/!q};6p')
+    [ "${keys:-0}" -le 0 ] || return 0
+  done
+  return 1
+}
+
 redis() {
   master=$(find_master)
+  # A master that comes back before it was missed is empty, and its replicas would copy that. So one of them becomes the
+  # master first; Sentinels that cannot agree are not waited for.
+  patience=$(($(date +%s) + 12))
+  while [ "$master" = "$self" ] && replica_has_content && [ "$(date +%s)" -lt "$patience" ]; do
+    sleep 1
+    master=$(find_master)
+  done
   {
     echo "port 6379"
     echo "dir /tmp"
