@@ -473,6 +473,13 @@ const storage: Dashboard = {
           ],
         },
         {
+          title: 'Local copies',
+          description:
+            "Large blobs of a bucket: read from a copy on the replica's disk (hit), or from the bucket (miss).",
+          unit: 'ops',
+          queries: [['sum by (result) (rate(cistern_local_copy_reads_total{$S}[$R]))', '{{result}}']],
+        },
+        {
           title: 'Storage trouble',
           description: 'Accesses that failed, and stored content that was found damaged.',
           unit: 'ops',

@@ -61,6 +61,8 @@ export interface S3Config {
   /** What stands before every key; without slashes at its ends, and empty for none. */
   readonly rootdirectory: string;
   readonly chunksize: number;
+  /** Bytes; 0: none. */
+  readonly localcopies: number;
   readonly encrypt: boolean;
   readonly keyid: string | undefined;
   readonly storageclass: string | undefined;

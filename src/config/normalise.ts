@@ -78,6 +78,7 @@ function normaliseS3(s3: NonNullable<ParsedConfig['storage']['s3']>): S3Config {
     sessiontokenfile: s3.sessiontokenfile,
     rootdirectory: rootdirectory.replace(/^\/+|\/+$/g, ''),
     chunksize: s3.chunksize,
+    localcopies: s3.localcopies,
     encrypt: s3.encrypt,
     keyid: s3.keyid,
     storageclass: storageclass?.toUpperCase() === 'NONE' ? undefined : storageclass,

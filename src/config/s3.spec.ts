@@ -19,6 +19,7 @@ describe('the s3 driver', () => {
     expect(s3(least)).toMatchObject({
       rootdirectory: '',
       chunksize: 10 * 2 ** 20,
+      localcopies: 5e9,
       encrypt: false,
       secure: true,
       skipverify: false,

@@ -84,6 +84,12 @@ const s3 = optionalSection('A bucket of S3 or a server that speaks it; all repli
   sessiontokenfile: optional(file, `A file that holds the token instead; ${again}.`, ours),
   rootdirectory: defaulted(text, '/', 'What stands before the keys.'),
   chunksize: defaulted(partSize, '10MiB', 'The size of the parts in which large blobs are sent.'),
+  localcopies: defaulted(
+    size,
+    '5GB',
+    "How much of this replica's own disk copies of blobs may take, where blobs go through the mirror (`redirect.disable`): beside the spools, never more than is left free there. 0: none.",
+    ours,
+  ),
   encrypt: defaulted(flag, 'false', 'Has the server encrypt what it keeps.'),
   keyid: optional(text, 'The KMS key for that.'),
   storageclass: optional(text, 'The storage class of objects; `NONE` leaves it to the server.'),

@@ -4,7 +4,7 @@ import { CLUSTER, ClusterModule } from '../cluster/cluster.module.js';
 import { memoryLifetime, repeatLifetime } from '../cluster/local/caches.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/config.js';
-import { hexOf } from '../oci/digest.js';
+import { hexOf, type Digest } from '../oci/digest.js';
 import {
   BLOB_STORE,
   RECORD_STORE,
@@ -13,8 +13,15 @@ import {
   StorageModule,
 } from '../storage/storage.module.js';
 import type { WorkFolder } from '../storage/filesystem/work-folder.js';
+import { LocalCopies } from '../storage/local-copies.js';
 import { Rescues } from '../storage/rescues.js';
-import { presigns, type BlobStore, type RecordStore, type RepositoryStore } from '../storage/storage.js';
+import {
+  presigns,
+  uploadsEarly,
+  type BlobStore,
+  type RecordStore,
+  type RepositoryStore,
+} from '../storage/storage.js';
 import { LOG, TRACING } from '../telemetry/telemetry.module.js';
 import type { Tracing } from '../telemetry/tracing.js';
 import type { Logger } from '../telemetry/log.js';
@@ -39,6 +46,8 @@ const LIFETIME = Symbol('Lifetime');
 export const REPEAT_LIFETIME = Symbol('RepeatLifetime');
 /** The blob store, where clients may be sent to it. */
 const PRESIGNING = Symbol('Presigning');
+/** The blob store; one that is far away with copies on this machine. */
+const NEAR_BLOBS = Symbol('NearBlobs');
 
 @Module({
   imports: [StorageModule, ClusterModule, UsageModule],
@@ -69,6 +78,24 @@ const PRESIGNING = Symbol('Presigning');
       inject: [LOG, Metrics],
     },
     {
+      provide: NEAR_BLOBS,
+      useFactory: (
+        { storage }: Config,
+        store: BlobStore,
+        spools: WorkFolder,
+        lifetimeMs: number,
+        log: Logger,
+        metrics: Metrics,
+      ): BlobStore => {
+        const maxBytes = storage.driver === 's3' && storage.redirect.disable ? storage.s3.localcopies : 0;
+        if (maxBytes === 0 || !uploadsEarly(store)) return store;
+        const newFile = (digest: Digest): Promise<string> => spools.newFile(fileNameOf(digest));
+        const freeBytes = (): Promise<number | undefined> => spools.freeBytes();
+        return new LocalCopies(store, { newFile, freeBytes, maxBytes, lifetimeMs, log, metrics });
+      },
+      inject: [CONFIG, BLOB_STORE, SPOOL_FOLDER, LIFETIME, LOG, Metrics],
+    },
+    {
       provide: Transfers,
       useFactory: (
         { proxy }: Config,
@@ -87,7 +114,7 @@ const PRESIGNING = Symbol('Presigning');
         return new Transfers({
           shelf: new Shelf({ blobs, repositories, cluster, sizes, usage }),
           cluster,
-          newSpoolFile: (digest) => spools.newFile(hexOf(digest).slice(0, 16)),
+          newSpoolFile: (digest) => spools.newFile(fileNameOf(digest)),
           freeSpoolBytes: () => spools.freeBytes(),
           maxSpoolBytes: proxy.spool.maxsize,
           maxTransfers: proxy.maxtransfers,
@@ -100,7 +127,7 @@ const PRESIGNING = Symbol('Presigning');
       },
       inject: [
         CONFIG,
-        BLOB_STORE,
+        NEAR_BLOBS,
         REPOSITORY_STORE,
         SPOOL_FOLDER,
         CLUSTER,
@@ -123,7 +150,7 @@ const PRESIGNING = Symbol('Presigning');
       provide: Blobs,
       useFactory: (...parts: ConstructorParameters<typeof Blobs>) => new Blobs(...parts),
       inject: [
-        BLOB_STORE,
+        NEAR_BLOBS,
         REPOSITORY_STORE,
         Transfers,
         StoreTrouble,
@@ -188,10 +215,17 @@ export class ProxyModule implements OnModuleDestroy {
   constructor(
     @Inject(Transfers) private readonly transfers: Transfers,
     @Inject(Siblings) private readonly siblings: Siblings,
+    @Inject(NEAR_BLOBS) private readonly blobs: BlobStore,
   ) {}
 
-  onModuleDestroy(): Promise<void> {
+  async onModuleDestroy(): Promise<void> {
     this.siblings.stop();
-    return this.transfers.close();
+    await this.transfers.close();
+    if (this.blobs instanceof LocalCopies) await this.blobs.settled();
   }
+}
+
+/** Part of a spool's name, for whoever looks into their folder. */
+function fileNameOf(digest: Digest): string {
+  return hexOf(digest).slice(0, 16);
 }

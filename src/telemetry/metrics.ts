@@ -188,6 +188,16 @@ export class Metrics {
     'What spools may take together (`proxy.spool.maxsize`).',
     [],
   );
+  readonly localCopiesBytes = this.#gauge(
+    'cistern_local_copies_bytes',
+    "Bytes in copies of a bucket's blobs on this replica's own disk (`storage.s3.localcopies`).",
+    [],
+  );
+  readonly localCopyReads = this.#counter(
+    'cistern_local_copy_reads_total',
+    'Blobs that may have a local copy and were opened, by result: hit (read from it), miss (read from the bucket).',
+    ['result'],
+  );
   readonly peerStreams = this.#gauge(
     'cistern_peer_streams',
     'Other replicas that are reading spools of this one now.',
@@ -290,6 +300,7 @@ export class Metrics {
     this.certificateExpiry.set(Infinity);
     for (const type of types) this.storedDamaged.inc({ type }, 0);
     for (const role of transferRoles) this.transferRoles.inc({ role }, 0);
+    for (const result of ['hit', 'miss']) this.localCopyReads.inc({ result }, 0);
   }
 
   /**

@@ -183,8 +183,13 @@ describe.skipIf(helm === undefined)('the chart', () => {
   it('keeps a store that lives in the pod, spools and all, below the limit that the pod is evicted for', async () => {
     const { config } = await configOf({ storage: { type: 'emptyDir', emptyDir: { size: '10Gi' } } });
     expect((config.proxy.maxsize ?? Infinity) + config.proxy.spool.maxsize).toBeLessThan(10 * 2 ** 30);
-    const shared = await configOf({ storage: { type: 's3', s3: { bucket: 'b' }, spool: { size: '10Gi' } } });
-    expect(shared.config.proxy.spool.maxsize).toBeLessThan(10 * 2 ** 30);
+    for (const redirect of [true, false]) {
+      const storage = { type: 's3', s3: { bucket: 'b', redirect }, spool: { size: '10Gi' } };
+      const shared = (await configOf({ storage })).config;
+      const copies = shared.storage.driver === 's3' && !redirect ? shared.storage.s3.localcopies : 0;
+      expect(copies > 0).toBe(!redirect);
+      expect(shared.proxy.spool.maxsize + copies).toBeLessThan(10 * 2 ** 30);
+    }
   });
 
   it('never has two pods on a disk that lets in one', async () => {

@@ -107,6 +107,7 @@ function configFor({ region, regionendpoint, accesskey, secretkey }: S3Access, b
     sessiontoken: undefined,
     rootdirectory: '',
     chunksize,
+    localcopies: 0,
     encrypt: false,
     keyid: undefined,
     storageclass: undefined,

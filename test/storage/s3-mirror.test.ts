@@ -2,9 +2,12 @@ import { join } from 'node:path';
 import { DeleteObjectCommand, ListMultipartUploadsCommand, ListObjectsV2Command } from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { blobPath } from '../../src/storage/layout.js';
+import { SlowClient } from '../fakes/slow-client.js';
+import { TlsFront } from '../fakes/tls-front.js';
 import { converse, repeated, request } from '../fast-lane/conversation.js';
 import { cephParts, type CephRgw, startCephRgw } from '../parts/ceph-rgw.js';
-import type { Cistern } from '../parts/cistern.js';
+import { makeCertificate, readPemPair } from '../parts/certificates.js';
+import type { Cistern, Settings } from '../parts/cistern.js';
 import { lacks } from '../parts/debian.js';
 import { startDockerRegistry } from '../parts/docker-registry.js';
 import { temporaryFolder } from '../parts/folder.js';
@@ -28,16 +31,19 @@ describe.skipIf(lacks(...cephParts, 'skopeo', 'docker-registry'))('a mirror over
     bucket = await rgw.newBucket();
   });
 
-  const settings = (regionendpoint = rgw.regionendpoint) => rgw.settings(bucket, { regionendpoint });
+  const settings = (regionendpoint = rgw.regionendpoint, more: Settings = {}) =>
+    rgw.settings(bucket, { regionendpoint, ...more });
 
-  async function mirror(options: MirrorOptions & { endpoint?: string; redirect?: boolean } = {}) {
+  async function mirror(
+    options: MirrorOptions & { endpoint?: string; s3?: Settings; redirect?: boolean } = {},
+  ) {
     await using cleanup = new AsyncDisposableStack();
     const folder = cleanup.use(await temporaryFolder());
-    const { endpoint, redirect = true, ...rest } = options;
+    const { endpoint, s3, redirect = true, ...rest } = options;
     const started = cleanup.use(
       await startMirror({
         ...rest,
-        config: { storage: { s3: settings(endpoint), redirect: { disable: !redirect } } },
+        config: { storage: { s3: settings(endpoint, s3), redirect: { disable: !redirect } } },
         proxy: { spool: { directory: join(folder.path, 'spool') }, ...rest.proxy },
       }),
     );
@@ -150,6 +156,36 @@ describe.skipIf(lacks(...cephParts, 'skopeo', 'docker-registry'))('a mirror over
     expect(counter.ofContent()).toHaveLength(2);
   });
 
+  it('streams a large blob from its own copy: of what it fetched, and of what it has read once', async () => {
+    await using counter = await S3Counter.start(rgw.regionendpoint);
+    const blob = blobOf(3_000_000, 'copied');
+    const whole = { status: 200, digest: blob.digest };
+    const isHit = { result: 'hit' };
+    {
+      await using running = await mirror({ endpoint: counter.url, redirect: false });
+      running.upstream.addBlob('team/app', blob);
+      const url = running.url(`team/app/blobs/${blob.digest}`);
+      expect(await bytesAt(url)).toEqual(whole);
+      await untilIdle(running.cistern);
+      await running.upstream.down();
+      counter.requests.length = 0;
+      expect(await bytesAt(url)).toEqual(whole);
+      expect(await metric(running.cistern, 'cistern_local_copy_reads_total', isHit)).toBe(1);
+    }
+    expect(counter.ofContent()).toEqual([]);
+    await using fresh = await mirror({ endpoint: counter.url, redirect: false });
+    const url = fresh.url(`team/app/blobs/${blob.digest}`);
+    expect(await bytesAt(url)).toEqual(whole);
+    await expect.poll(() => metric(fresh.cistern, 'cistern_local_copies_bytes')).toBe(blob.size);
+    counter.requests.length = 0;
+    expect(await bytesAt(url)).toEqual(whole);
+    const part = await fetch(url, { headers: { range: 'bytes=-1000' } });
+    expect(part.status).toBe(206);
+    expect(Buffer.from(await part.arrayBuffer()).equals(blob.bytes.subarray(-1000))).toBe(true);
+    expect(counter.ofContent()).toEqual([]);
+    expect(await metric(fresh.cistern, 'cistern_local_copy_reads_total', isHit)).toBe(2);
+  });
+
   it.each([true, false])('fetches again what is gone from the bucket (redirects: %s)', async (redirect) => {
     await using running = await mirror({ redirect });
     const blob = blobOf(300_000, 'gone');
@@ -163,6 +199,41 @@ describe.skipIf(lacks(...cephParts, 'skopeo', 'docker-registry'))('a mirror over
     await untilIdle(running.cistern);
     expect(await keys()).toContain(blobPath(blob.digest));
   });
+
+  it.skipIf(lacks('openssl'))(
+    'works over TLS: what it stored reaches clients whole, slow ones too',
+    async () => {
+      await using folder = await temporaryFolder();
+      const authority = await makeCertificate(folder.path, 'authority');
+      const own = await makeCertificate(folder.path, 'gateway', authority);
+      const pair = await readPemPair(own);
+      await using front = await TlsFront.start({ target: rgw.regionendpoint, ...pair });
+      const trusting = {
+        endpoint: front.url,
+        s3: { secure: true, ca: authority.certificate, localcopies: 0 },
+        redirect: false,
+      };
+      const image = busyboxImage({ layers: [randomLayer(24_000_000, 'over tls')] });
+      const [{ digest, size } = image.config] = image.layers;
+      {
+        await using first = await mirror(trusting);
+        first.upstream.addImage('team/app', 'v1', image);
+        await skopeoCopy(`${first.cistern.host}/team/app:v1`);
+        await untilIdle(first.cistern);
+      }
+      await using second = await mirror(trusting);
+      await second.upstream.down();
+      await skopeoCopy(`${second.cistern.host}/team/app:v1`);
+      const clients = [undefined, 40_000_000, 10_000_000].map((bytesPerSecond) => {
+        return new SlowClient(
+          second.url(`team/app/blobs/${digest}`),
+          bytesPerSecond === undefined ? {} : { bytesPerSecond },
+        ).finished;
+      });
+      const whole = { status: 200, bytes: size, end: 'complete', sha256: digest.slice('sha256:'.length) };
+      expect(await Promise.all(clients)).toMatchObject([whole, whole, whole]);
+    },
+  );
 
   it('leaves nothing of content that is not what its digest says', async () => {
     await using counter = await S3Counter.start(rgw.regionendpoint);

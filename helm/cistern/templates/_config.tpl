@@ -32,6 +32,9 @@ s3:
   {{- with .s3.rootDirectory }}
   rootdirectory: {{ . | quote }}
   {{- end }}
+  {{- if not .s3.redirect }}
+  localcopies: {{ mul (include "cistern.gib" .spool.size) 205 }}MiB
+  {{- end }}
   {{- if .s3.existingSecret }}
   accesskeyfile: /run/secrets/s3/{{ .s3.accessKeyName }}
   secretkeyfile: /run/secrets/s3/{{ .s3.secretKeyName }}
@@ -75,7 +78,8 @@ maxsize: {{ mul (include "cistern.gib" .emptyDir.size) 1024 | mulf 0.6 | int }}M
 spool:
   {{- if include "cistern.shared" $ }}
   directory: /var/lib/cistern/spool
-  maxsize: {{ mul (include "cistern.gib" .spool.size) 922 }}MiB
+  {{- /* The rest of nine tenths: copies of what goes through the mirror. */}}
+  maxsize: {{ mul (include "cistern.gib" .spool.size) (and (eq .type "s3") (not .s3.redirect) | ternary 717 922) }}MiB
   {{- else if eq .type "emptyDir" }}
   maxsize: {{ mul (include "cistern.gib" .emptyDir.size) 1024 | mulf 0.3 | int }}MiB
   {{- else }}

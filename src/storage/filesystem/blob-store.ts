@@ -1,7 +1,7 @@
 import { copyFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { algorithmOf, digestOf, type Digest } from '../../oci/digest.js';
-import { RangeUnsatisfiable, resolveRange, type RequestedRange } from '../../oci/range.js';
+import { RangeUnsatisfiable, type RequestedRange } from '../../oci/range.js';
 import { blobPath } from '../layout.js';
 import {
   DigestMismatch,
@@ -11,13 +11,13 @@ import {
   type OpenBlob,
   type VerifiedFile,
 } from '../storage.js';
+import { openBlobFile, openIfThere } from './blob-file.js';
 import {
   closeFile,
   errnoOf,
   isAbsent,
   moveIntoPlace,
   openFile,
-  readChunks,
   readFromFile,
   statFile,
   storageError,
@@ -47,17 +47,11 @@ export class FilesystemBlobStore implements BlobStore {
     }
   }
 
-  async open(digest: Digest, requested?: RequestedRange): Promise<OpenBlob | undefined> {
+  async open(digest: Digest, range?: RequestedRange): Promise<OpenBlob | undefined> {
     const started = performance.now();
-    const fd = await this.#openFd(digest);
-    if (fd === undefined) return undefined;
     try {
-      const { size } = await statFile(fd);
-      const range = requested && resolveRange(requested, size);
-      const body = readChunks(fd, range?.start ?? 0, range === undefined ? size : range.end + 1);
-      return { size, range, body, close: () => closeFile(fd) };
+      return await openBlobFile(this.#path(digest), range);
     } catch (error) {
-      await closeFile(fd);
       throw error instanceof RangeUnsatisfiable ? error : storageError(error, `opening blob ${digest}`);
     } finally {
       this.observe('Reader', started);
@@ -153,9 +147,8 @@ export class FilesystemBlobStore implements BlobStore {
 
   async #openFd(digest: Digest): Promise<number | undefined> {
     try {
-      return await openFile(this.#path(digest), 'r');
+      return await openIfThere(this.#path(digest));
     } catch (error) {
-      if (isAbsent(error)) return undefined;
       throw storageError(error, `opening blob ${digest}`);
     }
   }

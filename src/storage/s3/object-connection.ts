@@ -1,4 +1,4 @@
-import { connect, isIP, type NetConnectOpts, type Socket } from 'node:net';
+import { connect, isIP, type Socket } from 'node:net';
 import { connect as connectTls, type ConnectionOptions } from 'node:tls';
 import { BufferPool, poolWithRoom } from '../../memory/buffer-pool.js';
 import { bodyLength, parseHead, staysOpen, type ResponseHead } from './response-head.js';
@@ -55,9 +55,13 @@ interface Waiter {
  * An HTTP/1.1 connection for plain GETs, one after the other. Node's own client makes a new buffer for each 64 KiB
  * that arrive; this one reads into a buffer that stays and is up to sixteen times as large, which takes much less
  * of the processor's time. The socket is read only while somebody waits, so the server goes no faster than the reader.
+ *
+ * Over TLS the system cannot read into that buffer: what was received together is deciphered together, and handed on
+ * whether or not somebody waits. It stays in the socket's stream until then.
  */
 export class ObjectConnection {
   readonly #socket: Socket;
+  readonly #isTls: boolean;
   readonly #head = Buffer.allocUnsafeSlow(headBytes);
   #phase: 'idle' | 'head' | 'body' = 'head';
   #answer: ResponseHead | undefined;
@@ -82,9 +86,11 @@ export class ObjectConnection {
       buffer: () => this.#space(),
       callback: (length: number) => this.#received(this.#filled + length),
     };
-    const options: NetConnectOpts = { host, port, noDelay: true, keepAlive: true, onread };
+    const options = { host, port, noDelay: true, keepAlive: true };
     const name = isIP(host) === 0 ? { servername: host } : {};
-    this.#socket = tls === undefined ? connect(options) : connectTls({ ...options, ...name, ...tls });
+    this.#isTls = tls !== undefined;
+    if (tls === undefined) this.#socket = connect({ ...options, onread });
+    else this.#socket = connectTls({ ...options, ...name, ...tls }).on('readable', () => this.#pull());
     this.#watch = this.#timer(connectMs);
     this.#socket.once(tls === undefined ? 'connect' : 'secureConnect', () => this.#allow(headIdleMs));
     this.#socket.once('error', (error: NodeJS.ErrnoException) => {
@@ -126,8 +132,9 @@ export class ObjectConnection {
     }
     if (this.#failure !== undefined) throw this.#failure;
     this.#allow(bodyIdleMs);
-    this.#socket.resume();
-    return this.#wait();
+    const next = this.#wait();
+    this.#readOn();
+    return next;
   }
 
   /** Also in the middle of a body. Whoever reads it has done with its last bytes. */
@@ -146,6 +153,24 @@ export class ObjectConnection {
     clearTimeout(this.#watch);
     this.#waiter?.resolve(bytes);
     this.#waiter = undefined;
+  }
+
+  #readOn(): void {
+    if (this.#isTls) this.#pull();
+    else this.#socket.resume();
+  }
+
+  /** What TLS has deciphered, as far as somebody waits for it. With nothing under way, to hear of the end. */
+  #pull(): void {
+    while (this.#failure === undefined && (this.#waiter !== undefined || this.#phase === 'idle')) {
+      const space = this.#space();
+      const bytes = this.#socket.read(
+        Math.min(this.#socket.readableLength, space.byteLength),
+      ) as Buffer | null;
+      if (bytes === null) return;
+      space.set(bytes);
+      this.#received(this.#filled + bytes.byteLength);
+    }
   }
 
   /** Where the socket reads to next: it asks as soon as it has read, so after a body that is the next answer's head. */
@@ -213,7 +238,7 @@ export class ObjectConnection {
     this.#giveBack();
     if (this.#failure !== undefined) return;
     this.#allow(restMs);
-    this.#socket.resume();
+    this.#readOn();
   }
 
   #giveBack(): void {

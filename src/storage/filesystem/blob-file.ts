@@ -1,0 +1,34 @@
+import { resolveRange, type RequestedRange } from '../../oci/range.js';
+import type { OpenBlob } from '../storage.js';
+import { closeFile, isAbsent, openFile, readChunks, statFile } from './files.js';
+
+/**
+ * Opens a file that holds a blob, or a range of it; `undefined` where there is none. Throws RangeUnsatisfiable, and the
+ * system's own errors.
+ */
+export async function openBlobFile(
+  path: string,
+  requested: RequestedRange | undefined,
+): Promise<OpenBlob | undefined> {
+  const fd = await openIfThere(path);
+  if (fd === undefined) return undefined;
+  try {
+    const { size } = await statFile(fd);
+    const range = requested && resolveRange(requested, size);
+    const body = readChunks(fd, range?.start ?? 0, range === undefined ? size : range.end + 1);
+    return { size, range, body, close: () => closeFile(fd) };
+  } catch (error) {
+    await closeFile(fd);
+    throw error;
+  }
+}
+
+/** The file's descriptor, for reading; `undefined` where there is none. */
+export async function openIfThere(path: string): Promise<number | undefined> {
+  try {
+    return await openFile(path, 'r');
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw error;
+  }
+}
