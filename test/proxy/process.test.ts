@@ -4,14 +4,15 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { SlowClient } from '../fakes/slow-client.js';
+import { makeOwnCertificate } from '../parts/certificates.js';
 import { runCistern, startCistern } from '../parts/cistern.js';
-import { commandOf, lacks } from '../parts/debian.js';
+import { lacks } from '../parts/debian.js';
 import { writeHtpasswd } from '../parts/docker-registry.js';
 import { temporaryFolder } from '../parts/folder.js';
 import { imageOf, randomLayer } from '../parts/image.js';
 import { blobOf, expectSpecError, sha256, startMirror, untilIdle } from '../parts/mirror.js';
 import { freePort } from '../parts/ports.js';
-import { runSuccessfully, until, untilLogged } from '../parts/process.js';
+import { until, untilLogged } from '../parts/process.js';
 
 const soon = (): AbortSignal => AbortSignal.timeout(20_000);
 
@@ -192,15 +193,8 @@ describe('who may pull', () => {
 
   it.skipIf(lacks('openssl'))('TLS', async () => {
     await using folder = await temporaryFolder();
-    const [key, certificate] = [join(folder.path, 'key.pem'), join(folder.path, 'cert.pem')];
-    await runSuccessfully(commandOf('openssl'), [
-      ...'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=mirror'.split(' '),
-      '-keyout',
-      key,
-      '-out',
-      certificate,
-    ]);
-    await using mirror = await startMirror({ config: { http: { tls: { certificate, key } } } });
+    const tls = await makeOwnCertificate(folder.path, 'mirror');
+    await using mirror = await startMirror({ config: { http: { tls } } });
     const { promise, resolve, reject } = Promise.withResolvers<number | undefined>();
     request(mirror.url(''), { rejectUnauthorized: false }, (response) => {
       response.resume();
