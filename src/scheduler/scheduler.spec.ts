@@ -194,7 +194,7 @@ describe('a replica', () => {
     expect(await only.runs('sweep', 'failed')).toBe(1);
   });
 
-  it('waits for a Redis that is away, and says so once', async () => {
+  it('waits for a Redis that is away, and says so once; who warns of the outage itself is another', async () => {
     leases.away = true;
     const schedules = { sweep: every(10 * minute), scrub: every(10 * minute) };
     const only = replica('a', { schedules });
@@ -202,6 +202,7 @@ describe('a replica', () => {
     await pass(30 * minute);
     expect(ledger.count('begin')).toBe(0);
     expect(only.said()).toEqual(['jobs wait for redis']);
+    expect(only.warned()).toEqual([]);
     leases.away = false;
     await pass(minute);
     expect(ledger.count('end')).toBe(2);

@@ -264,7 +264,7 @@ export class Scheduler {
 
   #missRedis(missed: boolean): void {
     const { log } = this.#parts;
-    if (missed && !this.#redisMissed) log.warn('jobs wait for redis');
+    if (missed && !this.#redisMissed) log.info('jobs wait for redis'); // the outage itself has had its warning
     if (!missed && this.#redisMissed) log.info('jobs go on');
     this.#redisMissed = missed;
   }

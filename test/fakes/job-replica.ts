@@ -63,7 +63,18 @@ export class JobReplica {
 
   /** Messages at `info` and above. */
   said(): string[] {
-    return this.#lines.map((line) => (JSON.parse(line) as { msg: string }).msg);
+    return this.#records().map(({ msg }) => msg);
+  }
+
+  /** Messages above `info`. */
+  warned(): string[] {
+    return this.#records()
+      .filter(({ level }) => level !== 'info')
+      .map(({ msg }) => msg);
+  }
+
+  #records(): { level: string; msg: string }[] {
+    return this.#lines.map((line) => JSON.parse(line) as { level: string; msg: string });
   }
 
   async runs(job: JobName, outcome: string): Promise<number> {
