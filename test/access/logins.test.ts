@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { request } from 'node:https';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FakeUpstream } from '../fakes/fake-upstream.js';
-import { makeCertificate, type CertificateFiles } from '../parts/certificates.js';
+import { makeCertificate, readPemPair, type CertificateFiles } from '../parts/certificates.js';
 import { type Cistern, startCistern } from '../parts/cistern.js';
 import { lacks } from '../parts/debian.js';
 import { writeHtpasswd } from '../parts/docker-registry.js';
@@ -106,7 +106,7 @@ describe.skipIf(lacks('openssl'))('client certificates', () => {
   afterAll(() => cistern[Symbol.asyncDispose]());
 
   async function get(files: CertificateFiles | undefined): Promise<{ status: number; body: string }> {
-    const own = files && { cert: await readFile(files.certificate), key: await readFile(files.key) };
+    const own = files && (await readPemPair(files));
     const ca = await readFile(authority.certificate);
     const { promise, resolve, reject } = Promise.withResolvers<{ status: number; body: string }>();
     request(`${cistern.url}/v2/team/app/manifests/v1`, { ...own, ca, agent: false }, (response) => {

@@ -9,7 +9,7 @@ import type { Finding } from '../../src/doctor/check.js';
 import { examineMirror } from '../../src/doctor/mirror-checks.js';
 import { FakeUpstream } from '../fakes/fake-upstream.js';
 import { type CephRgw, cephParts, startCephRgw } from '../parts/ceph-rgw.js';
-import { type CertificateFiles, makeCertificate } from '../parts/certificates.js';
+import { type CertificateFiles, makeCertificate, readPemPair } from '../parts/certificates.js';
 import { overlay, runCistern, type Settings, startCistern } from '../parts/cistern.js';
 import { clockOff } from '../parts/clock.js';
 import { commandOf, lacks } from '../parts/debian.js';
@@ -301,8 +301,7 @@ describe('doctor', () => {
     });
 
     it('finds an upstream whose authority is not known', async () => {
-      const [cert, key] = await Promise.all([readFile(own.certificate), readFile(own.key)]);
-      const server = createServer({ cert, key }, (_, response) => response.end('{}'));
+      const server = createServer(await readPemPair(own), (_, response) => response.end('{}'));
       await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
       const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}`;
       const withCa = (upstreams: readonly Settings[]): Promise<string> =>

@@ -2,8 +2,8 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Answer } from './faulty-reply.js';
 
 /**
- * Counts pulls as Docker Hub does: a GET of a manifest is one, HEAD is none; at zero both are refused with 429. Each
- * user has a limit of their own. A window begins when the test says so.
+ * Counts pulls as Docker Hub does: a GET of a manifest is one, HEAD is none; at zero both are refused with 429, also for
+ * what is not there. Each user has a limit of their own. A window begins when the test says so.
  */
 export class PullLimit {
   /** Manifests given, over all windows. */
@@ -23,13 +23,13 @@ export class PullLimit {
 
   /** What becomes of the answer to a request for a manifest. */
   apply(method: string | undefined, { authorization = '' }: IncomingHttpHeaders, answer: Answer): Answer {
-    if (answer.status !== 200) return answer;
     const used = this.#used.get(authorization) ?? 0;
     if (used >= this.limit) {
       this.refused[method === 'HEAD' ? 'HEAD' : 'GET'] += 1;
       const body = Buffer.from('{"errors":[{"code":"TOOMANYREQUESTS","message":"pull rate limit"}]}');
       return { status: 429, headers: { 'content-type': 'application/json', ...this.#headers(used) }, body };
     }
+    if (answer.status !== 200) return answer;
     const now = method === 'HEAD' ? used : used + 1;
     if (method !== 'HEAD') this.granted += 1;
     this.#used.set(authorization, now);

@@ -1,6 +1,7 @@
 import { Agent, get } from 'node:https';
 import { finished } from 'node:stream/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { makeOwnCertificate } from '../parts/certificates.js';
 import { lacks } from '../parts/debian.js';
 import { writeHtpasswd } from '../parts/docker-registry.js';
 import { runCistern } from '../parts/cistern.js';
@@ -8,7 +9,6 @@ import { temporaryFolder } from '../parts/folder.js';
 import { imageOf, randomLayer } from '../parts/image.js';
 import { blobOf, metric, type Mirror, startMirror } from '../parts/mirror.js';
 import { dial } from '../hostile/raw.js';
-import { writePair } from '../secrets/certificate.js';
 import { answersIn, converse, repeated, request } from './conversation.js';
 
 const image = imageOf({ layers: [randomLayer(100, 'lane one')] });
@@ -75,7 +75,7 @@ it('within the freshness nobody is asked, and after it the upstream is, however 
 
 it.skipIf(lacks('openssl'))('over TLS answers are given again, too', async () => {
   await using folder = await temporaryFolder();
-  const tls = await writePair(folder.path, 'mirror');
+  const tls = await makeOwnCertificate(folder.path, 'mirror');
   await using mirror = await withImage({ config: { http: { tls } } });
   const blob = blobOf(100_000, 'lane tls');
   mirror.upstream.addBlob('team/app', blob);

@@ -1,11 +1,11 @@
 import { Agent, get } from 'node:https';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { basicOf } from '../credentials/private-registry.js';
+import { makeOwnCertificate } from '../parts/certificates.js';
 import { lacks } from '../parts/debian.js';
 import { writeHtpasswd } from '../parts/docker-registry.js';
 import { temporaryFolder } from '../parts/folder.js';
 import { startMirror } from '../parts/mirror.js';
-import { writePair } from '../secrets/certificate.js';
 import { get as requestOf, say } from './raw.js';
 
 const answers = (text: string): number => text.split('HTTP/1.1 200 OK').length - 1;
@@ -22,7 +22,7 @@ it('one request may come before the answer to the last is out, and no more of th
 describe.skipIf(lacks('openssl'))('over TLS', () => {
   it('a client that asks again the moment it has an answer is never cut', async () => {
     await using folder = await temporaryFolder();
-    const tls = await writePair(folder.path, 'mirror');
+    const tls = await makeOwnCertificate(folder.path, 'mirror');
     const path = await writeHtpasswd({ ann: 'right' }, folder.path);
     await using mirror = await startMirror({
       config: { http: { tls }, auth: { htpasswd: { realm: 'mirror', path } } },

@@ -1,3 +1,4 @@
+import { readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commandOf } from './debian.js';
 import { runSuccessfully } from './process.js';
@@ -8,35 +9,74 @@ export interface CertificateFiles {
   readonly key: string;
 }
 
+/** As a TLS server takes it, PEM. */
+export interface PemPair {
+  readonly cert: string;
+  readonly key: string;
+}
+
 const keyKind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
 
+const loopback = ['IP:127.0.0.1'];
+
 /** A certificate in a folder, made with openssl: by an issuer and for these names, or one that may be an issuer itself. */
-export async function makeCertificate(
+export function makeCertificate(
   folder: string,
   commonName: string,
   issuer?: CertificateFiles,
-  names: readonly string[] = ['IP:127.0.0.1', 'DNS:*.mirror.test'],
+  names: readonly string[] = [...loopback, 'DNS:*.mirror.test'],
   organisations: readonly string[] = [],
 ): Promise<CertificateFiles> {
-  const made = {
-    certificate: join(folder, `${commonName}.cert`),
-    key: join(folder, `${commonName}.key`),
-  };
-  const by = issuer === undefined ? [] : ['-CA', issuer.certificate, '-CAkey', issuer.key];
-  const leaf = ['-addext', 'basicConstraints=critical,CA:FALSE', '-addext', `subjectAltName=${names.join()}`];
-  const subject = [...organisations.map((name) => `/O=${name}`), `/CN=${commonName}`];
+  const subject = [...organisations.map((name) => `/O=${name}`), `/CN=${commonName}`].join('');
+  if (issuer === undefined) return request(folder, commonName, subject, []);
+  const by = ['-CA', issuer.certificate, '-CAkey', issuer.key];
+  return request(folder, commonName, subject, [
+    ...by,
+    '-addext',
+    'basicConstraints=critical,CA:FALSE',
+    ...san(names),
+  ]);
+}
+
+/** A certificate for these names that is its own authority. */
+export function makeOwnCertificate(
+  folder: string,
+  commonName: string,
+  names: readonly string[] = loopback,
+): Promise<CertificateFiles> {
+  return request(folder, commonName, `/CN=${commonName}`, san(names));
+}
+
+function san(names: readonly string[]): string[] {
+  return ['-addext', `subjectAltName=${names.join()}`];
+}
+
+async function request(
+  folder: string,
+  title: string,
+  subject: string,
+  extensions: readonly string[],
+): Promise<CertificateFiles> {
+  const made = { certificate: join(folder, `${title}.cert`), key: join(folder, `${title}.key`) };
+  const files = ['-keyout', made.key, '-out', made.certificate];
   await runSuccessfully(commandOf('openssl'), [
     'req',
     '-x509',
     ...keyKind,
-    ...(issuer === undefined ? [] : leaf),
-    ...by,
+    ...extensions,
     '-subj',
-    subject.join(''),
-    '-keyout',
-    made.key,
-    '-out',
-    made.certificate,
+    subject,
+    ...files,
   ]);
   return made;
+}
+
+/** In the place of others, as those who renew certificates do: one file, then the other. */
+export async function putInPlace(from: CertificateFiles, to: CertificateFiles): Promise<void> {
+  await rename(from.certificate, to.certificate);
+  await rename(from.key, to.key);
+}
+
+export async function readPemPair({ certificate, key }: CertificateFiles): Promise<PemPair> {
+  return { cert: await readFile(certificate, 'utf8'), key: await readFile(key, 'utf8') };
 }

@@ -11,6 +11,7 @@ import { adminKey } from '../../src/admin/access.js';
 import { loadConfig } from '../../src/config/load.js';
 import { basicOf, startPrivateRegistry, user } from '../credentials/private-registry.js';
 import { FakeUpstream } from '../fakes/fake-upstream.js';
+import { makeOwnCertificate } from '../parts/certificates.js';
 import { cephParts, startCephRgw } from '../parts/ceph-rgw.js';
 import { startCistern } from '../parts/cistern.js';
 import { lacks } from '../parts/debian.js';
@@ -20,7 +21,6 @@ import { imageOf, randomLayer } from '../parts/image.js';
 import { untilIdle } from '../parts/mirror.js';
 import { freePort } from '../parts/ports.js';
 import { startRedis } from '../parts/redis.js';
-import { writePair } from './certificate.js';
 
 /** Each of a place of its own in the configuration, and nowhere else. */
 const secrets = {
@@ -98,7 +98,7 @@ describe.skipIf(lacks('docker-registry', 'openssl', 'redis-server', ...cephParts
       }
       await using redis = await startRedis({ args: ['--requirepass', secrets.redis] });
       await using rgw = await startCephRgw();
-      const pair = await writePair(folder.path, 'mirror');
+      const pair = await makeOwnCertificate(folder.path, 'mirror');
       const checked = createServer((_, response) => response.writeHead(500).end(echo));
       checked.listen(0, '127.0.0.1');
       await once(checked, 'listening');

@@ -8,6 +8,7 @@ import { hash } from 'bcryptjs';
 import { Redis } from 'ioredis';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { basicOf, password, startPrivateRegistry, user } from '../credentials/private-registry.js';
+import { type CertificateFiles, makeOwnCertificate, putInPlace } from '../parts/certificates.js';
 import { type Cistern, startCistern } from '../parts/cistern.js';
 import { lacks } from '../parts/debian.js';
 import { temporaryFolder } from '../parts/folder.js';
@@ -15,7 +16,6 @@ import { imageOf, randomLayer } from '../parts/image.js';
 import { metric, startMirror } from '../parts/mirror.js';
 import { freePort } from '../parts/ports.js';
 import { startRedis } from '../parts/redis.js';
-import { type Pair, putInPlace, writePair } from './certificate.js';
 
 interface Answered {
   readonly status: number | undefined;
@@ -68,8 +68,8 @@ function underLoad(request: () => Promise<number | undefined>): {
 }
 
 /** A pair behind links, as Kubernetes mounts secrets: the files are links into `..data`, and that is one as well. */
-async function mounted(folder: string): Promise<Pair> {
-  const { certificate, key } = await writePair(folder, 'first');
+async function mounted(folder: string): Promise<CertificateFiles> {
+  const { certificate, key } = await makeOwnCertificate(folder, 'first');
   await mkdir(join(folder, '..first'));
   await rename(certificate, join(folder, '..first', 'tls.crt'));
   await rename(key, join(folder, '..first', 'tls.key'));
@@ -81,7 +81,7 @@ async function mounted(folder: string): Promise<Pair> {
 describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
   it('are replaced under load, and no request fails', async () => {
     await using folder = await temporaryFolder();
-    const pair = await writePair(folder.path, 'first');
+    const pair = await makeOwnCertificate(folder.path, 'first');
     await using mirror = await startMirror({ config: { http: { tls: pair } } });
     mirror.upstream.addImage('app', 'v1', imageOf({ layers: [randomLayer(1_000, 'tls')] }));
     const url = mirror.url('app/manifests/v1');
@@ -91,7 +91,7 @@ describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
       return answer.status;
     });
     for (const name of ['second', 'third']) {
-      await putInPlace(await writePair(folder.path, name), pair);
+      await putInPlace(await makeOwnCertificate(folder.path, name), pair);
       await expect
         .poll(() => ask(url, { agent: false }), { timeout: 30_000 })
         .toEqual({ status: 200, by: name });
@@ -110,7 +110,7 @@ describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
   it.each([
     [
       'in place, in several steps',
-      async (from: Pair, to: Pair) => {
+      async (from: CertificateFiles, to: CertificateFiles) => {
         for (const kind of ['certificate', 'key'] as const) {
           const text = await readFile(from[kind], 'utf8');
           await truncate(to[kind]);
@@ -121,7 +121,7 @@ describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
     ],
     [
       'by another link, as Kubernetes does',
-      async (from: Pair, to: Pair) => {
+      async (from: CertificateFiles, to: CertificateFiles) => {
         const folder = dirname(to.key);
         const data = join(folder, `..${basename(from.key)}`);
         await mkdir(data);
@@ -140,7 +140,7 @@ describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
     const url = mirror.url('app/manifests/v1');
     const load = underLoad(async () => (await ask(url, { agent: false })).status);
     for (const name of ['second', 'third']) {
-      await replace(await writePair(folder.path, name), pair);
+      await replace(await makeOwnCertificate(folder.path, name), pair);
       await expect
         .poll(() => ask(url, { agent: false }), { timeout: 30_000 })
         .toEqual({ status: 200, by: name });
@@ -150,17 +150,17 @@ describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
 
   it('that are broken are told once, and those before them stay until good ones come', async () => {
     await using folder = await temporaryFolder();
-    const pair = await writePair(folder.path, 'first');
+    const pair = await makeOwnCertificate(folder.path, 'first');
     const key = await readFile(pair.key, 'utf8');
     await using mirror = await startMirror({ config: { http: { tls: pair } } });
     const lines = () => mirror.cistern.log().split('the one before it stays').length - 1;
-    const other = await writePair(folder.path, 'other');
+    const other = await makeOwnCertificate(folder.path, 'other');
     await rename(other.key, pair.key); // of another certificate
     await expect.poll(lines, { timeout: 30_000 }).toBe(1);
     await writeFile(pair.certificate, 'no certificate');
     await expect.poll(lines, { timeout: 30_000 }).toBe(2);
     expect(await ask(mirror.url(''), { agent: false })).toEqual({ status: 200, by: 'first' });
-    await putInPlace(await writePair(folder.path, 'second'), pair);
+    await putInPlace(await makeOwnCertificate(folder.path, 'second'), pair);
     await expect
       .poll(() => ask(mirror.url(''), { agent: false }), { timeout: 30_000 })
       .toEqual({ status: 200, by: 'second' });

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -9,25 +9,22 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { S3Config } from '../../src/config/config.js';
 import { settleMs } from '../../src/config/watched-file.js';
 import { readingClient } from '../../src/storage/s3/client.js';
+import { makeOwnCertificate, readPemPair } from '../parts/certificates.js';
 import { lacks } from '../parts/debian.js';
 import { temporaryFolder } from '../parts/folder.js';
-import { writePair } from './certificate.js';
 
 const log = { error: () => undefined };
 
 describe.skipIf(lacks('openssl'))('the client of S3', () => {
   it('reads its keys from their files again when they change, and trusts the authorities that it is told of', async () => {
     await using folder = await temporaryFolder();
-    const pair = await writePair(folder.path, 'storage');
+    const pair = await makeOwnCertificate(folder.path, 'storage');
     const seen: { key: string | undefined; token: unknown }[] = [];
-    const server = createServer(
-      { cert: await readFile(pair.certificate), key: await readFile(pair.key) },
-      (request, response) => {
-        const { authorization, 'x-amz-security-token': token } = request.headers;
-        seen.push({ key: /Credential=([^/]+)\//.exec(authorization ?? '')?.[1], token });
-        response.writeHead(200).end();
-      },
-    );
+    const server = createServer(await readPemPair(pair), (request, response) => {
+      const { authorization, 'x-amz-security-token': token } = request.headers;
+      seen.push({ key: /Credential=([^/]+)\//.exec(authorization ?? '')?.[1], token });
+      response.writeHead(200).end();
+    });
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     onTestFinished(() => void server.close());
@@ -48,6 +45,7 @@ describe.skipIf(lacks('openssl'))('the client of S3', () => {
       sessiontoken: undefined,
       rootdirectory: '',
       chunksize: 5 * 1024 * 1024,
+      localcopies: 0,
       encrypt: false,
       keyid: undefined,
       storageclass: undefined,

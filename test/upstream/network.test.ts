@@ -1,12 +1,17 @@
-import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFile, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, rename, rm } from 'node:fs/promises';
 import { createServer, request as forward } from 'node:http';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import {
+  type CertificateFiles,
+  makeOwnCertificate,
+  type PemPair,
+  readPemPair,
+} from '../parts/certificates.js';
+import { lacks } from '../parts/debian.js';
 import {
   clientOf,
   digest,
@@ -22,24 +27,20 @@ const name = repository('o/i');
 const latest = tag('latest');
 
 let folder: string;
-let tls: { key: string; cert: string };
+let tls: PemPair;
 let ca: string;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'tls-'));
-  ca = await makeCertificate('cert');
-  tls = { key: await readFile(join(folder, 'cert.key'), 'utf8'), cert: await readFile(ca, 'utf8') };
+  const own = await certify('cert');
+  ca = own.certificate;
+  tls = await readPemPair(own);
   return () => rm(folder, { recursive: true });
 });
 
-/** One that is its own authority; its path. */
-async function makeCertificate(title: string): Promise<string> {
-  const [path, key] = [join(folder, `${title}.pem`), join(folder, `${title}.key`)];
-  const names = 'subjectAltName=DNS:registry.example.test,IP:127.0.0.1';
-  const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
-  const about = ['-subj', '/CN=registry.example.test', '-addext', names];
-  await promisify(execFile)('openssl', ['req', '-x509', ...kind, '-keyout', key, '-out', path, ...about]);
-  return path;
+/** One that is its own authority. */
+function certify(title: string): Promise<CertificateFiles> {
+  return makeOwnCertificate(folder, title, ['DNS:registry.example.test', 'IP:127.0.0.1']);
 }
 
 /** A proxy on loopback that leads every name to one port of loopback. */
@@ -80,7 +81,7 @@ async function proxyTo(port: number): Promise<{ url: string; seen: string[]; aut
   };
 }
 
-describe('an authority of one’s own', () => {
+describe.skipIf(lacks('openssl'))('an authority of one’s own', () => {
   it('is trusted beside the others', async () => {
     const server = await serve(sendManifest, tls);
     await expect(clientOf(server.url).upstream.headManifest(name, latest, patient)).rejects.toMatchObject({
@@ -121,7 +122,7 @@ describe('an authority of one’s own', () => {
     'is trusted when it takes the place of another, %s',
     async (how) => {
       const server = await serve(sendManifest, tls);
-      const trusted = await makeCertificate('trusted');
+      const { certificate: trusted } = await certify('trusted');
       const proxy = how === 'directly' ? {} : { proxy: { https: (await proxyTo(server.port)).url } };
       const url = how === 'directly' ? server.url : 'https://registry.example.test';
       const { upstream } = clientOf(url, { ca: trusted, ...proxy });
@@ -141,7 +142,7 @@ describe('an authority of one’s own', () => {
   });
 });
 
-describe('a proxy', () => {
+describe.skipIf(lacks('openssl'))('a proxy', () => {
   it('carries https by CONNECT, with its own credentials and not ours', async () => {
     const server = await serve(sendManifest, tls);
     const proxy = await proxyTo(server.port);
