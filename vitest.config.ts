@@ -41,7 +41,7 @@ export default defineConfig({
           name: 'integration',
           include: ['test/**/*.test.ts'],
           exclude: ['test/architecture.test.ts', 'test/catalogue.test.ts', ...heavy],
-          maxWorkers: 3, // each waits for others about half of its time
+          maxWorkers: 4, // each waits for others more than half of its time
           sequence: { groupOrder: 1 },
         },
       },

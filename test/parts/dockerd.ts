@@ -82,7 +82,9 @@ async function startWith(storageDriver: 'overlay2' | 'vfs', options: DockerdOpti
   const { registries } = options;
   const launcher = registries === undefined ? options.launcher : await ownEtc(folder.path, registries);
   const [command = '', ...args] = [...(launcher ?? []), commandOf('dockerd')];
-  const env = { ...(registries && { HTTPS_PROXY: registries.proxy }), ...options.env };
+  // It finds its own helpers by PATH, which after `su` or in a small image has no folder of the system's commands.
+  const helpers = { PATH: `${process.env['PATH']}:/usr/sbin:/sbin` };
+  const env = { ...helpers, ...(registries && { HTTPS_PROXY: registries.proxy }), ...options.env };
   const running = cleanup.use(await startProcess(command, [...args, '--config-file', configFile], { env }));
   const run = (args: readonly string[], { client = docker, env, ...options }: DockerOptions = {}) =>
     runProcess(client, args, {

@@ -18,6 +18,7 @@ const stack = join(checkout, 'stack.yml');
 const network = 'traefik_public';
 const tags = Array.from({ length: 12 }, (_, index) => `v${index}`);
 const settleMs = 120_000;
+const settling = { timeout: settleMs, interval: 100 };
 
 /** `docker stack config` came after Debian's client. */
 const configClient = await clientWith(['docker', '/usr/local/bin/docker', '/usr/bin/docker']);
@@ -74,23 +75,31 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'redis-server', 'skopeo', 'b
       const line = `REDISCLI_AUTH=$(cat /run/secrets/redis_password) redis-cli -p ${port} ${command.join(' ')}`;
       return docker(['exec', container, 'sh', '-c', line]);
     };
+    /** What each Sentinel says: the master, how many replicas and other Sentinels there are, the master's state. */
+    const wordsOfSentinels = async (): Promise<string[]> => {
+      const words: string[] = [];
+      for (const name of ['sentinel-1', 'sentinel-2', 'sentinel-3']) {
+        const container = await containerOf(name);
+        if (container === '') continue;
+        const lines = (await redis(container, 26379, 'sentinel', 'master', 'mymaster')).split('\n');
+        const fact = (key: string): string => lines[lines.indexOf(key) + 1] ?? '';
+        words.push(['ip', 'num-slaves', 'num-other-sentinels', 'flags'].map((key) => fact(key)).join(' '));
+      }
+      return words;
+    };
     /** By the word of all Sentinels, which know each other and the replica. */
     const agreedMaster = async (): Promise<string> => {
-      let agreed = '';
-      await until(async () => {
-        const words = new Set<string>();
-        for (const name of ['sentinel-1', 'sentinel-2', 'sentinel-3']) {
-          const container = await containerOf(name);
-          if (container === '') return false;
-          const lines = (await redis(container, 26379, 'sentinel', 'master', 'mymaster')).split('\n');
-          const fact = (key: string): string => lines[lines.indexOf(key) + 1] ?? '';
-          words.add(['ip', 'num-slaves', 'num-other-sentinels', 'flags'].map((key) => fact(key)).join(' '));
-        }
-        const [word = ''] = words;
-        agreed = word.split(' ')[0] ?? '';
-        return words.size === 1 && word.endsWith(' 1 2 master');
-      }, AbortSignal.timeout(settleMs));
-      return agreed;
+      let agreed: string | undefined;
+      await expect
+        .poll(async () => {
+          const words = await wordsOfSentinels();
+          agreed = words[0]?.split(' ')[0];
+          return words;
+        }, settling)
+        .toSatisfy((words: string[]) => {
+          return words.length === 3 && words.every((word) => word === `${agreed} 1 2 master`);
+        });
+      return agreed ?? '';
     };
     const untilRedisUsable = async (): Promise<void> => {
       for (const container of await containersOf('cistern')) {
@@ -222,11 +231,12 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'redis-server', 'skopeo', 'b
         await untilComplete();
         expect(await agreedMaster()).toMatch(/^redis-[12]$/);
       }
-      // The other one is the master, and the first comes back as its replica.
-      await until(async () => {
-        const role = await redis(await containerOf('redis-1'), 6379, 'role');
-        return role.startsWith('slave\nredis-2\n') && (await agreedMaster()) === 'redis-2';
-      }, AbortSignal.timeout(settleMs));
+      // Which of the two it is depends on who was quicker, the Sentinels or the container that came back.
+      const master = await agreedMaster();
+      const follower = master === 'redis-1' ? 'redis-2' : 'redis-1';
+      await expect
+        .poll(async () => redis(await containerOf(follower), 6379, 'role'), settling)
+        .toMatch(new RegExp(`^slave\\n${master}\\n6379\\nconnected\\n`));
       await untilRedisUsable();
       await morePulls(20);
       expect((await pulls()).filter(({ failed }) => failed !== undefined)).toEqual([]);
