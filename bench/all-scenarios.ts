@@ -4,6 +4,7 @@ import { coldPull } from './scenarios/cold-pull.js';
 import { halfLoad } from './scenarios/half-load.js';
 import { head } from './scenarios/head.js';
 import { herd } from './scenarios/herd.js';
+import { imagePull } from './scenarios/image-pull.js';
 import { largeBlobNginx } from './scenarios/large-blob-nginx.js';
 import { largeBlob } from './scenarios/large-blob.js';
 import { manifestByDigest } from './scenarios/manifest-by-digest.js';
@@ -22,10 +23,14 @@ const scenarios: readonly Scenario[] = [
   largeBlobNginx,
   halfLoad,
   coldPull,
+  imagePull,
   herd,
   parallelRanges,
   residentMemory,
 ];
+
+/** What they start besides Cistern. */
+export const scenarioParts = ['docker-registry', 'wrk', 'hey', 'openssl', 'skopeo'] as const;
 
 export const scenarioNames: readonly string[] = scenarios.map(({ name }) => name);
 

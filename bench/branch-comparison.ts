@@ -2,7 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { scenarioNames, scenariosNamed } from './all-scenarios.js';
+import { scenarioNames, scenarioParts, scenariosNamed } from './all-scenarios.js';
 import { buildCheckout, type Checkout, checkOut, hasScenario } from './checkout.js';
 import { CannotMeasure, requireParts, runBenchmark, say } from './command.js';
 import { Lab } from './lab.js';
@@ -43,7 +43,7 @@ interface Judged {
 export function compareBranch(args: readonly string[]): Promise<number> {
   return runBenchmark(async (signal) => {
     const options = readOptions(args);
-    requireParts('docker-registry', 'wrk', 'hey', 'openssl');
+    requireParts(...scenarioParts);
     const machine = await describeMachine();
     await using checkout = await checkOut(options.base, signal);
     say(`building ${checkout.commit}`);

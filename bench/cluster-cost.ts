@@ -63,17 +63,28 @@ export interface CostRow extends Costs {
  * Each client of each replica pulls an image that nobody has, then again; for each number of replicas. Of each count
  * the least of all rounds: what depends on how long a pull takes, as leases do that are extended, only adds to it.
  */
-export async function measureCosts(plan: CostPlan, store: CostStore): Promise<CostRow[]> {
+export async function measureCosts(
+  plan: CostPlan,
+  store: CostStore,
+  signal: AbortSignal,
+): Promise<CostRow[]> {
   const rows: CostRow[] = [];
   for (const replicas of plan.replicas) {
     const rounds: (readonly [cold: CostRow, warm: CostRow])[] = [];
-    for (let round = 0; round < plan.rounds; round += 1) rounds.push(await pullTwice(plan, store, replicas));
+    for (let round = 0; round < plan.rounds; round += 1) {
+      rounds.push(await pullTwice(plan, store, replicas, signal));
+    }
     rows.push(leastOf(rounds.map(([cold]) => cold)), leastOf(rounds.map(([, warm]) => warm)));
   }
   return rows;
 }
 
-async function pullTwice(plan: CostPlan, store: CostStore, count: number): Promise<[CostRow, CostRow]> {
+async function pullTwice(
+  plan: CostPlan,
+  store: CostStore,
+  count: number,
+  signal: AbortSignal,
+): Promise<[CostRow, CostRow]> {
   const { linkBytesPerSecond: bytesPerSecond, clients } = plan;
   await using cluster = await startReplicas({
     ...asInProduction,
@@ -89,7 +100,7 @@ async function pullTwice(plan: CostPlan, store: CostStore, count: number): Promi
   const imageBytes = contentsOf(image).reduce((sum, { size }) => sum + size, 0);
   const measure = async (content: 'cold' | 'warm'): Promise<CostRow> => {
     const before = await readCounters(cluster, commands, store.s3);
-    await pullImage(bases, image);
+    await pullImage(bases, image, signal);
     await untilSettled(cluster, commands);
     const after = await readCounters(cluster, commands, store.s3);
     const row = { replicas: count, content, imageBytes, ...difference(before, after) };
@@ -106,10 +117,10 @@ function contentsOf({ manifest, config, layers }: Image): Wanted[] {
   ];
 }
 
-async function pullImage(bases: readonly string[], image: Image): Promise<void> {
+async function pullImage(bases: readonly string[], image: Image, signal: AbortSignal): Promise<void> {
   const [manifest, ...blobs] = contentsOf(image);
-  if (manifest !== undefined) await pullInOwnProcess(bases, [manifest]);
-  await pullInOwnProcess(bases, blobs);
+  if (manifest !== undefined) await pullInOwnProcess(bases, [manifest], signal);
+  await pullInOwnProcess(bases, blobs, signal);
 }
 
 /** Until everything is stored and nothing is on its way behind the requests. */

@@ -49,10 +49,14 @@ interface Round {
 }
 
 /** How long cold content takes to reach many clients of several replicas, of what one download takes without them. */
-export async function measureHerd(herd: Herd, { title, newStore }: HerdStore): Promise<string> {
+export async function measureHerd(
+  herd: Herd,
+  { title, newStore }: HerdStore,
+  signal: AbortSignal,
+): Promise<string> {
   const { replicas, clients, layers, layerBytes, linkBytesPerSecond } = herd;
   const rounds: Round[] = [];
-  for (let round = 0; round < herd.rounds; round += 1) rounds.push(await pull(herd, round, newStore));
+  for (let round = 0; round < herd.rounds; round += 1) rounds.push(await pull(herd, round, newStore, signal));
   const column = (read: (round: Round) => number, digits: number, unit: string): string => {
     const { median, min, max } = summarize(rounds.map(read));
     return `${median.toFixed(digits)}${unit} (${min.toFixed(digits)}–${max.toFixed(digits)})`;
@@ -68,7 +72,7 @@ export async function measureHerd(herd: Herd, { title, newStore }: HerdStore): P
   return `| ${cells.join(' | ')} |`;
 }
 
-async function pull(herd: Herd, round: number, newStore: NewStore): Promise<Round> {
+async function pull(herd: Herd, round: number, newStore: NewStore, signal: AbortSignal): Promise<Round> {
   await using cluster = await startReplicas({
     ...asInProduction,
     count: herd.replicas,
@@ -79,11 +83,11 @@ async function pull(herd: Herd, round: number, newStore: NewStore): Promise<Roun
   const layers = Array.from({ length: herd.layers }, (_, n) => blobOf(herd.layerBytes, `herd ${round} ${n}`));
   for (const layer of layers) upstream.addBlob('herd', layer);
   const contents = layers.map(({ digest, size }) => ({ path: `/v2/herd/blobs/${digest}`, size }));
-  const direct = await pullInOwnProcess([upstream.url], contents);
+  const direct = await pullInOwnProcess([upstream.url], contents, signal);
   const before = upstream.asked({ method: 'GET', path: /\/blobs\// }).length;
   const processorBefore = await processorTimeOfAll(replicas);
   const bases = Array.from({ length: herd.clients }, (_, n) => replica(n % herd.replicas).url);
-  const seconds = await pullInOwnProcess(bases, contents);
+  const seconds = await pullInOwnProcess(bases, contents, signal);
   const processor = (await processorTimeOfAll(replicas)) - processorBefore;
   const asked = upstream.asked({ method: 'GET', path: /\/blobs\// }).slice(before);
   const bytes = asked.reduce((sum, request) => sum + request.bodyBytes, 0);

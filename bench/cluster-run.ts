@@ -28,7 +28,7 @@ type Store = HerdStore & CostStore;
 
 /** What replicas share: how long cold content takes to reach many clients, and what each further replica costs. */
 export function measureCluster(args: readonly string[]): Promise<number> {
-  return runBenchmark(async () => {
+  return runBenchmark(async (signal) => {
     const options = readOptions(args);
     if (options === undefined) {
       process.stderr.write(usage);
@@ -40,8 +40,8 @@ export function measureCluster(args: readonly string[]): Promise<number> {
     const stores: Store[] = [{ title: 'folder', newStore: newFolder, s3: undefined }];
     if (cephParts.every((part) => has(part))) stores.push(await startBucket(cleanup));
     else say('without a bucket: Ceph is not installed');
-    if (options.only !== 'costs') await reportHerds(stores, options, machine);
-    return options.only === 'herds' ? 0 : await reportCosts(stores, options, machine);
+    if (options.only !== 'costs') await reportHerds(stores, options, machine, signal);
+    return options.only === 'herds' ? 0 : await reportCosts(stores, options, machine, signal);
   });
 }
 
@@ -51,20 +51,30 @@ async function startBucket(cleanup: AsyncDisposableStack): Promise<Store> {
   return { title: 'bucket', newStore: () => newBucket(rgw, { endpoint: s3.url }), s3 };
 }
 
-async function reportHerds(stores: readonly Store[], options: Options, machine: string): Promise<void> {
+async function reportHerds(
+  stores: readonly Store[],
+  options: Options,
+  machine: string,
+  signal: AbortSignal,
+): Promise<void> {
   const lines = [herdHead];
   for (const herd of options.quick ? quickHerds : herds) {
-    for (const store of stores) lines.push(await measureHerd(herd, store));
+    for (const store of stores) lines.push(await measureHerd(herd, store, signal));
   }
   await report('cluster-herds', [lines.join('\n'), machine], options);
 }
 
-async function reportCosts(stores: readonly Store[], options: Options, machine: string): Promise<number> {
+async function reportCosts(
+  stores: readonly Store[],
+  options: Options,
+  machine: string,
+  signal: AbortSignal,
+): Promise<number> {
   const plan = options.quick ? quickCostPlan : costPlan;
   const parts: string[] = [];
   const faults: string[] = [];
   for (const store of stores) {
-    const rows = await measureCosts(plan, store);
+    const rows = await measureCosts(plan, store, signal);
     parts.push(`Over a ${store.title}:`, costTable(rows, plan.clients, store.s3 !== undefined));
     faults.push(...growing(rows).map((fault) => `over a ${store.title}, ${fault}`));
   }

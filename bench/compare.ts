@@ -2,10 +2,10 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { scenarioNames, scenariosNamed } from './all-scenarios.js';
+import { scenarioNames, scenarioParts, scenariosNamed } from './all-scenarios.js';
 import { CannotMeasure, requireParts, runBenchmark, say } from './command.js';
 import { Lab } from './lab.js';
-import { describeMachine, type Machine, machineText } from './machine.js';
+import { describeMachine, type Machine, machineText, measuredNow } from './machine.js';
 import { fullPlan, type Plan, quickPlan } from './plan.js';
 import { publish } from './publish.js';
 import type { Scenario } from './scenario.js';
@@ -30,7 +30,7 @@ interface Options {
 export function compare(args: readonly string[]): Promise<number> {
   return runBenchmark(async (signal) => {
     const options = readOptions(args);
-    requireParts('docker-registry', 'wrk', 'hey', 'openssl');
+    requireParts(...scenarioParts);
     const machine = await describeMachine();
     const rows = await measureAll(options, signal);
     const peer = `docker-registry ${machine.dockerRegistry}`;
@@ -83,8 +83,7 @@ async function measureAll({ chosen, plan }: Options, signal: AbortSignal): Promi
 }
 
 function footerOf(machine: Machine, { rounds }: Plan): string {
-  const day = new Date().toISOString().slice(0, 10);
-  return `Medians of ${rounds} turns each, by turns (lowest–highest), measured on ${day}. ${machineText(machine)}.`;
+  return measuredNow(`Medians of ${rounds} turns each, by turns (lowest–highest)`, machineText(machine));
 }
 
 function resultsFile(): string {

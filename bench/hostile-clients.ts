@@ -4,9 +4,10 @@ import { attacks, type Target } from '../test/hostile/attacks.js';
 import { imageOf, randomLayer } from '../test/parts/image.js';
 import { blobOf, type Mirror, startMirror } from '../test/parts/mirror.js';
 import { startProcess, untilLogged, untilReady } from '../test/parts/process.js';
-import { CannotMeasure, runBenchmark, say } from './command.js';
-import { describeMachine, machineText } from './machine.js';
+import { quickAndPublish, runBenchmark, say } from './command.js';
+import { describeMachine, machineText, measuredNow } from './machine.js';
 import { memoryOf, resetPeak } from './process-memory.js';
+import { publish } from './publish.js';
 import { asInProduction } from './replica-settings.js';
 import { summarize } from './statistics.js';
 
@@ -26,6 +27,8 @@ const full: Extent = { idle: 10_000, pulls: 50 };
 const quick: Extent = { idle: 1_000, pulls: 20 };
 
 interface Measured {
+  /** Of the table, in Markdown. */
+  readonly line: string;
   readonly failed: number;
   /** The most that was ever resident. */
   readonly peak: number;
@@ -34,7 +37,8 @@ interface Measured {
 /** The pulls of one honest client, alone and beside hostile ones of each kind. Returns the exit code. */
 export function pullAmongEnemies(args: readonly string[]): Promise<number> {
   return runBenchmark(async (signal) => {
-    const { idle, pulls } = readExtent(args);
+    const options = quickAndPublish(args, 'bench:hostile');
+    const { idle, pulls } = options.quick ? quick : full;
     const machine = machineText(await describeMachine());
     await using mirror = await startMirror({
       config: { log: { level: 'info', accesslog: { disabled: true } } },
@@ -50,8 +54,6 @@ export function pullAmongEnemies(args: readonly string[]): Promise<number> {
     };
     await receive(target.url + target.blob);
     await pull(mirror);
-    process.stdout.write('| beside | a pull takes | at most | failed | resident memory, peak | after |\n');
-    process.stdout.write('|---|---:|---:|---:|---:|---:|\n');
     const all = [await measure('nobody', mirror, pulls)];
     for (const [name] of attacks) {
       signal.throwIfAborted();
@@ -60,7 +62,15 @@ export function pullAmongEnemies(args: readonly string[]): Promise<number> {
       all.push(await measure(name, mirror, pulls));
       await enemies.stop();
     }
-    process.stdout.write(`\n${machine}\n`);
+    const block = [
+      '| beside | a pull takes | at most | failed | resident memory, peak | after |',
+      '|---|---:|---:|---:|---:|---:|',
+      ...all.map(({ line }) => line),
+      '',
+      measuredNow(`Medians of ${pulls} pulls each`, machine),
+    ].join('\n');
+    process.stdout.write(`${block}\n`);
+    if (options.publish) say(`the table is in ${(await publish(block, 'bench-hostile')).join(' and ')}`);
     const holds = all.every(({ failed, peak }) => failed === 0 && peak < allowedMemory);
     process.stdout.write(holds ? 'holds\n' : 'DOES NOT HOLD\n');
     return holds ? 0 : 1;
@@ -75,7 +85,6 @@ async function startEnemies(name: string, target: Target) {
   return enemies;
 }
 
-/** Prints a row of the table, in Markdown. */
 async function measure(name: string, mirror: Mirror, pulls: number): Promise<Measured> {
   const { pid } = mirror.cistern;
   await resetPeak(pid);
@@ -95,8 +104,9 @@ async function measure(name: string, mirror: Mirror, pulls: number): Promise<Mea
     `${failed} of ${pulls}`,
     ...[peak, resident].map((bytes) => `${(bytes / mebibyte).toFixed(0)} MiB`),
   ];
-  process.stdout.write(`| ${cells.join(' | ')} |\n`);
-  return { failed, peak };
+  const line = `| ${cells.join(' | ')} |`;
+  say(line);
+  return { line, failed, peak };
 }
 
 /** A manifest and its layers, each whole and on a connection of its own. */
@@ -108,11 +118,4 @@ async function pull(mirror: Mirror): Promise<boolean> {
     if (layer.end !== 'complete' || `sha256:${layer.sha256}` !== digest) return false;
   }
   return true;
-}
-
-function readExtent(args: readonly string[]): Extent {
-  const [option, ...rest] = args;
-  if (option === undefined) return full;
-  if (option === '--quick' && rest.length === 0) return quick;
-  throw new CannotMeasure('usage: npm run bench:hostile -- [--quick]');
 }

@@ -4,7 +4,14 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { temporaryFolder } from '../test/parts/folder.js';
-import { contentOf, type Content, type Image, imageOf, randomLayer } from '../test/parts/image.js';
+import {
+  contentOf,
+  type Content,
+  type Image,
+  imageOf,
+  type Layer,
+  randomLayer,
+} from '../test/parts/image.js';
 import { pushBlob, pushImage } from '../test/parts/push.js';
 import { randomBytes } from '../test/parts/random-bytes.js';
 import { TokenServer } from '../test/parts/token-server.js';
@@ -101,9 +108,25 @@ export class Lab implements AsyncDisposable {
     return this.tokens.issue(repository);
   }
 
+  /** `user:password` of whoever may ask the upstream for tokens. */
+  get credentials(): string {
+    return `${account.username}:${account.password}`;
+  }
+
   /** An image of two small layers in the upstream, under the tag. */
   async pushImage(tag: string): Promise<Image> {
-    const image = imageOf({ layers: [randomLayer(10_000, `${tag}-1`), randomLayer(20_000, `${tag}-2`)] });
+    return this.#push(tag, [randomLayer(10_000, `${tag}-1`), randomLayer(20_000, `${tag}-2`)]);
+  }
+
+  /** An image whose one layer has the plan's `largeBlob`; returns the layer. */
+  async pushLargeImage(tag: string): Promise<Content> {
+    const layer = randomLayer(this.plan.largeBlob, tag);
+    await this.#push(tag, [layer]);
+    return layer;
+  }
+
+  async #push(tag: string, layers: readonly Layer[]): Promise<Image> {
+    const image = imageOf({ layers });
     await pushImage({ url: this.upstream.url, repository, authorization: this.authorization() }, tag, image);
     return image;
   }

@@ -43,3 +43,8 @@ export function machineText(machine: Machine): string {
     `load average before: ${machine.loadAverage.toFixed(2)}`,
   ].join('; ');
 }
+
+/** The line under a table: what its figures are, when they were taken, and where (`machineText`). */
+export function measuredNow(what: string, machine: string): string {
+  return `${what}, measured on ${new Date().toISOString().slice(0, 10)}. ${machine}.`;
+}

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { scenarioNames, scenariosNamed } from './all-scenarios.js';
+import { scenarioNames, scenarioParts, scenariosNamed } from './all-scenarios.js';
 import { CannotMeasure, requireParts, runBenchmark, say } from './command.js';
 import { Lab } from './lab.js';
 import { describeMachine, machineText } from './machine.js';
@@ -23,7 +23,7 @@ export function profileScenario(args: readonly string[]): Promise<number> {
   return runBenchmark(async (signal) => {
     const { name, plan } = readOptions(args);
     const chosen = scenariosNamed([name]);
-    requireParts('docker-registry', 'wrk', 'hey', 'openssl');
+    requireParts(...scenarioParts);
     const machine = await describeMachine();
     const folder = await newFolder(name);
     const work: Work[] = [];

@@ -13,11 +13,10 @@ export interface Wanted {
 export async function pullInOwnProcess(
   bases: readonly string[],
   contents: readonly Wanted[],
+  signal: AbortSignal,
 ): Promise<number> {
   const script = fileURLToPath(new URL('pullers.ts', import.meta.url));
-  const { stdout } = await promisify(execFile)(process.execPath, [
-    script,
-    JSON.stringify({ bases, contents }),
-  ]);
+  const args = [script, JSON.stringify({ bases, contents })];
+  const { stdout } = await promisify(execFile)(process.execPath, args, { signal });
   return Number(stdout);
 }

@@ -1,19 +1,19 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { GetObjectCommand } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { blobPath } from '../src/storage/layout.js';
 import { FakeUpstream } from '../test/fakes/fake-upstream.js';
 import { cephParts, type CephRgw, startCephRgw } from '../test/parts/ceph-rgw.js';
+import type { Settings } from '../test/parts/cistern.js';
 import { temporaryFolder } from '../test/parts/folder.js';
 import { type Content, imageOf, randomLayer } from '../test/parts/image.js';
 import { blobOf, metric } from '../test/parts/mirror.js';
-import { CannotMeasure, requireParts, runBenchmark, say } from './command.js';
+import { quickAndPublish, requireParts, runBenchmark, say } from './command.js';
 import { download } from './download.js';
 import { blobUrl, manifestUrl, repository } from './lab.js';
 import { type Load, loadGet } from './load.js';
-import { describeMachine, machineText } from './machine.js';
+import { describeMachine, machineText, measuredNow } from './machine.js';
 import { fullPlan, type Plan, quickPlan, sizeText } from './plan.js';
 import { publish } from './publish.js';
 import { type Server, startServer } from './server.js';
@@ -30,13 +30,14 @@ interface Row {
   /** The gateway itself; `undefined` where that has nothing like it. */
   readonly direct: Summary | undefined;
   readonly cistern: Summary;
-  /** Of the ratio of the medians, or of Cistern's median where there is no ratio. */
-  readonly least: number;
+  /** Of the ratio of the medians, or of Cistern's median where there is no ratio; `undefined`: shown alone. */
+  readonly least: number | undefined;
 }
 
-/** A gateway with content, one mirror that streams it and one that sends clients there. */
+/** A gateway with content, mirrors that stream it, with local copies and without, and one that sends clients there. */
 interface Gateway {
   readonly streaming: Server;
+  readonly uncopied: Server;
   readonly redirecting: Server;
   readonly large: Content;
   readonly small: Content;
@@ -48,37 +49,21 @@ interface Gateway {
 /** Cistern over a Ceph gateway, and the gateway itself, read by the same client by turns. Returns the exit code. */
 export function measureS3(args: readonly string[]): Promise<number> {
   return runBenchmark(async (signal) => {
-    const options = readOptions(args);
+    const options = quickAndPublish(args, 'bench:s3');
+    const plan = options.quick ? quickPlan : fullPlan;
     requireParts(...cephParts, 'docker-registry', 'wrk');
     const machine = await describeMachine();
     await using cleanup = new AsyncDisposableStack();
-    const gateway = await startGateway(cleanup, options.plan, signal);
-    const rows = await measureAll(gateway, options.plan, signal);
-    const day = new Date().toISOString().slice(0, 10);
-    const notes = `Medians of ${options.plan.rounds} turns each, by turns (lowest–highest), measured on ${day}. ${machineText(machine)}.`;
-    const block = `${tableOf(rows)}\n\n${notes}`;
+    const gateway = await startGateway(cleanup, plan, signal);
+    const rows = await measureAll(gateway, plan, signal);
+    const what = `Medians of ${plan.rounds} turns each, by turns (lowest–highest)`;
+    const block = `${tableOf(rows)}\n\n${measuredNow(what, machineText(machine))}`;
     process.stdout.write(`${block}\n`);
     if (options.publish) say(`the table is in ${(await publish(block, 'bench-s3')).join(' and ')}`);
-    const holds = rows.every((row) => reached(row) >= row.least);
+    const holds = rows.every((row) => row.least === undefined || reached(row) >= row.least);
     process.stdout.write(holds ? '\nholds\n' : '\nDOES NOT HOLD\n');
     return holds ? 0 : 1;
   });
-}
-
-function readOptions(args: readonly string[]): { plan: Plan; publish: boolean } {
-  try {
-    const { values } = parseArgs({
-      args: [...args],
-      options: {
-        quick: { type: 'boolean', default: false },
-        publish: { type: 'boolean', default: false },
-      },
-    });
-    return { plan: values.quick ? quickPlan : fullPlan, publish: values.publish };
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-    throw new CannotMeasure(`${error.message}\nusage: npm run bench:s3 -- [--quick] [--publish]`);
-  }
 }
 
 async function startGateway(
@@ -96,24 +81,28 @@ async function startGateway(
   const small = blobOf(plan.smallBlob, 'small');
   upstream.addImage(repository, 'v1', image);
   for (const blob of [large, small]) upstream.addBlob(repository, blob);
-  const start = async (name: string, redirect: boolean): Promise<Server> => {
+  const start = async (
+    name: string,
+    storage: { redirect: { disable: boolean }; s3?: Settings },
+  ): Promise<Server> => {
     const options = {
       folder: join(folder.path, name),
-      storage: { s3: rgw.settings(bucket), redirect: { disable: !redirect } },
+      storage: { ...storage, s3: rgw.settings(bucket, storage.s3) },
       proxy: { remoteurl: upstream.url, spool: { directory: join(folder.path, name, 'spool') } },
       requestsLogged: true,
     };
     return cleanup.use(await startServer('cistern', options, signal));
   };
-  const streaming = await start('streaming', false);
+  const streaming = await start('streaming', { redirect: { disable: true } });
   for (const blob of [large, small]) await download(blobUrl(streaming, blob), blob.size, signal);
   const { manifest } = image;
   const headers = { accept: manifest.mediaType };
   await download(manifestUrl(streaming, manifest.digest), manifest.size, signal, headers);
   await untilStored(streaming, signal);
-  const redirecting = await start('redirecting', true);
+  const uncopied = await start('uncopied', { redirect: { disable: true }, s3: { localcopies: 0 } });
+  const redirecting = await start('redirecting', { redirect: { disable: false } });
   const directUrl = (content: Content): Promise<string> => signedUrl(rgw, bucket, content);
-  return { streaming, redirecting, large, small, manifest, directUrl };
+  return { streaming, uncopied, redirecting, large, small, manifest, directUrl };
 }
 
 /** What was pulled is in the bucket once no transfer runs. */
@@ -130,7 +119,7 @@ function signedUrl({ client }: CephRgw, bucket: string, { digest }: Content): Pr
 }
 
 async function measureAll(gateway: Gateway, plan: Plan, signal: AbortSignal): Promise<Row[]> {
-  const { streaming, redirecting, large, small, manifest } = gateway;
+  const { streaming, uncopied, redirecting, large, small, manifest } = gateway;
   const { connections } = plan;
   const rows: Row[] = [];
   const compare = async (
@@ -139,19 +128,29 @@ async function measureAll(gateway: Gateway, plan: Plan, signal: AbortSignal): Pr
     cistern: string,
     unit: Row['unit'],
     at: number,
+    least: Row['least'],
   ): Promise<void> => {
     const urls = [await gateway.directUrl(content), cistern] as const;
     const title = `GET ${what}, ${at === 1 ? '1 connection' : `${at} connections`}`;
     const [direct, ours] = await byTurns(urls, unit, at, plan, signal);
-    rows.push({ title, unit, direct, cistern: ours, least: leastRatio });
+    rows.push({ title, unit, direct, cistern: ours, least });
     say(`${title}: ${cell(direct, unit)} and ${cell(ours, unit)}`);
   };
   for (const at of [1, 4]) {
-    await compare(`${sizeText(large.size)} blob`, large, blobUrl(streaming, large), 'MB/s', at);
+    const blob = `${sizeText(large.size)} blob`;
+    await compare(blob, large, blobUrl(streaming, large), 'MB/s', at, leastRatio);
+    await compare(`${blob} without local copies`, large, blobUrl(uncopied, large), 'MB/s', at, undefined);
   }
-  await compare(`${sizeText(small.size)} blob`, small, blobUrl(streaming, small), 'requests/s', connections);
+  await compare(
+    `${sizeText(small.size)} blob`,
+    small,
+    blobUrl(streaming, small),
+    'requests/s',
+    connections,
+    leastRatio,
+  );
   const byDigest = manifestUrl(streaming, manifest.digest);
-  await compare('manifest by digest', manifest, byDigest, 'requests/s', connections);
+  await compare('manifest by digest', manifest, byDigest, 'requests/s', connections, leastRatio);
   const redirects = blobUrl(redirecting, large);
   const [cistern] = await byTurns([redirects, redirects], 'requests/s', connections, plan, signal);
   const title = `redirects to a blob, ${connections} connections`;
@@ -190,8 +189,8 @@ function tableOf(rows: readonly Row[]): string {
   const lines = rows.map((row) => {
     const direct = row.direct === undefined ? '–' : cell(row.direct, row.unit);
     const ratio = row.direct === undefined ? '–' : reached(row).toFixed(2);
-    const least = row.direct === undefined ? `${quantity(row.least)}/s` : row.least.toFixed(2);
-    return `| ${row.title} | ${direct} | ${cell(row.cistern, row.unit)} | ${ratio} | ${least} |`;
+    const limit = row.direct === undefined ? `${quantity(row.least ?? 0)}/s` : row.least?.toFixed(2);
+    return `| ${row.title} | ${direct} | ${cell(row.cistern, row.unit)} | ${ratio} | ${limit ?? '–'} |`;
   });
   return ['| | Ceph RGW itself | Cistern | ratio | at least |', '|---|---:|---:|---:|---:|', ...lines].join(
     '\n',

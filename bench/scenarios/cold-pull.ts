@@ -2,10 +2,16 @@ import { LinkProxy } from '../../test/fakes/link-proxy.js';
 import { type Download, download, type PullBeside } from '../download.js';
 import { blobUrl, type Lab, type Pair } from '../lab.js';
 import { sizeText } from '../plan.js';
+import { processorTimeOf } from '../process-time.js';
 import { type Measure, measureOf, type Scenario, type Side } from '../scenario.js';
 import type { Server } from '../server.js';
 
 type Upstream = Pick<Server, 'url'>;
+
+interface ColdPull extends PullBeside {
+  /** Of the mirror, in seconds, until the blob is stored. */
+  readonly processor: number;
+}
 
 /**
  * One client pulls what no mirror has: as fast as this machine can, and over a link as a site has one. In each round
@@ -24,9 +30,9 @@ export const coldPull: Scenario = {
   },
 };
 
-async function pullByTurns(lab: Lab, upstream: Upstream, name: string): Promise<Record<Side, PullBeside[]>> {
+async function pullByTurns(lab: Lab, upstream: Upstream, name: string): Promise<Record<Side, ColdPull[]>> {
   await using pair = await lab.startPair(upstream.url);
-  const results: Record<Side, PullBeside[]> = { peer: [], cistern: [] };
+  const results: Record<Side, ColdPull[]> = { peer: [], cistern: [] };
   // One more at the start, which is not counted, warms the programs up.
   for (let round = -1; round < lab.plan.rounds; round += 1) {
     const { peer, cistern } = await pullByAll(lab, upstream, pair, `${name}-${round}`);
@@ -42,21 +48,24 @@ async function pullByAll(
   upstream: Upstream,
   pair: Pair,
   name: string,
-): Promise<Record<Side, PullBeside>> {
+): Promise<Record<Side, ColdPull>> {
   const blob = await lab.pushBlob(lab.plan.largeBlob, `cold-${name}`);
   const timed = async (server: Upstream, headers = {}): Promise<Download> => {
     await lab.settleDisk();
     return download(blobUrl(server, blob), blob.size, lab.signal, headers);
   };
   const direct = await timed(upstream, { authorization: lab.authorization() });
-  const peer = await timed(pair.peer);
-  await lab.untilStored(pair.peer, blob);
-  const cistern = await timed(pair.cistern);
-  await lab.untilStored(pair.cistern, blob);
-  return { peer: { direct, pull: peer }, cistern: { direct, pull: cistern } };
+  const pullThrough = async (mirror: Server): Promise<ColdPull> => {
+    const before = await processorTimeOf(mirror.pid);
+    const pull = await timed(mirror);
+    await lab.untilStored(mirror, blob);
+    return { direct, pull, processor: (await processorTimeOf(mirror.pid)) - before };
+  };
+  const peer = await pullThrough(pair.peer);
+  return { peer, cistern: await pullThrough(pair.cistern) };
 }
 
-function measures(what: string, results: Record<Side, PullBeside[]>): Measure[] {
+function measures(what: string, results: Record<Side, ColdPull[]>): Measure[] {
   return [
     measureOf({ title: `${what}, time`, unit: 's', better: 'less' }, results, ({ pull }) => pull.whole),
     measureOf(
@@ -73,6 +82,11 @@ function measures(what: string, results: Record<Side, PullBeside[]>): Measure[] 
       { title: `${what}, first byte after a direct download’s`, unit: 'ms', better: 'less', detail: true },
       results,
       ({ pull, direct }) => (pull.firstByte - direct.firstByte) * 1000,
+    ),
+    measureOf(
+      { title: `${what}, processor time of the mirror`, unit: 's', better: 'less', detail: true },
+      results,
+      ({ processor }) => processor,
     ),
   ];
 }
