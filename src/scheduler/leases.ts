@@ -5,6 +5,13 @@ import { pause } from './pause.js';
 const watchMs = 500;
 const turnMs = 1_000;
 
+export interface TurnOptions {
+  /** Asked when it is free: whether somebody else who waits goes first. */
+  readonly givesWay?: () => Promise<boolean>;
+  /** Told once, where it takes time. */
+  readonly onWait?: (() => void) | undefined;
+}
+
 /** What this process holds of what one replica at a time does; and one at a time within this process. */
 export class JobLeases {
   readonly #here = new Set<string>();
@@ -27,15 +34,21 @@ export class JobLeases {
     return undefined;
   }
 
-  /** Waits until nobody has it; `waiting` is told when that takes time. Throws the signal's reason. */
-  async turn(key: string, signal: AbortSignal, waiting?: () => void): Promise<HeldLease> {
+  /** Waits until nobody has it, and nobody goes first. Throws the signal's reason, and what `givesWay` throws. */
+  async turn(key: string, signal: AbortSignal, { givesWay, onWait }: TurnOptions = {}): Promise<HeldLease> {
     for (let tries = 0; ; tries += 1) {
       signal.throwIfAborted();
-      const held = await this.take(key);
+      const free = !(await this.isHeld(key)) && !(await givesWay?.());
+      const held = free ? await this.take(key) : undefined;
       if (held !== undefined) return held;
-      if (tries === 0) waiting?.();
+      if (tries === 0) onWait?.();
       await pause(turnMs, signal);
     }
+  }
+
+  /** Whether anybody has it now, as far as they can be asked; cheaper than to try. */
+  async isHeld(key: string): Promise<boolean> {
+    return this.#here.has(key) || (await this.heldElsewhere(key));
   }
 
   /** Whether another replica has it now, as far as anybody can be asked; cheaper than to try. */

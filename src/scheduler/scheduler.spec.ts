@@ -265,6 +265,20 @@ describe('jobs of the content', () => {
     expect(besides.most).toBe(2);
     await Promise.all([...runs, pass(10 * second)]);
   });
+
+  it.each([1, 2])('take turns when each takes longer than its interval, on %d replicas', async (count) => {
+    const names = ['evict', 'sweep', 'expire', 'reindex'] as const;
+    const schedules = Object.fromEntries(names.map((name) => [name, every(2 * second)]));
+    for (const runner of ['a', 'b'].slice(0, count)) {
+      const made = replica(runner, { schedules });
+      made.does(...names.map((name) => ledger.job(name, () => made, runner, 5, second)));
+    }
+    await pass(4 * minute);
+    expect(ledger.most).toBe(1);
+    const begun = names.map((name) => ledger.begun(name));
+    expect(Math.max(...begun) - Math.min(...begun)).toBeLessThanOrEqual(1);
+    expect(Math.min(...begun)).toBeGreaterThanOrEqual(8);
+  });
 });
 
 describe('a job that somebody asks for', () => {

@@ -193,15 +193,31 @@ export class Scheduler {
     else this.#show(name, await recorded.end(run, facts));
   }
 
-  /** Jobs of the content have one turn for all of them. Throws the signal's reason, and LeaseLost. */
+  /** Jobs of the content have one turn for all of them. Throws the signal's reason, LeaseLost and StorageError. */
   async #turn(
     name: JobName,
     lease: HeldLease,
     signal: AbortSignal,
-    waiting?: () => void,
+    onWait?: () => void,
   ): Promise<HeldLease | undefined> {
     if (!contentJobs.has(name)) return undefined;
-    return this.#leases.turn('content', AbortSignal.any([signal, lease.lost]), waiting);
+    const givesWay = (): Promise<boolean> => this.#givesWay(name);
+    return this.#leases.turn('content', AbortSignal.any([signal, lease.lost]), { givesWay, onWait });
+  }
+
+  /** To a job that waits for its turn and was done longer ago: one that takes longer than its interval is always due. */
+  async #givesWay(name: JobName): Promise<boolean> {
+    const others = [...contentJobs].filter((other) => other !== name && this.#jobs.has(other));
+    const held = await Promise.all(others.map((other) => this.#leases.isHeld(other)));
+    const waiting = others.filter((_, index) => held[index]);
+    if (waiting.length === 0) return false;
+    const [own = 0, ...theirs] = await Promise.all([name, ...waiting].map((job) => this.#endedMs(job)));
+    return theirs.some((ended) => ended < own);
+  }
+
+  /** When a job was last done, or tried; 0: never. */
+  async #endedMs(name: JobName): Promise<number> {
+    return (await this.#records.read(name))?.run?.endedMs ?? 0;
   }
 
   #newRun(

@@ -135,6 +135,10 @@ export class Ledger {
     return this.events.filter((event) => event.what === what).length;
   }
 
+  begun(name: JobName): number {
+    return this.events.filter(({ job, what }) => job === name && what === 'begin').length;
+  }
+
   /** A job in numbered steps, each of which takes some time. */
   job(name: JobName, replica: () => JobReplica, runner: string, count: number, stepMs: number): Job {
     return {

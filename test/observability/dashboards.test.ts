@@ -104,7 +104,11 @@ describe.skipIf(lacks('prometheus', 'redis-server'))('what Prometheus scrapes of
     // The upstream is away: what is here is served stale, what is not is refused.
     await other.down();
     const stale = 'ghcr.io/team/app/manifests/v1';
-    const isStale = async (): Promise<boolean> => (await fetch(replica(1).v2(stale))).headers.has('warning');
+    const isStale = async (): Promise<boolean> => {
+      const answer = await fetch(replica(1).v2(stale));
+      await answer.bytes();
+      return answer.headers.has('warning');
+    };
     await until(isStale, AbortSignal.timeout(30_000));
     statuses.push(await get(replica(1), 'ghcr.io/team/app/manifests/v2'));
     const jobs = 'count(count by (name) (cistern_job_last_run_timestamp_seconds))';

@@ -111,9 +111,12 @@ export function untilLogged(running: RunningProcess, pattern: RegExp, signal: Ab
   return until(() => pattern.test(running.log()), signal);
 }
 
-/** Until the check holds, looking often; for states that send no event. */
+/** Until the check holds, looking often; for states that send no event. Throws with the check where it never did. */
 export async function until(check: () => boolean | Promise<boolean>, signal: AbortSignal): Promise<void> {
-  while (!(await check())) await delay(20, undefined, { signal });
+  while (!(await check())) {
+    if (signal.aborted) throw new Error(`waited in vain until ${check.toString()}`, { cause: signal.reason });
+    await delay(20);
+  }
 }
 
 export interface Output {
