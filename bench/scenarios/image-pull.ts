@@ -46,8 +46,9 @@ async function pull(lab: Lab, { url }: Server, tag: string, args: readonly strin
   await lab.settleDisk();
   const started = performance.now();
   let ended = NaN;
-  await skopeoCopy(`${new URL(url).host}/${repository}:${tag}`, args, () => {
+  const { code, stderr } = await skopeoCopy(`${new URL(url).host}/${repository}:${tag}`, args, () => {
     ended = performance.now();
   });
+  if (code !== 0) throw new Error(`skopeo did not pull from ${url}: ${stderr}`);
   return (ended - started) / 1000;
 }

@@ -59,10 +59,11 @@ export async function startSentinelGroup(options: SentinelOptions = {}): Promise
   }
   const connect = (port: number, db = 0): Redis => newClient(port, options.tls, { db, ...options.user });
   await untilReplicating(connect, masterPort);
+  const { sentinels: count = 3 } = options;
+  const lines = sentinelLines(masterPort, Math.floor(count / 2) + 1, options);
   const sentinels: number[] = [];
-  for (let count = 0; count < (options.sentinels ?? 3); count += 1) {
+  while (sentinels.length < count) {
     const port = await freePort();
-    const lines = sentinelLines(masterPort, options);
     cleanup.use(await start(`sentinel-${port}`, lines, port, ['--sentinel']));
     sentinels.push(port);
   }
@@ -136,10 +137,13 @@ function replicationLines({ username, password }: Credentials): string[] {
   return [`masteruser ${username}`, `masterauth ${password}`];
 }
 
-function sentinelLines(masterPort: number, options: SentinelOptions): string[] {
-  const { user, sentinelUser, sentinels = 3 } = options;
+function sentinelLines(
+  masterPort: number,
+  quorum: number,
+  { user, sentinelUser }: SentinelOptions,
+): string[] {
   const lines = [
-    `sentinel monitor ${mastername} 127.0.0.1 ${masterPort} ${Math.floor(sentinels / 2) + 1}`,
+    `sentinel monitor ${mastername} 127.0.0.1 ${masterPort} ${quorum}`,
     `sentinel down-after-milliseconds ${mastername} ${downAfterMs}`,
     `sentinel failover-timeout ${mastername} ${failoverMs}`,
   ];
