@@ -6,6 +6,8 @@ export interface JobRecord {
   /** The last slot that somebody has begun, or that was past when the job was first seen. */
   readonly slotMs: number;
   readonly run: RecordedRun | undefined;
+  /** The last one before it that was done. */
+  readonly before?: RecordedRun | undefined;
 }
 
 export interface RecordedRun {
@@ -31,6 +33,10 @@ export interface RecordedRun {
 /** It has begun at a slot and not ended: somebody goes on with it. */
 export function isUnfinished({ run }: JobRecord): boolean {
   return run?.slotMs !== undefined && (run.outcome === 'running' || run.outcome === 'stopped');
+}
+
+export function lastDone({ run, before }: JobRecord): RecordedRun | undefined {
+  return run?.outcome === 'done' ? run : before;
 }
 
 const folder = 'jobs/';
@@ -80,10 +86,14 @@ function encode(record: JobRecord): Buffer {
 /** What nobody here has written is as good as a job that was never run. */
 function parse(bytes: Buffer): JobRecord {
   try {
-    const { slotMs, run } = (JSON.parse(bytes.toString('utf8')) ?? {}) as Partial<JobRecord>;
-    if (typeof slotMs === 'number') return { slotMs, run: typeof run === 'object' ? run : undefined };
+    const { slotMs, run, before } = (JSON.parse(bytes.toString('utf8')) ?? {}) as Partial<JobRecord>;
+    if (typeof slotMs === 'number') return { slotMs, run: objectOf(run), before: objectOf(before) };
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
   return { slotMs: 0, run: undefined };
+}
+
+function objectOf<T>(value: T | null | undefined): T | undefined {
+  return typeof value === 'object' && value !== null ? value : undefined;
 }

@@ -3,7 +3,7 @@ import type { Logger } from '../telemetry/log.js';
 import type { JobName } from './job.js';
 import type { HeldLease, JobLeases } from './leases.js';
 import { pause } from './pause.js';
-import { isUnfinished, type JobRecord, type JobRecords, type RecordedRun } from './records.js';
+import { isUnfinished, lastDone, type JobRecord, type JobRecords, type RecordedRun } from './records.js';
 import { latestSlot, nextSlot } from './slots.js';
 
 /** Clocks are set, and others end what they do: nobody sleeps longer. */
@@ -22,6 +22,8 @@ export interface ToRun {
   readonly attempt: number;
   /** What an earlier replica has left. */
   readonly left: RecordedRun | undefined;
+  /** The last one before it that was done. */
+  readonly before: RecordedRun | undefined;
 }
 
 export interface RoundsParts {
@@ -45,6 +47,8 @@ export interface RoundsParts {
 export class Rounds {
   readonly #parts: RoundsParts;
   #busyElsewhere = false;
+  /** By `performance.now()`. */
+  #readMs = -Infinity;
   /** A run of another process, and since when (by `performance.now()`) it has said nothing. */
   #silent: { readonly beat: string; readonly sinceMs: number } | undefined;
 
@@ -55,7 +59,9 @@ export class Rounds {
   /** Looks once. Returns how long to sleep, in milliseconds. Throws StorageError. */
   async look(signal: AbortSignal): Promise<number> {
     const { name, leases } = this.#parts;
-    if (this.#busyElsewhere && (await leases.heldElsewhere(name))) return watchMs;
+    // Who is always busy has ended something meanwhile, and that is shown here too.
+    const fresh = performance.now() - this.#readMs < watchRecordMs;
+    if (this.#busyElsewhere && fresh && (await leases.heldElsewhere(name))) return watchMs;
     this.#busyElsewhere = false;
     if (this.#due(await this.#read()) === undefined) return this.#untilNext();
     const lease = await leases.take(name);
@@ -74,6 +80,7 @@ export class Rounds {
     const record =
       (await records.read(name)) ??
       (await records.create(name, { slotMs: latestSlot(schedule, Date.now()) ?? 0, run: undefined }));
+    this.#readMs = performance.now();
     show(record);
     return record;
   }
@@ -109,15 +116,17 @@ export class Rounds {
     const now = Date.now();
     const { schedule } = this.#parts;
     const { slotMs, run } = record;
+    const before = lastDone(record);
     if (run?.slotMs !== undefined && isUnfinished(record)) {
-      return { slotMs: run.slotMs, attempt: run.attempt + 1, left: run };
+      return { slotMs: run.slotMs, attempt: run.attempt + 1, left: run, before };
     }
     const latest = latestSlot(schedule, now);
     const next = nextSlot(schedule, now);
     if (latest === undefined || next === undefined) return undefined;
     // Further ahead than the next slot: of a clock that was wrong.
     const last = slotMs > next ? 0 : slotMs;
-    return latest > last ? { slotMs: latest, attempt: 0, left: undefined } : undefined;
+    if (latest <= last) return undefined;
+    return { slotMs: latest, attempt: 0, left: undefined, before };
   }
 
   #isSilent({ run }: JobRecord): boolean {

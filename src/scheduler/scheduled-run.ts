@@ -18,6 +18,7 @@ export class ScheduledRun {
     private readonly name: JobName,
     private readonly records: JobRecords,
     private readonly first: RecordedRun & { readonly slotMs: number },
+    private readonly before: RecordedRun | undefined,
     private readonly log: Logger,
   ) {}
 
@@ -71,6 +72,7 @@ export class ScheduledRun {
         checkpoint: over ? undefined : run.latestCheckpoint,
         progress: over ? undefined : run.latestProgress,
       },
+      before: this.before,
     };
   }
 }

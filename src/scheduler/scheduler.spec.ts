@@ -279,6 +279,20 @@ describe('jobs of the content', () => {
     expect(Math.max(...begun) - Math.min(...begun)).toBeLessThanOrEqual(1);
     expect(Math.min(...begun)).toBeGreaterThanOrEqual(8);
   });
+
+  it('are shown by who never does one, as another replica is always at it', async () => {
+    const schedules = { sweep: every(2 * second) };
+    const [, ...others] = ['a', 'b', 'c'].map((runner) => stepping(runner, { schedules }));
+    await pass(2 * minute);
+    const since = Date.now();
+    await pass(2 * minute);
+    for (const other of others) {
+      const { values } = await other.metrics.jobLastRun.get();
+      expect(values).toEqual([
+        { labels: { name: 'sweep' }, value: expect.toSatisfy((at: number) => at * 1000 > since) as number },
+      ]);
+    }
+  });
 });
 
 describe('a job that somebody asks for', () => {

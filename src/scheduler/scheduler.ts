@@ -8,7 +8,7 @@ import type { Job, JobName, JobSummary } from './job.js';
 import { JobBusy, LeaseLost, Stopping } from './faults.js';
 import { JobLeases, type HeldLease } from './leases.js';
 import { pause } from './pause.js';
-import { isUnfinished, JobRecords, type JobRecord, type RecordedRun } from './records.js';
+import { isUnfinished, JobRecords, lastDone, type JobRecord, type RecordedRun } from './records.js';
 import { Rounds, type ToRun } from './rounds.js';
 import { ScheduledRun, type Ending } from './scheduled-run.js';
 import { latestSlot, nextSlot } from './slots.js';
@@ -175,7 +175,7 @@ export class Scheduler {
     }
   }
 
-  async #runScheduled(job: Job, { slotMs, attempt, left }: ToRun, lease: HeldLease): Promise<void> {
+  async #runScheduled(job: Job, { slotMs, attempt, left, before }: ToRun, lease: HeldLease): Promise<void> {
     const { name } = job;
     const { runner, log, metrics, shared } = this.#parts;
     const { signal } = this.#stopping;
@@ -183,7 +183,8 @@ export class Scheduler {
     if (shared && turn?.scope === 'process') return; // Redis has gone while it waited
     const checkpoint = left?.checkpoint;
     const begun = newRecord(runner, left?.beganMs ?? Date.now());
-    const recorded = new ScheduledRun(name, this.#records, { ...begun, slotMs, attempt, checkpoint }, log);
+    const first = { ...begun, slotMs, attempt, checkpoint };
+    const recorded = new ScheduledRun(name, this.#records, first, before, log);
     const save = (): Promise<void> => recorded.save(run);
     const run = this.#newRun(name, [lease, turn], signal, { checkpoint, save });
     await recorded.begin(run);
@@ -250,7 +251,7 @@ export class Scheduler {
     const record = await this.#records.read(name);
     if (record !== undefined && isUnfinished(record)) return;
     const slotMs = record?.slotMs ?? latestSlot(this.#parts.schedules[name], Date.now()) ?? 0;
-    const ended = { slotMs, run: { ...run, endedMs: Date.now() } };
+    const ended = { slotMs, run: { ...run, endedMs: Date.now() }, before: record && lastDone(record) };
     await this.#records.write(name, ended);
     this.#show(name, ended);
   }
@@ -260,14 +261,15 @@ export class Scheduler {
     return run?.outcome === 'running' ? run.runner : undefined;
   }
 
-  #show(name: JobName, { run }: JobRecord): void {
+  #show(name: JobName, record: JobRecord): void {
     const { metrics, schedules } = this.#parts;
     const nextMs = nextSlot(schedules[name], Date.now());
     if (nextMs !== undefined) metrics.jobNextRun.set({ name }, nextMs / 1000);
-    if (run?.outcome !== 'done' || run.endedMs === undefined) return;
-    metrics.jobLastRun.set({ name }, run.endedMs / 1000);
-    metrics.jobDuration.set({ name }, (run.endedMs - run.beganMs) / 1000);
-    this.#showTotals(run.endedMs, run.summary ?? {});
+    const done = lastDone(record);
+    if (done?.endedMs === undefined) return;
+    metrics.jobLastRun.set({ name }, done.endedMs / 1000);
+    metrics.jobDuration.set({ name }, (done.endedMs - done.beganMs) / 1000);
+    this.#showTotals(done.endedMs, done.summary ?? {});
   }
 
   /** What another replica counted holds here too: each shows what was found last. */
