@@ -1,11 +1,15 @@
 import { defineConfig } from 'vitest/config';
 import { LeftOutReporter } from './test/parts/left-out-reporter.js';
 
+/** What is polled for comes at once, unless the machine has much to do. */
+const patient = { poll: { timeout: 20_000 } };
+
 /** Tests with real servers and clients. */
 const real = {
   setupFiles: ['test/parts/setup.ts'],
   testTimeout: 120_000,
   hookTimeout: 120_000,
+  expect: patient,
 };
 
 /** Fewer files at a time: each keeps a small machine busy by itself. */
@@ -31,6 +35,7 @@ export default defineConfig({
           ],
           testTimeout: 30_000,
           hookTimeout: 30_000,
+          expect: patient,
           maxWorkers: 2,
           sequence: { groupOrder: 0 },
         },

@@ -59,9 +59,6 @@ describe.skipIf(lacks('script'))('Ctrl-C', () => {
     await expect
       .poll(
         async () => (await runCistern(['prewarm', 'team/other:v1', '-c', mirror.cistern.configFile])).code,
-        {
-          timeout: 20_000,
-        },
       )
       .toBe(0);
     expect(await metric(mirror.cistern, 'cistern_job_running', { name: 'prewarm' })).toBe(0);

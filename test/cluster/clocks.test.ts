@@ -83,9 +83,9 @@ describeOverStores('replicas whose clocks are far apart', ['redis-server', 'fake
       );
       if (old === undefined || moved === undefined) throw new Error('two images');
       upstream.addImage('app', 'latest', old);
-      await until(() => gives(first, old), AbortSignal.timeout(10_000));
+      await until(() => gives(first, old), AbortSignal.timeout(30_000));
       upstream.addImage('app', 'latest', moved);
-      await until(() => gives(second, moved), AbortSignal.timeout(10_000));
+      await until(() => gives(second, moved), AbortSignal.timeout(30_000));
       expect(await gives(first, moved)).toBe(true);
     }
     expect(replicas.flatMap(warnings)).toEqual([]);

@@ -36,7 +36,7 @@ describe.skipIf(lacks('redis-server'))('the cluster port', () => {
     seal = new Seal(identity.secret);
     const name = `cistern:{${identity.id}}:leader:blob:${blob.digest}`;
     const redis = cluster.redis.client();
-    await until(async () => (await redis.get(name)) !== null, AbortSignal.timeout(10_000));
+    await until(async () => (await redis.get(name)) !== null, AbortSignal.timeout(30_000));
     ({ attempt } = JSON.parse((await redis.get(name)) ?? '{}') as { attempt: string });
   });
   afterAll(async () => {

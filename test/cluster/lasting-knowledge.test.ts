@@ -77,7 +77,7 @@ describe.skipIf(lacks('redis-server'))('rule 4: Redis loses all it knew', () => 
     const image = imageOf({ platform: linuxAmd64, layers: [randomLayer(300_000, 'told again')] });
     upstream.addImage('team/app', 'v1', image);
     await pull(cluster.replica(0), 'team/app', image);
-    await until(async () => (await keys(cluster)).length >= 3, AbortSignal.timeout(10_000));
+    await until(async () => (await keys(cluster)).length >= 3, AbortSignal.timeout(30_000));
     const before = (await keys(cluster)).toSorted();
     await redis.client().flushall();
     await expect.poll(async () => (await keys(cluster)).toSorted(), { timeout: 60_000 }).toEqual(before);

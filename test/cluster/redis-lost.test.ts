@@ -85,7 +85,7 @@ describeOverStores('rule 3: Redis is lost', ['redis-server'], (newStore) => {
     // A stored blob's descriptor is shared again.
     expect(await readAll(third, 3)).toEqual(right(3));
     const descriptors = () => redis.client().keys(`*descriptor:*${third.digest}`);
-    await until(async () => (await descriptors()).length === 1, AbortSignal.timeout(10_000));
+    await until(async () => (await descriptors()).length === 1, AbortSignal.timeout(30_000));
     expect(await store.blobs()).toHaveLength(3);
     await expectUnfinished(store);
   });
@@ -97,7 +97,7 @@ describeOverStores('rule 3: Redis is lost', ['redis-server'], (newStore) => {
       replicas.map((replica) =>
         until(
           () => saying(replica, 'redis cannot be used, going on without it').length === 1,
-          AbortSignal.timeout(10_000),
+          AbortSignal.timeout(30_000),
         ),
       ),
     );
@@ -196,7 +196,7 @@ describe.skipIf(lacks('redis-server'))('rule 3: the other end of a connection to
       expect(await receivesAll(replica.v2(`app/blobs/${blob.digest}`), blob.bytes)).toBe(true);
     };
     if (stallAt === undefined) {
-      await until(connected, AbortSignal.timeout(10_000));
+      await until(connected, AbortSignal.timeout(30_000));
       await pull('before');
       await untilIdle(replica);
       link.silence();

@@ -150,12 +150,12 @@ async function expectLocksAndDescriptors({ upstream, replicas }: Stage, redis: R
   const pulls = Promise.all(replicas.map(({ url }) => failureOf(url + path, blob.digest)));
   let lease: string | undefined;
   const leased = async () => (lease = await keyOf(redis, `lease:blob:${blob.digest}`)) !== undefined;
-  await until(leased, AbortSignal.timeout(10_000));
+  await until(leased, AbortSignal.timeout(30_000));
   expect(await redis.pttl(lease ?? '')).toBeGreaterThan(0);
   await until(async () => {
     const leader = await keyOf(redis, `leader:blob:${blob.digest}`);
     return leader !== undefined;
-  }, AbortSignal.timeout(10_000));
+  }, AbortSignal.timeout(30_000));
   halted.resolve();
   expect(await pulls).toEqual(replicas.map(() => undefined));
   expect(upstream.asked({ method: 'GET', path })).toHaveLength(1);

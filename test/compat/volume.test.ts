@@ -60,7 +60,7 @@ async function expectServed(
 async function fetches(upstream: DockerRegistry): Promise<{ blobs: number; manifests: number }> {
   const marker = `/v2/?${upstream.accessLog().length}`;
   await fetch(upstream.url + marker);
-  await until(() => upstream.accessLog().some(({ path }) => path === marker), AbortSignal.timeout(10_000));
+  await until(() => upstream.accessLog().some(({ path }) => path === marker), AbortSignal.timeout(30_000));
   const gets = upstream.accessLog().filter(({ method }) => method === 'GET');
   return {
     blobs: gets.filter(({ path }) => path.includes('/blobs/')).length,
@@ -169,7 +169,7 @@ describe.skipIf(lacks('docker-registry'))("Cistern's volume, given back to regis
             () => false,
             () => true,
           ),
-        AbortSignal.timeout(10_000),
+        AbortSignal.timeout(30_000),
       );
       await registry.stop();
     }

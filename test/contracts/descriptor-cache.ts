@@ -9,7 +9,7 @@ const mediaType = 'application/vnd.oci.image.manifest.v1+json';
 export function descriptorCacheContract(make: () => Promise<DescriptorCache>): void {
   const descriptor = { digest: digestOf(Buffer.from('it')), size: 2, mediaType };
   const key = (name: string): string => `app/${name}@${descriptor.digest}`;
-  const inTime = (): AbortSignal => AbortSignal.timeout(10_000);
+  const inTime = (): AbortSignal => AbortSignal.timeout(30_000);
 
   it('has nothing at first', async () => {
     expect(await (await make()).get(key('absent'))).toBeUndefined();

@@ -91,7 +91,7 @@ describe.skipIf(lacks('docker-registry', 'openssl')).each(['htpasswd', 'token se
       await using cistern = await mirror({ username: user, passwordfile });
       expect(await pull(cistern, 'team/first', first)).toEqual([503, 503, 503, 503]);
       await writeFile(passwordfile, password);
-      await expect.poll(() => pull(cistern, 'team/first', first), { timeout: 20_000 }).toEqual(all(first));
+      await expect.poll(() => pull(cistern, 'team/first', first)).toEqual(all(first));
     });
 
     it('is pulled from with further credentials when the first are refused', async () => {

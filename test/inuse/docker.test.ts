@@ -157,7 +157,7 @@ describe.skipIf(lacks('dockerd', 'busybox', 'root'))('a real engine', () => {
     expect(await dockerd.docker([...service, `team/wanted@${wanted.manifest.digest}`])).toMatchObject({
       code: 0,
     });
-    await expect.poll(() => metric(mirror.cistern, 'cistern_inuse_images'), { timeout: 20_000 }).toBe(1);
+    await expect.poll(() => metric(mirror.cistern, 'cistern_inuse_images')).toBe(1);
     for (const name of ['wanted', 'other']) {
       await (await fetch(mirror.url(`team/${name}/manifests/v1`))).arrayBuffer();
     }

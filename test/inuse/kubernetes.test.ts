@@ -64,8 +64,7 @@ describe.skipIf(lacks('openssl'))('images that Pods run', () => {
     };
   }
 
-  const images = ({ cistern }: Mirror) =>
-    expect.poll(() => metric(cistern, 'cistern_inuse_images'), { timeout: 20_000 });
+  const images = ({ cistern }: Mirror) => expect.poll(() => metric(cistern, 'cistern_inuse_images'));
   const stored = async () => new Set((await soundStore(root)).blobs);
   const digestsOf = (...items: (Image | ImageIndex)[]) =>
     new Set(items.flatMap((item) => Object.values(contentsOf(item)).flat()).map(({ digest }) => digest));
@@ -96,9 +95,7 @@ describe.skipIf(lacks('openssl'))('images that Pods run', () => {
     api.forbid('/api/v1/pods');
     await using mirror = await start({ ttl: '1s' });
     await pullAll(mirror);
-    await expect
-      .poll(() => mirror.cistern.log(), { timeout: 20_000 })
-      .toContain('kubernetes cannot be asked');
+    await expect.poll(() => mirror.cistern.log()).toContain('kubernetes cannot be asked');
     await delay(4_000); // several runs of the jobs
     expect(await stored()).toEqual(digestsOf(running, tagged, idle));
     api.allow('/api/v1/pods');
@@ -124,7 +121,7 @@ describe.skipIf(lacks('openssl'))('images that Pods run', () => {
     await using mirror = await start({ ttl: '0s' }, { prewarm: true });
     await images(mirror).toBe(1);
     api.put('pods', pod('new', 'team/running:v1', '', 'Pending'));
-    await expect.poll(() => mirror.cistern.log(), { timeout: 20_000 }).toContain('image fetched ahead');
+    await expect.poll(() => mirror.cistern.log()).toContain('image fetched ahead');
     await untilIdle(mirror.cistern);
     const [, arm] = running.images;
     const wanted = digestsOf(arm ?? idle).add(running.manifest.digest);

@@ -53,8 +53,8 @@ describe.skipIf(lacks('openssl'))('watching objects of Kubernetes', () => {
     });
   }
 
-  const images = () => expect.poll(() => Object.fromEntries(known), { timeout: 20_000 });
-  const watching = () => expect.poll(() => api.watches, { timeout: 20_000 }).toBe(1);
+  const images = () => expect.poll(() => Object.fromEntries(known));
+  const watching = () => expect.poll(() => api.watches).toBe(1);
   const warnings = () => logged.filter(({ level }) => level === 40);
 
   it('lists them page by page, then follows each change', async () => {
@@ -131,7 +131,7 @@ describe.skipIf(lacks('openssl'))('watching objects of Kubernetes', () => {
     watch();
     await watching();
     await api.down();
-    await expect.poll(() => warnings().length, { timeout: 20_000 }).toBe(1);
+    await expect.poll(() => warnings().length).toBe(1);
     const text = await metrics.registry.metrics();
     expect(text).toContain('cistern_kubernetes_usable{resource="pods"} 0');
     await delay(2_000); // some more tries

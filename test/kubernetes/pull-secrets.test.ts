@@ -67,7 +67,7 @@ describe.skipIf(lacks('openssl'))('credentials from pull secrets of Kubernetes',
     api.remove('secrets', 'mirrors', name);
     await expect.poll(() => logs(mirror, 'there is no such pull secret').length).toBe(3);
     await api.down();
-    await expect.poll(() => logs(mirror, 'kubernetes cannot be asked').length, { timeout: 20_000 }).toBe(2);
+    await expect.poll(() => logs(mirror, 'kubernetes cannot be asked').length).toBe(2);
     expect(await pulls(mirror, 'c')).toBe(200);
 
     users['mirror'] = 'third-password';

@@ -48,7 +48,7 @@ export function describeOverStores(
 
 /** What a transfer began and did not need is gone soon after its end; so much is left. */
 export async function expectUnfinished(store: SharedStore, count = 0): Promise<void> {
-  await expect.poll(() => store.unfinished(), { timeout: 20_000 }).toHaveLength(count);
+  await expect.poll(() => store.unfinished()).toHaveLength(count);
 }
 
 export async function newFolder(): Promise<SharedStore> {

@@ -76,7 +76,7 @@ describe('tags and manifests', () => {
       const answer = await fetch(url);
       await answer.arrayBuffer();
       return answer.headers.get('cache-status')?.includes('revalidated') === true;
-    }, AbortSignal.timeout(10_000));
+    }, AbortSignal.timeout(30_000));
     const asked = upstream.asked({ path }).length;
     expect(asked).toBe(2);
     const again = await Promise.all(Array.from({ length: 300 }, () => receive(url)));

@@ -30,7 +30,7 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
   afterEach(() => void vi.useRealTimers());
 
   const keys = new Keys('store');
-  const inTime = (): AbortSignal => AbortSignal.timeout(10_000);
+  const inTime = (): AbortSignal => AbortSignal.timeout(30_000);
   const descriptor = { digest: digestOf(Buffer.from('it')), size: 2, mediaType: 'text/plain' };
 
   describe('descriptors in Redis', () => {

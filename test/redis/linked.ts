@@ -33,7 +33,7 @@ export async function linked(addr: string, budgetMs = 2_000): Promise<Linked> {
     failed,
     state: (usable) => states.push(usable),
   });
-  await until(() => link.usable, AbortSignal.timeout(10_000));
+  await until(() => link.usable, AbortSignal.timeout(30_000));
   return {
     link,
     states,

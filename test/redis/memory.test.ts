@@ -12,7 +12,7 @@ describe.skipIf(lacks('redis-server'))('how long Redis has kept its memory', () 
   let link: Linked;
   let memory: RedisMemory;
   const grown = (ms: number): Promise<void> =>
-    until(async () => ((await memory.ageMs()) ?? 0) > ms, AbortSignal.timeout(10_000));
+    until(async () => ((await memory.ageMs()) ?? 0) > ms, AbortSignal.timeout(30_000));
 
   beforeEach(async () => {
     redis = await startRedis();
@@ -44,9 +44,9 @@ describe.skipIf(lacks('redis-server'))('how long Redis has kept its memory', () 
   it('is not known while Redis is away, and begins anew with an empty one', async () => {
     await grown(1_000);
     await redis.kill();
-    await until(async () => (await memory.ageMs()) === undefined, AbortSignal.timeout(10_000));
+    await until(async () => (await memory.ageMs()) === undefined, AbortSignal.timeout(30_000));
     await redis.start();
-    await until(() => link.link.usable, AbortSignal.timeout(10_000));
+    await until(() => link.link.usable, AbortSignal.timeout(30_000));
     expect(await memory.ageMs()).toBeLessThan(1_000);
   });
 });

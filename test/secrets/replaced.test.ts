@@ -200,13 +200,13 @@ describe('an htpasswd file', () => {
       await writeFile(path, theirs);
       await load.until(before + 8);
       await appendFile(path, stays);
-      await expect.poll(() => as(guest, 'two'), { timeout: 20_000 }).toBe(200);
+      await expect.poll(() => as(guest, 'two')).toBe(200);
     }
     expect(await as('ann', 'two'), 'the one before is out').toBe(401);
     expect(await load.stop()).toEqual([]);
     // Who empties it means it.
     await writeFile(path, '');
-    await expect.poll(() => as('stays', 'one'), { timeout: 20_000 }).toBe(401);
+    await expect.poll(() => as('stays', 'one')).toBe(401);
   });
 
   it('that is gone is told once, and its users stay', async () => {
@@ -214,13 +214,10 @@ describe('an htpasswd file', () => {
     const { as, cistern, path } = scene;
     await rm(path);
     await expect
-      .poll(
-        async () => {
-          expect(await as('stays', 'one')).toBe(200);
-          return cistern.log();
-        },
-        { timeout: 20_000 },
-      )
+      .poll(async () => {
+        expect(await as('stays', 'one')).toBe(200);
+        return cistern.log();
+      })
       .toContain('what it had stays');
     await as('stays', 'one');
     expect(cistern.log().split('what it had stays')).toHaveLength(2);
@@ -311,17 +308,17 @@ describe.skipIf(lacks('redis-server'))('the password of Redis', () => {
     const usable = async () =>
       (await metric(cistern, 'cistern_redis_usable', { connection: 'data' })) +
       (await metric(cistern, 'cistern_redis_usable', { connection: 'locks' }));
-    await expect.poll(usable, { timeout: 20_000 }).toBe(2);
+    await expect.poll(usable).toBe(2);
     const client = new Redis(`redis://:first-passw0rd@${redis.addr}`);
     onTestFinished(() => client.disconnect());
     const mirrors = async () => String(await client.client('LIST')).split(' name=cistern-').length - 1;
-    await expect.poll(mirrors, { timeout: 20_000 }).toBe(2);
+    await expect.poll(mirrors).toBe(2);
     await client.config('SET', 'requirepass', 'second-passw0rd');
     await client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
-    await expect.poll(usable, { timeout: 20_000 }).toBe(0);
+    await expect.poll(usable).toBe(0);
     await writeFile(passwordfile, 'second-passw0rd\n');
-    await expect.poll(usable, { timeout: 20_000 }).toBe(2);
-    await expect.poll(mirrors, { timeout: 20_000 }).toBe(2);
+    await expect.poll(usable).toBe(2);
+    await expect.poll(mirrors).toBe(2);
     await expect.poll(() => cistern.log()).toContain('redis is used again');
     expect(cistern.log()).not.toMatch(/first-passw0rd|second-passw0rd/);
   });
