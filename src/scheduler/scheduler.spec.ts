@@ -275,7 +275,7 @@ describe('jobs of the content', () => {
     }
     await pass(4 * minute);
     expect(ledger.most).toBe(1);
-    const begun = names.map((name) => ledger.begun(name));
+    const begun = names.map((name) => ledger.count('begin', name));
     expect(Math.max(...begun) - Math.min(...begun)).toBeLessThanOrEqual(1);
     expect(Math.min(...begun)).toBeGreaterThanOrEqual(8);
   });

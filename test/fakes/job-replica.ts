@@ -131,12 +131,10 @@ export class Ledger {
     return most;
   }
 
-  count(what: 'begin' | 'end'): number {
-    return this.events.filter((event) => event.what === what).length;
-  }
-
-  begun(name: JobName): number {
-    return this.events.filter(({ job, what }) => job === name && what === 'begin').length;
+  /** Of one job, or of all. */
+  count(what: 'begin' | 'end', job?: JobName): number {
+    return this.events.filter((event) => event.what === what && (job === undefined || event.job === job))
+      .length;
   }
 
   /** A job in numbered steps, each of which takes some time. */

@@ -1,5 +1,5 @@
 import { connect, createServer } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
+import { until } from './process.js';
 
 // Below Linux's ephemeral range, so that no outgoing connection takes a port between choosing and listening; workers
 // start at different places.
@@ -26,8 +26,8 @@ function canListen(port: number): Promise<boolean> {
 }
 
 /** Until something on loopback accepts connections on the port. */
-export async function waitForPort(port: number, signal: AbortSignal): Promise<void> {
-  while (!(await accepts(port))) await delay(20, undefined, { signal });
+export function waitForPort(port: number, signal: AbortSignal): Promise<void> {
+  return until(() => accepts(port), signal);
 }
 
 function accepts(port: number): Promise<boolean> {
