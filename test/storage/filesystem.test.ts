@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, readdir, rm, utimes, writeFile } from 'node:fs/promises';
-import { hostname, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { digestOf } from '../../src/oci/digest.js';
@@ -36,8 +36,8 @@ afterEach(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
-function workFolder(parent = join(root, 'cistern/spool')): WorkFolder {
-  const folder = new WorkFolder(parent);
+function workFolder(parent = join(root, 'cistern/spool'), beatMs?: number): WorkFolder {
+  const folder = new WorkFolder(parent, beatMs);
   folders.push(folder);
   return folder;
 }
@@ -274,7 +274,8 @@ describe('folders for unfinished files', () => {
   });
 
   it('of a process whose number has come back are swept', async () => {
-    const folder = await leftBehind({ ...(await ownerOfThis()), started: 'another-boot:1' });
+    const owner = await ownerOfThis();
+    const folder = await leftBehind({ ...owner, started: `${String(owner['started']).split(':')[0]}:1` });
     await workFolder().sweep();
     expect(existsSync(folder)).toBe(false);
   });
@@ -285,23 +286,47 @@ describe('folders for unfinished files', () => {
     expect(existsSync(join(folder, 'spool.1'))).toBe(true);
   });
 
-  it.each([{ host: `not-${hostname()}` }, { namespace: 'pid:[1]' }])(
-    'of %j are left alone for a day after the last sign of life',
+  it.each([{ started: 'another-boot:1' }, { namespace: 'pid:[1]' }])(
+    'of a dead process that nobody can look for (%j) are swept after some beats of another one',
     async (elsewhere) => {
-      const folder = await leftBehind({
-        ...(await ownerOfThis()),
-        ...elsewhere,
-        pid: 999_999_999,
-        started: 'x',
-      });
-      await workFolder().sweep();
-      expect(existsSync(folder)).toBe(true);
-      const before = new Date(Date.now() - 25 * 60 * 60_000);
-      await utimes(join(folder, 'owner.json'), before, before);
-      await workFolder().sweep();
-      expect(existsSync(folder)).toBe(false);
+      const folder = await leftBehind({ ...(await ownerOfThis()), ...elsewhere, pid: 999_999_999, beat: 7 });
+      expect(await workFolder().sweep()).toBe(0);
+      const watching = workFolder(parentOf(), 10);
+      expect(await watching.sweep()).toBe(0);
+      await expect.poll(() => existsSync(folder)).toBe(false);
+      expect(await watching.sweep()).toBe(1);
     },
   );
+
+  it('without an owner file are swept after some beats', async () => {
+    const folder = join(parentOf(), 'half-made');
+    await mkdir(folder, { recursive: true });
+    await workFolder(parentOf(), 10).newFile('x');
+    await expect.poll(() => existsSync(folder)).toBe(false);
+  });
+
+  it('of a process that beats elsewhere are left alone, however far its clock is off', async () => {
+    const owner = { ...(await ownerOfThis()), namespace: 'pid:[1]', pid: 999_999_999 };
+    const folder = await leftBehind(owner, 'far');
+    const watching = workFolder(parentOf(), 10);
+    const own = join(dirname(await watching.newFile('x')), 'owner.json');
+    const beatsOf = async (): Promise<number> =>
+      (JSON.parse((await readFile(own, 'utf8')) || '{"beat":0}') as { beat: number }).beat;
+    const yesterday = new Date(Date.now() - 24 * 60 * 60_000);
+    for (let beat = 1; (await beatsOf()) < 40; beat += 1) {
+      await writeFile(join(folder, 'owner.json'), JSON.stringify({ ...owner, beat }));
+      await utimes(join(folder, 'owner.json'), yesterday, yesterday);
+    }
+    expect(existsSync(join(folder, 'spool.1'))).toBe(true);
+  });
+
+  it('are made again for a process that was taken for dead', async () => {
+    const stopped = workFolder(parentOf(), 10);
+    await stopped.newFile('x');
+    await rm(stopped.path, { recursive: true });
+    await expect.poll(() => existsSync(stopped.path)).toBe(true);
+    await writeFile(await stopped.newFile('y'), '');
+  });
 
   it('are gone after an orderly end', async () => {
     const folder = new WorkFolder(parentOf());

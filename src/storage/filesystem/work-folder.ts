@@ -1,37 +1,64 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, readdir, readlink, rm, stat, statfs, writeFile } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { mkdir, open, readFile, readdir, readlink, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isAbsent, storageError } from './files.js';
 
 const ownerFile = 'owner.json';
-const aliveEveryMs = 60_000;
-const abandonedAfterMs = 24 * 60 * 60_000;
+/** How often a living process writes its owner file anew. */
+const usualBeatMs = 10_000;
+/**
+ * A process is dead when its owner file stays the same for so many beats of a process that watches it: longer than the
+ * minute that earlier versions take between two beats.
+ */
+const silentBeats = 8;
+
+/** What an owner file said at a look at it, and for how many beats since. */
+interface Sign {
+  readonly text: string;
+  readonly modifiedMs: number;
+  readonly beats: number;
+}
 
 interface Owner {
-  readonly host: string;
   readonly pid: number;
-  /** The kernel's start time of the process and its pid namespace: pid numbers alone come back. */
+  /** The kernel's boot and the process's start time: a process number alone comes back. */
   readonly started: string;
+  /** Of process numbers: a container cannot look into another one's. */
   readonly namespace: string;
+  /** Grows with each beat. */
+  readonly beat: number;
 }
 
 /**
  * This process's own folder for unfinished files, beside those of others that share the parent; made on first use.
- * Its time is renewed while the process lives, so that others can tell an abandoned one, by the file server's clock.
+ *
+ * Each process writes its owner file again every few seconds, and then reads those of the others. The lease of a folder
+ * ends when its owner file has stayed the same for so many beats. No clock is compared: hosts' clocks differ,
+ * and a storage that stands still lets nobody beat.
  */
 export class WorkFolder implements AsyncDisposable {
   readonly path: string;
   #made: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #beat = 0;
+  #beatAt = -Infinity;
+  #beating: Promise<void> | undefined;
+  #others = new Map<string, Sign>();
+  /** Files removed since the last sweep that was asked for. */
+  #removed = 0;
 
-  constructor(readonly parent: string) {
+  constructor(
+    readonly parent: string,
+    private readonly beatMs = usualBeatMs,
+  ) {
     this.path = join(parent, `${process.pid}-${randomBytes(6).toString('hex')}`);
   }
 
   /** A path for a new file that nobody else uses. Throws StorageError. */
   async newFile(name: string): Promise<string> {
     await this.#ready();
+    // A process that was stopped for long may have lost its folder to another one's sweep.
+    if (performance.now() - this.#beatAt > (silentBeats / 2) * this.beatMs) await this.#make();
     return join(this.path, `${name}.${randomBytes(8).toString('hex')}`);
   }
 
@@ -49,27 +76,29 @@ export class WorkFolder implements AsyncDisposable {
   async now(): Promise<number> {
     try {
       await this.#ready();
+      await mkdir(this.path, { recursive: true });
       return (await stat(await this.#touched())).mtimeMs;
     } catch (error) {
       throw storageError(error, 'asking for the time of a folder');
     }
   }
 
-  /** Removes what processes that are gone left behind. Returns the number of their files. */
+  /** Removes what dead processes left behind. Returns the number of files removed since this was last called. */
   async sweep(): Promise<number> {
-    const now = await this.now();
-    let removed = 0;
-    for (const name of await readdir(this.parent)) {
-      const path = join(this.parent, name);
-      if (path === this.path || !(await isAbandoned(path, now))) continue;
-      removed += (await readdir(path)).filter((file) => file !== ownerFile).length;
-      await rm(path, { recursive: true, force: true });
+    try {
+      await this.#ready();
+      await this.#removeDead();
+    } catch (error) {
+      throw storageError(error, `sweeping ${this.parent}`);
     }
+    const removed = this.#removed;
+    this.#removed = 0;
     return removed;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
+    await this.#beating;
     await rm(this.path, { recursive: true, force: true });
   }
 
@@ -82,51 +111,103 @@ export class WorkFolder implements AsyncDisposable {
     try {
       await mkdir(this.path, { recursive: true });
       await this.#touched();
+      this.#beatAt = performance.now();
     } catch (error) {
       this.#made = undefined;
       throw storageError(error, `making the folder for unfinished files ${this.path}`);
     }
-    this.#timer ??= setInterval(() => void this.#renew(), aliveEveryMs).unref();
+    this.#timer ??= setInterval(() => {
+      this.#beating ??= this.#renew().finally(() => (this.#beating = undefined));
+    }, this.beatMs).unref();
   }
 
   async #touched(): Promise<string> {
     const path = join(this.path, ownerFile);
-    await writeFile(path, JSON.stringify(await thisProcess())); // a write, so that the file server sets the time
+    this.#beat += 1;
+    // A write, so that the file server sets the time.
+    await writeFile(path, JSON.stringify({ ...(await thisProcess()), beat: this.#beat }));
     return path;
   }
 
+  /** Never throws: whoever writes in the folder tells what is wrong with it. */
   async #renew(): Promise<void> {
     try {
-      await mkdir(this.path, { recursive: true });
-      await this.#touched();
+      await this.#make();
+      await this.#watch();
+      await this.#removeDead();
     } catch {
-      // Out of reach for a while: whoever writes there will say so, and only a day of it counts as abandoned.
+      // Out of reach for a while. Then no beat counts, and nobody is taken for dead.
+    }
+  }
+
+  /** Counts for how many beats of this process each other one has been silent. */
+  async #watch(): Promise<void> {
+    const found = new Map<string, Sign>();
+    for (const name of await this.#otherFolders()) {
+      const sign = await this.#signOf(name);
+      const before = this.#others.get(name);
+      found.set(name, isSame(before, sign) ? { ...sign, beats: before.beats + 1 } : sign);
+    }
+    this.#others = found;
+  }
+
+  async #removeDead(): Promise<void> {
+    for (const name of await this.#otherFolders()) {
+      const sign = await this.#signOf(name);
+      const before = this.#others.get(name);
+      const isSilent = isSame(before, sign) && before.beats >= silentBeats;
+      if (!isSilent && !(await hasEnded(sign.text))) continue;
+      const path = join(this.parent, name);
+      const files = await readdir(path).catch(() => []);
+      await rm(path, { recursive: true, force: true });
+      this.#removed += files.filter((file) => file !== ownerFile).length;
+    }
+  }
+
+  async #otherFolders(): Promise<string[]> {
+    const entries = await readdir(this.parent, { withFileTypes: true });
+    return entries
+      .filter((entry) => entry.isDirectory() && join(this.parent, entry.name) !== this.path)
+      .map(({ name }) => name);
+  }
+
+  /** By opening the file, so that a network file system asks its server. A folder may have no owner file yet. */
+  async #signOf(name: string): Promise<Sign> {
+    try {
+      await using file = await open(join(this.parent, name, ownerFile));
+      const { mtimeMs } = await file.stat();
+      return { text: await file.readFile('utf8'), modifiedMs: mtimeMs, beats: 0 };
+    } catch (error) {
+      if (isAbsent(error)) return { text: '', modifiedMs: 0, beats: 0 };
+      throw error;
     }
   }
 }
 
-async function isAbandoned(path: string, now: number): Promise<boolean> {
-  try {
-    const [text, facts] = await Promise.all([
-      readFile(join(path, ownerFile), 'utf8'),
-      stat(join(path, ownerFile)),
-    ]);
-    if (now - facts.mtimeMs > abandonedAfterMs) return true;
-    const owner = JSON.parse(text) as Owner;
-    const self = await thisProcess();
-    if (owner.host !== self.host || owner.namespace !== self.namespace || self.namespace === '') return false;
-    return owner.started !== (await startOf(owner.pid));
-  } catch (error) {
-    if (!(error instanceof SyntaxError) && !isAbsent(error)) throw error;
-    // No readable owner: being made right now, or left half-made.
-    const facts = await stat(path).catch(() => undefined);
-    return facts !== undefined && facts.isDirectory() && now - facts.mtimeMs > abandonedAfterMs;
-  }
+function isSame(before: Sign | undefined, now: Sign): before is Sign {
+  return before?.text === now.text && before.modifiedMs === now.modifiedMs;
 }
 
-async function thisProcess(): Promise<Owner> {
+/** Whether this machine's kernel knows that the process is gone. `false`: it lives, or runs where nobody here can look. */
+async function hasEnded(ownerText: string): Promise<boolean> {
+  let owner: Owner;
+  try {
+    owner = JSON.parse(ownerText) as Owner;
+  } catch {
+    return false; // being written right now
+  }
+  const self = await thisProcess();
+  const isNear = self.namespace !== '' && owner.namespace === self.namespace;
+  if (!isNear || bootOf(owner.started) !== bootOf(self.started)) return false;
+  return owner.started !== (await startOf(owner.pid));
+}
+
+function bootOf(started: string): string | undefined {
+  return started.split(':')[0];
+}
+
+async function thisProcess(): Promise<Omit<Owner, 'beat'>> {
   return {
-    host: hostname(),
     pid: process.pid,
     started: (await startOf(process.pid)) ?? '',
     namespace: await readlink('/proc/self/ns/pid').catch(() => ''),
