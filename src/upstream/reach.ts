@@ -1,5 +1,6 @@
 import { lookup } from 'node:dns';
-import { BlockList, isIP, type LookupFunction } from 'node:net';
+import { isIP, type LookupFunction } from 'node:net';
+import ipaddr from 'ipaddr.js';
 import { buildConnector } from 'undici';
 import { isListed } from './realm.js';
 import { UpstreamError } from './upstream.js';
@@ -7,33 +8,73 @@ import { UpstreamError } from './upstream.js';
 /** How far inside an address is: 0 public, 1 private, 2 loopback, 3 link-local and the metadata services of clouds. */
 export type Depth = 0 | 1 | 2 | 3;
 
-const networks: readonly (readonly [Depth, readonly string[]])[] = [
-  [3, ['169.254.0.0/16', '100.100.100.200/32', 'fe80::/10', 'fd00:ec2::254/128']],
-  [2, ['127.0.0.0/8', '0.0.0.0/8', '::1/128', '::/128']],
-  [1, ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', '192.0.0.0/24']],
-  [1, ['198.18.0.0/15', '224.0.0.0/3', 'fc00::/7', 'fec0::/10', 'ff00::/8']],
-];
-/** The well-known prefix under which NAT64 shows IPv4 addresses (RFC 6052 §2.1). */
-const nat64 = '64:ff9b::';
+const networks = (
+  [
+    [3, ['169.254.0.0/16', '100.100.100.200/32', 'fe80::/10', 'fd00:ec2::254/128']],
+    [2, ['127.0.0.0/8', '0.0.0.0/8', '::1/128', '::/128']],
+    [1, ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', '192.0.0.0/24']],
+    [1, ['198.18.0.0/15', '224.0.0.0/3', 'fc00::/7', 'fec0::/10', 'ff00::/8']],
+  ] satisfies readonly (readonly [Depth, readonly string[]])[]
+).map(([depth, subnets]) => ({ depth, subnets: subnets.map((subnet) => ipaddr.parseCIDR(subnet)) }));
 
-const lists = networks.map(([depth, subnets]) => {
-  const list = new BlockList();
-  for (const subnet of subnets) {
-    const [network = '', bits = ''] = subnet.split('/');
-    list.addSubnet(network, Number(bits), familyOf(network));
-    if (isIP(network) === 4) list.addSubnet(nat64 + network, 96 + Number(bits), 'ipv6');
-  }
-  return { depth, list };
-});
+/** Bytes of an IPv6 address that hold an IPv4 address, in its order. */
+type Place = readonly [number, number, number, number];
 
-/** IPv4 addresses inside IPv6 ones, mapped or translated, are what they contain. */
+const last: Place = [12, 13, 14, 15];
+
+/** Forms of IPv6 addresses by which a network reaches an IPv4 address, and where that address stands. */
+const carriers = (
+  [
+    ['::/96', [last]], // IPv4-compatible (RFC 4291 §2.5.5.1)
+    ['::ffff:0:0/96', [last]], // IPv4-mapped (RFC 4291 §2.5.5.2)
+    ['::ffff:0:0:0/96', [last]], // IPv4-translated (RFC 2765 §2.1)
+    ['64:ff9b::/96', [last]], // NAT64, well-known prefix (RFC 6052 §2.1)
+    // NAT64, prefixes of the operator's own (RFC 8215): of 48, 56, 64 or 96 bits (RFC 6052 §2.2), which is not known.
+    ['64:ff9b:1::/48', [last, [6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12]]],
+    ['2002::/16', [[2, 3, 4, 5]]], // 6to4 (RFC 3056 §2)
+  ] satisfies readonly (readonly [string, readonly Place[]])[]
+).map(([subnet, places]) => ({ subnet: ipaddr.parseCIDR(subnet), places }));
+
+/** Teredo: the server's address in clear and the client's with its bits turned over (RFC 4380 §4). */
+const teredo = ipaddr.parseCIDR('2001::/32');
+
+/** An IPv6 address that carries IPv4 addresses is as far inside as the innermost of them. */
 export function depthOf(address: string): Depth {
-  const [bare = ''] = address.split('%', 1); // without its zone
-  return lists.find(({ list }) => list.check(bare, familyOf(bare)))?.depth ?? 0;
+  if (!ipaddr.isValid(address)) return 3;
+  const parsed = ipaddr.parse(address);
+  const own = depthIn(parsed);
+  if (parsed.kind() === 'ipv4') return own;
+  return carriedBy(parsed).reduce<Depth>((depth, carried) => deeper(depth, depthIn(carried)), own);
 }
 
-function familyOf(address: string): 'ipv4' | 'ipv6' {
-  return isIP(address) === 6 ? 'ipv6' : 'ipv4';
+function depthIn(address: ipaddr.IPv4 | ipaddr.IPv6): Depth {
+  return networks.find(({ subnets }) => subnets.some((subnet) => isIn(address, subnet)))?.depth ?? 0;
+}
+
+function deeper(one: Depth, other: Depth): Depth {
+  return one > other ? one : other;
+}
+
+function carriedBy(address: ipaddr.IPv4 | ipaddr.IPv6): ipaddr.IPv4[] {
+  const bytes = address.toByteArray();
+  const read = (place: Place): number[] => place.map((index) => bytes[index] ?? 0);
+  if (isIn(address, teredo)) {
+    const client = read(last).map((byte) => byte ^ 0xff);
+    return [new ipaddr.IPv4(read([4, 5, 6, 7])), new ipaddr.IPv4(client)];
+  }
+  const carrier = carriers.find(({ subnet }) => isIn(address, subnet));
+  const carried = (carrier?.places ?? []).map((place) => new ipaddr.IPv4(read(place)));
+  // Where the place is not known, a reading that no network could reach is a wrong one.
+  return carried.length === 1
+    ? carried
+    : carried.filter((each) => !unreachable.some((net) => isIn(each, net)));
+}
+
+/** "This network" and class E: no translator passes them on. */
+const unreachable = [ipaddr.parseCIDR('0.0.0.0/8'), ipaddr.parseCIDR('240.0.0.0/4')];
+
+function isIn(address: ipaddr.IPv4 | ipaddr.IPv6, subnet: [ipaddr.IPv4 | ipaddr.IPv6, number]): boolean {
+  return address.kind() === subnet[0].kind() && address.match(subnet);
 }
 
 export interface ReachOptions {
