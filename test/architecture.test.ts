@@ -9,28 +9,53 @@ const src = fileURLToPath(new URL('../src', import.meta.url));
 /** Which of our folders each may import, besides itself. Those at the edge, `cli` and the files in src, may all. */
 const folders: Readonly<Record<string, readonly string[]>> = {
   oci: [],
+  // Waits and work that callers share.
+  async: [],
   // Buffers, for whoever moves bytes.
   memory: [],
   config: ['oci'],
-  telemetry: ['oci', 'config'],
-  storage: ['oci', 'memory', 'config', 'telemetry'],
-  kubernetes: ['oci', 'config', 'telemetry'],
-  upstream: ['oci', 'config', 'telemetry', 'kubernetes'],
+  telemetry: ['oci', 'async', 'config'],
+  storage: ['oci', 'async', 'memory', 'config', 'telemetry'],
+  kubernetes: ['oci', 'async', 'config', 'telemetry'],
+  upstream: ['oci', 'async', 'config', 'telemetry', 'kubernetes'],
   // The ledger of upstreams' pull limits is a contract of theirs.
-  cluster: ['oci', 'config', 'telemetry', 'upstream'],
+  cluster: ['oci', 'async', 'config', 'telemetry', 'upstream'],
   // What goes into the store is counted for those who take it out.
-  proxy: ['oci', 'memory', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'usage'],
-  usage: ['oci', 'config', 'telemetry', 'storage'],
+  proxy: ['oci', 'async', 'memory', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'usage'],
+  usage: ['oci', 'async', 'config', 'telemetry', 'storage'],
   // The catalogue reads what is stored, and storage's errors become answers.
-  registry: ['oci', 'memory', 'config', 'telemetry', 'storage', 'upstream', 'proxy', 'usage'],
+  registry: ['oci', 'async', 'memory', 'config', 'telemetry', 'storage', 'upstream', 'proxy', 'usage'],
   // What runs somewhere is not deleted.
-  scheduler: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'usage'],
-  content: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'proxy', 'usage', 'scheduler'],
-  prewarm: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'proxy', 'usage', 'scheduler'],
+  scheduler: ['oci', 'async', 'config', 'telemetry', 'storage', 'cluster', 'usage'],
+  content: [
+    'oci',
+    'async',
+    'config',
+    'telemetry',
+    'storage',
+    'cluster',
+    'upstream',
+    'proxy',
+    'usage',
+    'scheduler',
+  ],
+  prewarm: [
+    'oci',
+    'async',
+    'config',
+    'telemetry',
+    'storage',
+    'cluster',
+    'upstream',
+    'proxy',
+    'usage',
+    'scheduler',
+  ],
   // Files of clients, and the page that shows them to whoever may pull.
   nodes: ['config', 'telemetry', 'upstream', 'registry'],
   inuse: [
     'oci',
+    'async',
     'config',
     'telemetry',
     'kubernetes',
@@ -42,11 +67,12 @@ const folders: Readonly<Record<string, readonly string[]>> = {
     'prewarm',
   ],
   // Tries out by itself what the others would do.
-  doctor: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'nodes'],
+  doctor: ['oci', 'async', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'nodes'],
   // The status page tells of all of them.
-  health: ['oci', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'proxy', 'scheduler'],
+  health: ['oci', 'async', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'proxy', 'scheduler'],
   admin: [
     'oci',
+    'async',
     'config',
     'telemetry',
     'storage',

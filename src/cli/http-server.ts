@@ -36,6 +36,10 @@ export function createHttpServer(
       ? createServer(options, listener)
       : createSecureServer(tls, options, listener, log, ends);
   server.on('clientError', refuse);
+  server.on('error', (err) => {
+    // Before, `listen` gives the error to its caller.
+    if (server.listening) log.error({ err }, 'a connection could not be accepted');
+  });
   if (limits !== undefined) {
     // Also for answers that are handed over whole. Whoever sends a body tells a stall by itself, and earlier.
     server.timeout = limits.readtimeout + answerMs;

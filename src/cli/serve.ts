@@ -33,6 +33,7 @@ import { startTracing } from '../telemetry/tracing-start.js';
 import type { PullSecrets } from '../upstream/pull-secrets.js';
 import { PULL_SECRETS, UPSTREAMS, type Upstreams } from '../upstream/upstream.module.js';
 import { closeGracefully, createHttpServer, listen, listenPrivately } from './http-server.js';
+import { surviveUnhandledErrors } from './last-resort.js';
 import { prepareStore } from './prepare-store.js';
 
 /** The storage is asked so often for the key of the admin API, while it cannot be used. */
@@ -47,6 +48,7 @@ export interface RunningMirror {
 /** Starts the mirror. Throws before any port is open, or when one cannot be opened. */
 export async function serve(config: Config, log: Logger): Promise<RunningMirror> {
   const metrics = new Metrics();
+  surviveUnhandledErrors(log, metrics);
   const tracing = await startTracing(process.env, log);
   const module = AppModule.for(config, log, { metrics, tracing });
   const ends = (atMs: number): void => metrics.certificateExpiry.set(atMs / 1000);

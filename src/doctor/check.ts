@@ -1,3 +1,5 @@
+import { waitFor } from '../async/wait.js';
+
 /** `warn`: it works, and may not for long, or not as well as it could. */
 export type Verdict = 'ok' | 'warn' | 'fail';
 
@@ -50,19 +52,14 @@ async function runCheck(
     fail: (message, advice) => add('fail', message, advice),
   };
   const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
-  const { promise: timeIsUp, reject } = Promise.withResolvers<never>();
-  const end = (): void => reject(limit.reason as Error);
-  if (limit.aborted) end();
-  else limit.addEventListener('abort', end, { once: true });
   try {
-    await Promise.race([run(tell, limit), timeIsUp]);
+    await waitFor(run(tell, limit), limit);
   } catch (error) {
     if (limit.aborted)
       tell.fail(`no answer within ${limitMs / 1000} s`, 'see whether a firewall swallows packets');
     else tell.fail(error instanceof Error ? error.message : String(error), 'this is not expected: report it');
   } finally {
     over = true;
-    limit.removeEventListener('abort', end);
   }
   return findings;
 }

@@ -1,3 +1,4 @@
+import { within } from '../async/wait.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { Transfers } from '../proxy/transfers.js';
 import type { Scheduler } from '../scheduler/scheduler.js';
@@ -116,8 +117,6 @@ export class StatusReport {
 
   async #jobs(): Promise<Status['jobs']> {
     const unknown = 'unknown: the storage does not answer';
-    const { promise: late, resolve } = Promise.withResolvers<typeof unknown>();
-    const timer = setTimeout(() => resolve(unknown), jobsMs);
     const read = this.parts.scheduler.jobs().then((jobs) =>
       jobs.map(({ name, nextMs, run }) => ({
         name,
@@ -128,12 +127,10 @@ export class StatusReport {
       })),
     );
     try {
-      return await Promise.race([read, late]);
+      return await within(read, jobsMs, () => new StorageError('busy', `no answer within ${jobsMs} ms`));
     } catch (error) {
       if (error instanceof StorageError) return unknown;
       throw error;
-    } finally {
-      clearTimeout(timer);
     }
   }
 }

@@ -1,4 +1,4 @@
-import { pause } from '../scheduler/pause.js';
+import { pause } from '../async/wait.js';
 import type { Logger } from '../telemetry/log.js';
 import { DockerError, type DockerApi } from './docker-api.js';
 import { elementsOf, fieldsAt, type Fields } from './fields.js';

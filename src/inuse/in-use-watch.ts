@@ -1,5 +1,5 @@
 import type { JobLeases } from '../scheduler/leases.js';
-import { pause } from '../scheduler/pause.js';
+import { pause } from '../async/wait.js';
 import { StorageError } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';

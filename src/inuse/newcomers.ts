@@ -1,7 +1,7 @@
 import type { ImageWarmer } from '../prewarm/image-warmer.js';
 import { isImageFault } from '../prewarm/prewarm-job.js';
 import { parseDigest } from '../oci/digest.js';
-import { pause } from '../scheduler/pause.js';
+import { pause } from '../async/wait.js';
 import type { Logger } from '../telemetry/log.js';
 import type { UpstreamDirectory } from '../upstream/directory.js';
 import { parseImage } from '../usage/in-use.js';

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import http, { type IncomingMessage } from 'node:http';
 import https, { type RequestOptions } from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node';
+import { within } from '../async/wait.js';
 import { KubernetesError, type KubernetesApi, type KubernetesPlace, type Query } from './kubernetes.js';
 import { linesOf } from './lines.js';
 
@@ -97,7 +98,11 @@ export class ApiClient implements KubernetesApi {
     if (server === null) throw new KubernetesError('config', 'no API server of Kubernetes is named');
     const options: RequestOptions = { headers: { accept: 'application/json', 'user-agent': 'cistern' } };
     try {
-      await within(accessMs, config.applyToHTTPSOptions(options));
+      await within(
+        config.applyToHTTPSOptions(options),
+        accessMs,
+        () => new KubernetesError('config', 'no credentials in time'),
+      );
     } catch (error) {
       throw unusable(error);
     }
@@ -144,16 +149,6 @@ function lost(error: NodeJS.ErrnoException, path: string, signal: AbortSignal): 
   if (signal.aborted) return signal.reason;
   if (error instanceof KubernetesError) return error;
   return new KubernetesError('unreachable', `${path}: no connection (${error.code ?? error.name})`);
-}
-
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new KubernetesError('config', 'no credentials in time')), ms);
-  try {
-    return await Promise.race([work, late.promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** What the library says of a kubeconfig may quote it, so only the system's own codes are told. */

@@ -1,3 +1,5 @@
+import { SingleFlight } from '../async/single-flight.js';
+import { waitFor } from '../async/wait.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { Digest } from '../oci/digest.js';
 import { RangeUnsatisfiable, resolveRange, type ByteRange, type RequestedRange } from '../oci/range.js';
@@ -22,7 +24,7 @@ import { Refusals } from './remembered.js';
 import type { StoreTrouble } from './store-trouble.js';
 import type { TransferReader } from './transfer.js';
 import type { Transfers } from './transfers.js';
-import { Deadline, Flights, waitFor } from './waiting.js';
+import { Deadline } from './deadline.js';
 
 /** A blob's first byte comes within this or not at all: clients give up after 10 s. */
 const firstByteMs = 8_000;
@@ -48,7 +50,7 @@ interface Look {
 /** Blobs: here, or joined to the transfer that brings them. */
 export class Blobs {
   readonly #refusals = new Refusals();
-  readonly #confirming = new Flights<number | undefined>();
+  readonly #confirming = new SingleFlight<number | undefined>();
   readonly #farRanges = new Map<Upstream, number>();
 
   constructor(

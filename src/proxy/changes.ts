@@ -1,3 +1,4 @@
+import { waitFor } from '../async/wait.js';
 import type { Spool } from '../storage/spool.js';
 
 /** How much more is told at once, in bytes, and within how many milliseconds anything is. */
@@ -70,16 +71,12 @@ class Waiting {
   }
 
   next(signal: AbortSignal, withinMs?: number): Promise<void> {
-    signal.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const leave = (): void => reject(signal.reason as Error);
+    const { promise, resolve } = Promise.withResolvers<void>();
     const timer = withinMs === undefined ? undefined : setTimeout(resolve, withinMs);
     this.#waiting.add(resolve);
-    signal.addEventListener('abort', leave, { once: true });
-    return promise.finally(() => {
+    return waitFor(promise, signal).finally(() => {
       clearTimeout(timer);
       this.#waiting.delete(resolve);
-      signal.removeEventListener('abort', leave);
     });
   }
 }

@@ -2,7 +2,7 @@ import type { Digest } from '../oci/digest.js';
 import type { Route } from '../upstream/directory.js';
 import type { Blobs } from './blobs.js';
 import type { Transfers } from './transfers.js';
-import { waitFor } from './waiting.js';
+import { waitFor } from '../async/wait.js';
 
 /**
  * Brings a blob into the store, the very way that a client's pull does. Returns the bytes that came from upstream, 0

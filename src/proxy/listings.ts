@@ -1,3 +1,5 @@
+import { SingleFlight } from '../async/single-flight.js';
+import { waitFor } from '../async/wait.js';
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.js';
@@ -12,7 +14,7 @@ import type { Manifests } from './manifests.js';
 import type { ListingAnswer } from './proxy.js';
 import type { StoreTrouble } from './store-trouble.js';
 import type { Tags } from './tags.js';
-import { Deadline, Flights, waitFor } from './waiting.js';
+import { Deadline } from './deadline.js';
 
 const listMs = 9_000;
 
@@ -33,7 +35,7 @@ export class Listings {
     maxSize: 2_000_000,
     sizeCalculation: (copy) => copy.items.length + 1,
   });
-  readonly #asking = new Flights<ListingAnswer<unknown>>();
+  readonly #asking = new SingleFlight<ListingAnswer<unknown>>();
 
   constructor(
     private readonly repositories: RepositoryStore,

@@ -1,3 +1,5 @@
+import { SingleFlight } from '../async/single-flight.js';
+import { waitFor } from '../async/wait.js';
 import { LRUCache } from 'lru-cache';
 import type { Cluster } from '../cluster/cluster.js';
 import { livingFor } from '../cluster/local/caches.js';
@@ -16,7 +18,7 @@ import type { ExpectedSizes } from './expected-sizes.js';
 import type { Manifest, ManifestAnswer, Outcome, Resolved } from './proxy.js';
 import { Refusals } from './remembered.js';
 import type { StoreTrouble } from './store-trouble.js';
-import { Deadline, Flights, waitFor } from './waiting.js';
+import { Deadline } from './deadline.js';
 
 /** Clients give up on a manifest after 10 s (CRI-O's old default). */
 const fetchMs = 8_000;
@@ -35,8 +37,8 @@ interface Loaded {
 /** Manifests by digest. They never change, so an upstream is asked for one at most once. */
 export class Manifests {
   readonly #memory: LRUCache<string, Manifest>;
-  readonly #loading = new Flights<Loaded | undefined>();
-  readonly #resolving = new Flights<Resolved>();
+  readonly #loading = new SingleFlight<Loaded | undefined>();
+  readonly #resolving = new SingleFlight<Resolved>();
   readonly #refusals = new Refusals();
   #stored: StoredListener = () => Promise.resolve();
 

@@ -1,3 +1,5 @@
+import { SingleFlight } from '../async/single-flight.js';
+import { waitFor } from '../async/wait.js';
 import { LRUCache } from 'lru-cache';
 import { atMost } from '../cluster/local/caches.js';
 import type { Cluster } from '../cluster/cluster.js';
@@ -14,7 +16,7 @@ import type { Manifests } from './manifests.js';
 import type { Outcome, Resolved } from './proxy.js';
 import { Refusals } from './remembered.js';
 import type { StoreTrouble } from './store-trouble.js';
-import { Deadline, Flights, waitFor } from './waiting.js';
+import { Deadline } from './deadline.js';
 
 /** With something to fall back on, a client waits no longer than this for an upstream. */
 const cachedMs = 3_000;
@@ -51,8 +53,8 @@ export class Tags {
   readonly #awaiting = new LRUCache<string, Set<Tag>>({ ...atMost(10_000), ttl: awaitMs });
   #looks = false;
   #moved: () => void = () => undefined;
-  readonly #asking = new Flights<Resolved | undefined>();
-  readonly #checking = new Flights<void>();
+  readonly #asking = new SingleFlight<Resolved | undefined>();
+  readonly #checking = new SingleFlight<void>();
   readonly #refusals = new Refusals();
 
   constructor(

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { settled } from '../async/wait.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { Neighbours } from '../cluster/peers/neighbours.js';
 import type { PeerSpool } from '../cluster/peers/peer-server.js';
@@ -95,12 +96,8 @@ export class Transfers {
   /** Settles when nothing runs any more. */
   async idle(signal: AbortSignal): Promise<void> {
     while (this.#running.size > 0 && !signal.aborted) {
-      const aborted = Promise.withResolvers<void>();
-      const abort = (): void => aborted.resolve();
-      signal.addEventListener('abort', abort, { once: true });
       const ends = [...this.#running.values()].map(async (transfer) => (await transfer)?.finished);
-      await Promise.race([Promise.allSettled(ends), aborted.promise]);
-      signal.removeEventListener('abort', abort);
+      await settled(ends, signal);
     }
   }
 
@@ -140,8 +137,8 @@ export class Transfers {
     // Another transfer may have ended between the look into the store and now.
     if (await this.#isStored(digest, damaged)) return undefined;
     if (this.#reserved >= maxSpoolBytes) throw spoolFull(maxSpoolBytes);
+    const free = (await freeSpoolBytes()) ?? Infinity; // before the spool, which nothing would close if this throws
     const spool = await Spool.create(digest, await newSpoolFile(digest));
-    const free = (await freeSpoolBytes()) ?? Infinity;
     const started = performance.now();
     const attempt = randomBytes(16).toString('hex');
     let reserved = 0;
@@ -252,7 +249,9 @@ export class Transfers {
     this.#lingering.delete(attempt);
     this.#attempts.delete(attempt);
     clearTimeout(lingering?.timer);
-    void lingering?.spool.release();
+    lingering?.spool
+      .release()
+      .catch((err: unknown) => this.options.log.warn({ err, attempt }, 'a spool could not be closed'));
   }
 
   async #follow(transfer: Transfer, source: Source, started: number): Promise<void> {

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { settled } from '../async/wait.js';
 import { giveUp } from '../memory/buffer-pool.js';
 import type { Access } from './access.js';
 import type { Exchange } from './exchange.js';
@@ -78,10 +79,7 @@ export class FastLane {
 
   /** Settles when clients have what was sent to them, or when the signal aborts. */
   async sent(signal: AbortSignal): Promise<void> {
-    const { promise: aborted, resolve } = Promise.withResolvers<void>();
-    if (signal.aborted) return;
-    signal.addEventListener('abort', () => resolve(), { once: true });
-    await Promise.race([Promise.all(this.#unsent), aborted]);
+    await settled(this.#unsent, signal);
   }
 
   /** Answers, if that is possible. `false`: it is for the server. */

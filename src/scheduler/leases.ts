@@ -1,6 +1,6 @@
 import type { Cluster, Lease } from '../cluster/cluster.js';
 import { LeaseLost } from './faults.js';
-import { pause } from './pause.js';
+import { pause } from '../async/wait.js';
 
 const watchMs = 500;
 const turnMs = 1_000;
@@ -60,7 +60,9 @@ export class JobLeases {
 /** Held until it is disposed of, or lost. */
 export class HeldLease implements AsyncDisposable {
   readonly #lost = new AbortController();
-  readonly #watching = setInterval(() => void this.#look(), watchMs).unref();
+  readonly #watching = setInterval(() => {
+    this.#look().catch(() => undefined); // confirm() gives the error to the job
+  }, watchMs).unref();
 
   constructor(
     readonly key: string,

@@ -2,7 +2,7 @@ import type { Schedule } from '../config/schedule.js';
 import type { Logger } from '../telemetry/log.js';
 import type { JobName } from './job.js';
 import type { HeldLease, JobLeases } from './leases.js';
-import { pause } from './pause.js';
+import { pause } from '../async/wait.js';
 import { isUnfinished, lastDone, type JobRecord, type JobRecords, type RecordedRun } from './records.js';
 import { latestSlot, nextSlot } from './slots.js';
 

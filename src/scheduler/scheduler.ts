@@ -7,7 +7,7 @@ import { ActiveRun, type ActiveRunParts, type RunWatcher } from './active-run.js
 import type { Job, JobName, JobSummary } from './job.js';
 import { JobBusy, LeaseLost, Stopping } from './faults.js';
 import { JobLeases, type HeldLease } from './leases.js';
-import { pause } from './pause.js';
+import { pause, settled } from '../async/wait.js';
 import { isUnfinished, JobRecords, lastDone, type JobRecord, type RecordedRun } from './records.js';
 import { Rounds, type ToRun } from './rounds.js';
 import { ScheduledRun, type Ending } from './scheduled-run.js';
@@ -99,10 +99,7 @@ export class Scheduler {
   /** Leaves what is being done to other replicas. Resolves when nothing is, or when the signal is aborted. */
   async stop(signal: AbortSignal): Promise<void> {
     this.#stopping.abort(new Stopping());
-    if (signal.aborted) return;
-    const { promise: late, resolve } = Promise.withResolvers<void>();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-    await Promise.race([Promise.all(this.#work), late]);
+    await settled(this.#work, signal);
   }
 
   /** Throws StorageError. */
@@ -311,12 +308,12 @@ export class Scheduler {
   }
 
   #track<T>(work: Promise<T>): Promise<T> {
-    const settled = work.then(
+    const settling = work.then(
       () => undefined,
       () => undefined, // whoever asked for it is told
     );
-    this.#work.add(settled);
-    void settled.then(() => this.#work.delete(settled));
+    this.#work.add(settling);
+    void settling.then(() => this.#work.delete(settling));
     return work;
   }
 }

@@ -1,5 +1,6 @@
 import { link, rm } from 'node:fs/promises';
 import { LRUCache } from 'lru-cache';
+import { within } from '../async/wait.js';
 import type { Digest } from '../oci/digest.js';
 import { RangeUnsatisfiable, type RequestedRange } from '../oci/range.js';
 import type { Logger } from '../telemetry/log.js';
@@ -280,17 +281,13 @@ class Copying {
 
   /** Waits for a disk that is behind, but not for long: the client would wait too. */
   async #append(chunk: Uint8Array): Promise<void> {
-    const patience = Promise.withResolvers<void>();
-    const timer = setTimeout(() => {
-      patience.reject(new StorageError('busy', `the disk of a local copy took nothing for ${slowMs} ms`));
-    }, slowMs);
+    const late = (): StorageError =>
+      new StorageError('busy', `the disk of a local copy took nothing for ${slowMs} ms`);
     try {
-      await Promise.race([this.spool.append(chunk), patience.promise]);
+      await within(this.spool.append(chunk), slowMs, late);
     } catch (error) {
       this.#state = 'over';
       this.complain(error);
-    } finally {
-      clearTimeout(timer);
     }
   }
 }

@@ -45,6 +45,11 @@ export class Metrics {
     'Look-ups that the descriptor cache answered (the name in registry 3).',
     [],
   );
+  readonly unhandledErrors = this.#counter(
+    'cistern_unhandled_errors_total',
+    'Errors that no code handled; the process continues to serve. Each is a fault of the program.',
+    [],
+  );
   readonly storageFailures = this.#counter(
     'cistern_storage_failures_total',
     'Accesses to the storage that failed, and without which clients were answered.',

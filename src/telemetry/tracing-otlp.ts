@@ -28,6 +28,7 @@ import {
   type Sampler,
   type SpanExporter,
 } from '@opentelemetry/sdk-trace';
+import { within } from '../async/wait.js';
 import type { Logger } from './log.js';
 import type { TracingSettings } from './tracing-settings.js';
 import type { SpanOptions, TraceAttributes, TraceSpan, Tracing } from './tracing.js';
@@ -99,14 +100,10 @@ export class OtlpTracing implements Tracing {
   }
 
   async close(): Promise<void> {
-    const { promise: late, reject } = Promise.withResolvers<never>();
-    const timer = setTimeout(() => reject(new Error(`not within ${closingMs} ms`)), closingMs);
     try {
-      await Promise.race([this.provider.shutdown(), late]);
+      await within(this.provider.shutdown(), closingMs, () => new Error(`not within ${closingMs} ms`));
     } catch (error) {
       this.log.warn(codesOf(error), 'the last traces could not be sent');
-    } finally {
-      clearTimeout(timer);
     }
   }
 

@@ -1,5 +1,5 @@
 import type { Repository } from '../oci/name.js';
-import { abortable } from './abortable.js';
+import { waitFor } from '../async/wait.js';
 import { parseChallenges, type Challenge } from './challenge.js';
 import { basicHeader } from './credentials.js';
 import { checkRealm, type RealmRule } from './realm.js';
@@ -104,7 +104,7 @@ export class Authorizer {
   }
 
   async #basic(signal: AbortSignal): Promise<Authorization | undefined> {
-    const identity = await abortable(this.options.identify(), signal);
+    const identity = await waitFor(this.options.identify(), signal);
     if (identity === undefined) return undefined;
     return { scheme: 'basic', header: basicHeader(identity.username, identity.password), fresh: true };
   }

@@ -2,7 +2,8 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
-import { abortable } from './abortable.js';
+import { SingleFlight } from '../async/single-flight.js';
+import { waitFor } from '../async/wait.js';
 import { manifestTypes } from './accept.js';
 import { Authorizer, type Authorization } from './authorizer.js';
 import type { UpstreamObserver } from './observer.js';
@@ -59,7 +60,7 @@ export class CallerCheck {
   readonly #key = randomBytes(32);
   readonly #allowed: LRUCache<string, true>;
   readonly #refused: LRUCache<string, CallerVerdict>;
-  readonly #pending = new Map<string, Promise<CallerVerdict>>();
+  readonly #pending = new SingleFlight<CallerVerdict>();
 
   constructor(private readonly options: CallerCheckOptions) {
     const clock = { max: mostRemembered, ttlResolution: 0, perf: { now: options.now } };
@@ -79,18 +80,13 @@ export class CallerCheck {
     const single = this.#hash(caller, repository, wanted);
     const refused = this.#refused.get(single);
     if (refused !== undefined) return refused;
-    let pending = this.#pending.get(single);
-    if (pending === undefined) {
-      pending = this.#askUpstream(caller, repository, wanted)
-        .then((verdict) => {
-          if (verdict === 'allowed') this.#allowed.set(whole, true);
-          else this.#refused.set(single, verdict);
-          return verdict;
-        })
-        .finally(() => this.#pending.delete(single));
-      this.#pending.set(single, pending);
-    }
-    return abortable(pending, signal);
+    const pending = this.#pending.join(single, async () => {
+      const verdict = await this.#askUpstream(caller, repository, wanted);
+      if (verdict === 'allowed') this.#allowed.set(whole, true);
+      else this.#refused.set(single, verdict);
+      return verdict;
+    });
+    return waitFor(pending, signal);
   }
 
   #hash({ username, password }: Caller, repository: Repository, wanted?: Wanted): string {

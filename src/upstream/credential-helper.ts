@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
-import { abortable } from './abortable.js';
+import { waitFor } from '../async/wait.js';
 import { CredentialsError, type Credentials, type Login } from './credentials.js';
 import { parseObject } from './json.js';
 import type { UpstreamLog } from './observer.js';
@@ -113,7 +113,7 @@ export class CredentialHelper implements Credentials {
       readUpTo(child.stderr, longestMessage),
       once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>,
     ]);
-    const [said, complained, [code, signal]] = await abortable(work, silent)
+    const [said, complained, [code, signal]] = await waitFor(work, silent)
       .catch((cause: unknown) => {
         if (!silent.aborted) throw cause;
         throw new CredentialsError('helper-silent', `gave no answer within ${timeoutMs} ms`);

@@ -1,3 +1,4 @@
+import { pause, settled } from '../async/wait.js';
 import type { SecretName } from '../config/config.js';
 import type { KubernetesApi } from '../kubernetes/kubernetes.js';
 import { KubernetesError } from '../kubernetes/kubernetes.js';
@@ -46,7 +47,11 @@ export class PullSecrets {
   start(): void {
     if (this.#started) return;
     this.#started = true;
-    for (const secret of this.#secrets) void this.#watch(secret);
+    for (const secret of this.#secrets) {
+      this.#watch(secret).catch((err: unknown) =>
+        this.parts.log.error({ err, secret: secret.name.name }, 'the watch of a pull secret has ended'),
+      );
+    }
   }
 
   close(): void {
@@ -68,7 +73,7 @@ export class PullSecrets {
           const unknown = 'a Secret of proxy.pullsecrets could not be read yet';
           throw new CredentialsError('pull-secret', unknown);
         }
-        await Promise.race([this.#told.promise, aborted(late)]);
+        await settled([this.#told.promise], late);
       }
       const login = secret.logins.get(host);
       if (login !== undefined) return login;
@@ -105,7 +110,7 @@ export class PullSecrets {
       } catch (err) {
         if (!(err instanceof KubernetesError)) throw err;
         if (!told) this.parts.log.warn({ err }, 'pull secrets cannot be watched yet');
-        await Promise.race([aborted(AbortSignal.timeout(againMs)), aborted(signal)]);
+        await pause(againMs, signal);
       }
     }
     return undefined;
@@ -144,11 +149,4 @@ interface SecretData {
 function readSecret({ data }: KubernetesObject): SecretData {
   const text = (data as Record<string, unknown> | null | undefined)?.['.dockerconfigjson'];
   return { text: typeof text === 'string' ? text : undefined };
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  else signal.addEventListener('abort', () => resolve(), { once: true });
-  return promise;
 }

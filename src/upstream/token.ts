@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Repository } from '../oci/name.js';
-import { abortable } from './abortable.js';
+import { SingleFlight } from '../async/single-flight.js';
+import { waitFor } from '../async/wait.js';
 import { readBody } from './body.js';
 import { basicHeader, type Login } from './credentials.js';
 import { parseObject } from './json.js';
@@ -46,7 +47,7 @@ const headerSafe = /^[\x21-\x7e]{1,16384}$/;
  */
 export class TokenSource {
   readonly #tokens = new LRUCache<Repository, Token>({ max: mostTokens });
-  readonly #pending = new Map<Repository, Promise<string>>();
+  readonly #pending = new SingleFlight<string>();
 
   constructor(
     private readonly server: TokenServer,
@@ -71,12 +72,10 @@ export class TokenSource {
   obtain(repository: Repository, signal: AbortSignal): Promise<string> {
     const cached = this.cached(repository);
     if (cached !== undefined) return Promise.resolve(cached);
-    let pending = this.#pending.get(repository);
-    if (pending === undefined) {
-      pending = this.#fetch(repository).finally(() => this.#pending.delete(repository));
-      this.#pending.set(repository, pending);
-    }
-    return abortable(pending, signal);
+    return waitFor(
+      this.#pending.join(repository, () => this.#fetch(repository)),
+      signal,
+    );
   }
 
   async #fetch(repository: Repository): Promise<string> {
@@ -100,7 +99,7 @@ export class TokenSource {
     const deadline = AbortSignal.timeout(timeoutMs);
     const asked = now();
     try {
-      const identity = await abortable(this.options.identify(), deadline);
+      const identity = await waitFor(this.options.identify(), deadline);
       const reply = await this.#request(url, identity, deadline);
       if (reply.status === 403 && identity !== undefined && (await this.#isKnown(identity, deadline))) {
         throw statusError(host, reply, 'the request for a token');

@@ -182,7 +182,7 @@ export class Transport {
     const before = [this.#direct, ...this.#proxies.values()];
     this.#direct = this.#newAgent();
     this.#proxies.clear();
-    for (const dispatcher of before) void dispatcher.close();
+    for (const dispatcher of before) dispatcher.close().catch(() => undefined); // closed already
   }
 
   #dispatcherFor(url: URL): Dispatcher {
@@ -228,7 +228,7 @@ export class Transport {
 
 /** Reads the rest of an unwanted body where it is short, so that the connection can be used again. */
 export function discard(reply: Reply): void {
-  void reply.body.dump({ limit: discardLimit });
+  reply.body.dump({ limit: discardLimit }).catch(() => undefined); // the connection is closed then
 }
 
 /** A file of authorities has none. */

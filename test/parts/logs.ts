@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { unhandledMessage } from '../../src/cli/last-resort.js';
 
 interface FollowedLog {
   readonly title: string;
@@ -7,6 +8,8 @@ interface FollowedLog {
 }
 
 let followed: FollowedLog[] = [];
+/** Of logs that {@link forgetEndedLogs} dropped. */
+const forgotten: string[] = [];
 
 /** Gathers what streams say; returns what they said so far. */
 export function followLog(title: string, streams: readonly Readable[]): () => string {
@@ -30,6 +33,17 @@ export function logTails(): string {
   return followed.map(({ title, text }) => `--- ${title}\n${text().slice(-3000)}`).join('\n');
 }
 
+/** Lines that mirrors logged about errors that their code did not handle, since the test file began. */
+export function unhandledErrors(): string[] {
+  return [...forgotten, ...followed.flatMap(unhandledIn)];
+}
+
+function unhandledIn({ title, text }: FollowedLog): string[] {
+  const lines = text().split('\n');
+  return lines.filter((line) => line.includes(unhandledMessage)).map((line) => `${title}: ${line}`);
+}
+
 export function forgetEndedLogs(): void {
+  forgotten.push(...followed.filter(({ ended }) => ended).flatMap(unhandledIn));
   followed = followed.filter(({ ended }) => !ended);
 }

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { SingleFlight } from '../../async/single-flight.js';
 import type { Digest } from '../../oci/digest.js';
 import { blobPath } from '../layout.js';
 import type { Presigned } from '../storage.js';
@@ -13,7 +14,7 @@ interface Minted extends Presigned {
 /** Addresses for clients, each made after a look at its object and handed out until shortly before its end. */
 export class PresignedUrls {
   readonly #minted = new LRUCache<Digest, Minted>({ max: most });
-  readonly #minting = new Map<Digest, Promise<Minted | undefined>>();
+  readonly #minting = new SingleFlight<Minted | undefined>();
 
   constructor(
     private readonly addresses: SignedAddresses,
@@ -30,11 +31,7 @@ export class PresignedUrls {
   get(digest: Digest): Promise<Presigned | undefined> {
     const known = this.recall(digest);
     if (known !== undefined) return Promise.resolve(known);
-    const running = this.#minting.get(digest);
-    if (running !== undefined) return running;
-    const minting = this.#mint(digest).finally(() => this.#minting.delete(digest));
-    this.#minting.set(digest, minting);
-    return minting;
+    return this.#minting.join(digest, () => this.#mint(digest));
   }
 
   async #mint(digest: Digest): Promise<Minted | undefined> {
