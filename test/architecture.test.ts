@@ -100,6 +100,7 @@ const packages: readonly { readonly name: RegExp; readonly within: RegExp }[] = 
   { name: /^(?:ioredis|redlock)$/, within: /^cluster\/(?:redis\/|cluster\.module\.ts$)/ },
   { name: /^(?:zod|yaml)$/, within: /^config\// },
   { name: /^(?:diff|smol-toml)$/, within: /^nodes\// },
+  { name: /^pkijs$/, within: /^registry\/certificate-chain\.ts$/ },
   { name: /^commander$/, within: /^cli\// },
   { name: /^croner$/, within: /^(?:config|scheduler)\// },
 ];

@@ -32,7 +32,6 @@ import { Limits } from './limits.js';
 import { ListingReply } from './listing-reply.js';
 import { ManifestReply } from './manifest-reply.js';
 import { RegistryHandler } from './registry-handler.js';
-import { TokenKeyFiles } from './token-keys.js';
 
 /** `undefined` where nothing is asked of anybody. */
 export const ACCESS_CONTROL = Symbol('AccessControl');
@@ -194,5 +193,6 @@ async function authentication(
   if (htpasswd !== undefined) return new Htpasswd(htpasswd.path, htpasswd.realm, log);
   if (token === undefined) return undefined;
   const { TokenAuthentication } = await import('./token-authentication.js');
+  const { TokenKeyFiles } = await import('./token-keys.js');
   return new TokenAuthentication(token, new TokenKeyFiles(token, log));
 }

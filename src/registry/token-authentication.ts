@@ -1,4 +1,4 @@
-import { X509Certificate, type KeyObject } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
 import {
   decodeProtectedHeader,
   errors,
@@ -9,7 +9,6 @@ import {
 import type { TokenConfig } from '../config/config.js';
 import type { SigningAlgorithm } from '../config/values.js';
 import type { Authentication, Claim, Login, LoginTrouble } from './authentication.js';
-import { chainedKey } from './certificate-chain.js';
 import { RegistryError } from './errors.js';
 import { publicKeyOf, thumbprint, type TokenKeyFiles, type TokenKeys } from './token-keys.js';
 
@@ -55,7 +54,7 @@ export class TokenAuthentication implements Authentication {
   }
 
   async #verified(token: string, keys: TokenKeys): Promise<JWTPayload | undefined> {
-    const key = trustedKey(decodeProtectedHeader(token), keys);
+    const key = await trustedKey(decodeProtectedHeader(token), keys);
     if (key === undefined) return undefined;
     const { issuer, service, signingalgorithms } = this.config;
     const algorithms = algorithmsOf(key).filter(
@@ -73,22 +72,19 @@ export class TokenAuthentication implements Authentication {
 }
 
 /** The key that the token says it is signed with, if it is to be trusted. A token never brings trust of its own. */
-function trustedKey({ kid, x5c, jwk }: ProtectedHeaderParameters, keys: TokenKeys): KeyObject | undefined {
-  if (x5c !== undefined) return chainedKey(x5c.map(certificateOf), keys.roots, new Date());
+async function trustedKey(
+  { kid, x5c, jwk }: ProtectedHeaderParameters,
+  keys: TokenKeys,
+): Promise<KeyObject | undefined> {
+  if (x5c !== undefined) {
+    const isChain = Array.isArray(x5c) && x5c.every((text: unknown) => typeof text === 'string');
+    return isChain ? await keys.chains?.keyOf(x5c) : undefined;
+  }
   if (jwk !== undefined) {
     const key = publicKeyOf(jwk);
     return key === undefined ? undefined : keys.byId.get(thumbprint(key));
   }
   return kid === undefined ? undefined : keys.byId.get(kid);
-}
-
-function certificateOf(base64: unknown): X509Certificate {
-  if (typeof base64 !== 'string') throw new TypeError('a certificate that is no text');
-  try {
-    return new X509Certificate(Buffer.from(base64, 'base64'));
-  } catch (cause) {
-    throw new TypeError('a certificate that cannot be read', { cause });
-  }
 }
 
 const curves: Readonly<Record<string, SigningAlgorithm>> = {

@@ -1,12 +1,14 @@
 import { createHash, createPublicKey, X509Certificate, type KeyObject } from 'node:crypto';
 import type { TokenConfig } from '../config/config.js';
 import { WatchedFile, type FileLog } from '../config/watched-file.js';
+import { CertificateChains } from './certificate-chain.js';
 
 /** What tokens may be signed with. */
 export interface TokenKeys {
   /** By every name that a token may have for one (`kid`). */
   readonly byId: ReadonlyMap<string, KeyObject>;
-  readonly roots: readonly X509Certificate[];
+  /** Of the bundle, where there is one. */
+  readonly chains: CertificateChains | undefined;
 }
 
 /** A file of keys has none that can be used. */
@@ -38,7 +40,7 @@ function together(parts: readonly TokenKeys[]): TokenKeys {
   if (first !== undefined && others.length === 0) return first;
   return {
     byId: new Map(parts.flatMap((part) => [...part.byId])),
-    roots: parts.flatMap((part) => part.roots),
+    chains: parts.find(({ chains }) => chains !== undefined)?.chains,
   };
 }
 
@@ -46,7 +48,10 @@ function parseBundle(text: string): TokenKeys {
   const blocks = text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? [];
   if (blocks.length === 0) throw new TokenKeysError('no certificate in the bundle');
   const roots = blocks.map((block) => new X509Certificate(block));
-  return { byId: new Map(roots.flatMap(({ publicKey }) => named(publicKey))), roots };
+  return {
+    byId: new Map(roots.flatMap(({ publicKey }) => named(publicKey))),
+    chains: new CertificateChains(roots),
+  };
 }
 
 /** A key set, or a single key (RFC 7517). Secrets are no keys: whoever checks a token could then make one. */
@@ -62,7 +67,7 @@ function parseKeySet(text: string): TokenKeys {
     }),
   );
   if (byId.size === 0) throw new TokenKeysError('no key in the set');
-  return { byId, roots: [] };
+  return { byId, chains: undefined };
 }
 
 /** The public half of a key as JSON has it (RFC 7517); `undefined` where there is none. */

@@ -1,38 +1,80 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { CertificateChains } from '../../src/registry/certificate-chain.js';
 import { TokenAuthentication } from '../../src/registry/token-authentication.js';
 import { TokenKeyFiles } from '../../src/registry/token-keys.js';
-import { makeCertificate, type CertificateFiles } from '../parts/certificates.js';
+import { makeCertificate, makeCertificateWith, type CertificateFiles } from '../parts/certificates.js';
 import { lacks } from '../parts/debian.js';
 import { temporaryFolder, type TemporaryFolder } from '../parts/folder.js';
 import { signedToken, tokenIssuer, tokenService } from '../parts/signed-token.js';
 
-type Name = 'authority' | 'signer' | 'below' | 'stranger' | 'foreign';
+const leaf = 'basicConstraints=critical,CA:FALSE';
+const forSignatures = 'keyUsage=critical,digitalSignature';
+const authority = ['basicConstraints=critical,CA:TRUE', 'keyUsage=critical,keyCertSign,cRLSign'];
+
+/** Extensions by the name of their certificate, and the name of its issuer; without one it is its own. */
+const certificates: Readonly<Record<string, readonly [string | undefined, ...(readonly string[])]>> = {
+  root: [undefined],
+  signer: ['root', leaf, forSignatures],
+  plain: ['root', leaf],
+  forAll: ['root', leaf, 'extendedKeyUsage=anyExtendedKeyUsage'],
+  forTokens: ['root', leaf, forSignatures, 'extendedKeyUsage=clientAuth,1.3.6.1.5.5.7.3.37'],
+  client: ['root', leaf, forSignatures, 'extendedKeyUsage=clientAuth'],
+  server: ['root', leaf, forSignatures, 'extendedKeyUsage=critical,serverAuth'],
+  encrypter: ['root', leaf, 'keyUsage=critical,keyAgreement'],
+  unknown: ['root', leaf, '1.2.3.4.5=critical,ASN1:UTF8String:x'],
+  belowLeaf: ['signer', leaf, forSignatures],
+  belowClient: ['client', leaf, forSignatures],
+  first: ['root', 'basicConstraints=critical,CA:TRUE,pathlen:0', 'keyUsage=critical,keyCertSign'],
+  belowFirst: ['first', leaf, forSignatures],
+  second: ['first', ...authority],
+  belowSecond: ['second', leaf, forSignatures],
+  unsigning: ['root', 'basicConstraints=critical,CA:TRUE', 'keyUsage=critical,digitalSignature'],
+  belowUnsigning: ['unsigning', leaf, forSignatures],
+  clients: ['root', ...authority, 'extendedKeyUsage=clientAuth'],
+  belowClients: ['clients', leaf, forSignatures],
+  named: ['root', ...authority, 'nameConstraints=critical,permitted;DNS:tokens.example'],
+  inside: ['named', leaf, forSignatures, 'subjectAltName=DNS:a.tokens.example'],
+  outside: ['named', leaf, forSignatures, 'subjectAltName=DNS:elsewhere.example'],
+  stranger: [undefined],
+  foreign: ['stranger', leaf, forSignatures],
+};
 
 describe.skipIf(lacks('openssl'))('a token with the chain of its certificate', () => {
   let folder: TemporaryFolder;
-  let files: Readonly<Record<Name, CertificateFiles>>;
+  const files = new Map<string, CertificateFiles>();
   beforeAll(async () => {
     folder = await temporaryFolder();
-    const make = (name: Name, issuer?: CertificateFiles) => makeCertificate(folder.path, name, issuer);
-    const [authority, stranger] = [await make('authority'), await make('stranger')];
-    const signer = await make('signer', authority);
-    const foreign = await make('foreign', stranger);
-    files = { authority, stranger, signer, foreign, below: await make('below', signer) };
+    for (const [name, [issuer, ...extensions]] of Object.entries(certificates)) {
+      const by = issuer === undefined ? undefined : filesOf(issuer);
+      files.set(
+        name,
+        extensions.length === 0
+          ? await makeCertificate(folder.path, name, by)
+          : await makeCertificateWith(folder.path, name, extensions, by),
+      );
+    }
   });
   afterAll(() => folder[Symbol.asyncDispose]());
 
-  async function login(signer: Name, chain: readonly Name[]): Promise<unknown> {
-    const x5c = await Promise.all(
-      chain.map(async (name) =>
-        new X509Certificate(await readFile(files[name].certificate)).raw.toString('base64'),
-      ),
-    );
-    const privateKey = createPrivateKey(await readFile(files[signer].key));
-    const { publicKey } = new X509Certificate(await readFile(files[signer].certificate));
+  function filesOf(name: string): CertificateFiles {
+    const found = files.get(name);
+    if (found === undefined) throw new TypeError(`there is no certificate ${name}`);
+    return found;
+  }
+
+  async function derOf(name: string): Promise<string> {
+    const { raw } = new X509Certificate(await readFile(filesOf(name).certificate));
+    return raw.toString('base64');
+  }
+
+  async function login(signer: string, x5c: readonly unknown[], bundle = 'root'): Promise<unknown> {
+    const privateKey = createPrivateKey(await readFile(filesOf(signer).key));
+    const { publicKey } = new X509Certificate(await readFile(filesOf(signer).certificate));
     const keys = new TokenKeyFiles(
-      { rootcertbundle: files.authority.certificate, jwks: undefined },
+      { rootcertbundle: filesOf(bundle).certificate, jwks: undefined },
       { error: () => undefined },
     );
     const config = { realm: 'https://a.example', service: tokenService, issuer: tokenIssuer };
@@ -40,23 +82,87 @@ describe.skipIf(lacks('openssl'))('a token with the chain of its certificate', (
     return authentication.login(`Bearer ${signedToken({ privateKey, publicKey }, { head: { x5c } })}`);
   }
 
-  it.each<[Name, Name[]]>([
-    ['authority', ['authority']],
-    ['signer', ['signer']],
-    ['signer', ['signer', 'authority']],
-  ])('is taken where it leads to the bundle: %s by %j', async (signer, chain) => {
-    expect(await login(signer, chain)).toMatchObject({ user: 'ann' });
+  async function loginBy(chain: readonly string[], signer = chain[0] ?? '', bundle = 'root') {
+    return login(signer, await Promise.all(chain.map(derOf)), bundle);
+  }
+
+  it.each<[string[], string?]>([
+    [['root']],
+    [['signer']],
+    [['signer', 'root']],
+    [['plain']],
+    [['forAll']],
+    [['forTokens']],
+    [['belowFirst', 'first']],
+    [['belowFirst', 'first', 'root']],
+    [['inside', 'named']],
+    // An authority in the bundle need not be its own issuer.
+    [['belowFirst'], 'first'],
+    [['signer'], 'signer'],
+  ])('is taken where the chain leads to the bundle: %j', async (chain, bundle) => {
+    expect(await loginBy(chain, chain[0], bundle)).toMatchObject({ user: 'ann' });
   });
 
-  it.each<[Name, Name[]]>([
-    ['stranger', ['stranger']],
-    ['foreign', ['foreign', 'stranger']],
-    ['foreign', ['foreign', 'authority']],
-    ['foreign', ['signer', 'authority']],
-    ['stranger', ['stranger', 'authority']],
-    // Issued by a certificate that may not be an issuer.
-    ['below', ['below', 'signer', 'authority']],
-  ])('is refused where it does not: %s by %j', async (signer, chain) => {
-    expect(await login(signer, chain)).toBe('refused');
+  it.each([
+    ['of a TLS client', ['client', 'root']],
+    ['of a TLS server', ['server', 'root']],
+    ['of a key that makes no signatures', ['encrypter', 'root']],
+    ['with a critical extension that is not known', ['unknown', 'root']],
+    ['issued by a certificate that is no authority', ['belowLeaf', 'signer', 'root']],
+    ['issued by a TLS client', ['belowClient', 'client', 'root']],
+    ['issued by an authority that issues TLS clients alone', ['belowClients', 'clients', 'root']],
+    ['below more authorities than one of them allows', ['belowSecond', 'second', 'first', 'root']],
+    ['issued by an authority without keyCertSign', ['belowUnsigning', 'unsigning', 'root']],
+    ['outside of the names that an authority may issue', ['outside', 'named', 'root']],
+    ['of its own', ['stranger']],
+    ['of a foreign authority', ['foreign', 'stranger']],
+    ['of a foreign authority, with the bundle beside it', ['foreign', 'root']],
+    ['of a foreign authority, twice', ['foreign', 'stranger', 'foreign', 'stranger']],
+    ['of its own, with the bundle beside it', ['stranger', 'root']],
+    ['in the wrong order', ['belowFirst', 'root', 'first']],
+    ['with more certificates than a chain has', ['signer', ...Array.from({ length: 8 }, () => 'root')]],
+  ])('is refused where the certificate is %s', async (_, chain) => {
+    expect(await loginBy(chain)).toBe('refused');
+  });
+
+  it('is refused where the key is not that of the first certificate', async () => {
+    expect(await loginBy(['signer', 'root'], 'foreign')).toBe('refused');
+    expect(await loginBy(['root'], 'foreign')).toBe('refused');
+  });
+
+  it.each([
+    ['expired', 3],
+    ['not valid yet', -1],
+  ])('is refused where the certificate is %s', async (_, days) => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + days * 24 * 3_600_000 });
+    onTestFinished(() => void vi.useRealTimers());
+    expect(await loginBy(['signer', 'root'])).toBe('refused');
+  });
+
+  it.each([
+    ['no list', 'x'],
+    ['a list of something else', [1]],
+    ['not base64', ['!']],
+    ['no certificate', ['AAAA']],
+    ['nested without end', [Buffer.from('3080'.repeat(5_000), 'hex').toString('base64')]],
+  ])('is refused where the chain is %s', async (_, x5c) => {
+    expect(await login('signer', x5c as unknown[])).toBe('refused');
+  });
+});
+
+describe.skipIf(lacks('openssl'))('a chain by Ed25519', () => {
+  it('is taken', async () => {
+    await using folder = await temporaryFolder();
+    const root = await makeCertificateWith(folder.path, 'root', [], undefined, ['-newkey', 'ed25519']);
+    const signer = await makeCertificateWith(folder.path, 'signer', [leaf], root, ['-newkey', 'ed25519']);
+    const [trusted, signing] = [root, signer].map(
+      ({ certificate }) => new X509Certificate(readFileSync(certificate)),
+    );
+    if (trusted === undefined || signing === undefined) throw new TypeError('no certificate');
+    const chain = [signing, trusted].map(({ raw }) => raw.toString('base64'));
+    expect(await new CertificateChains([trusted]).keyOf(chain)).toMatchObject({
+      asymmetricKeyType: 'ed25519',
+    });
+    expect(await new CertificateChains([signing]).keyOf(chain.slice(1))).toBeUndefined();
   });
 });

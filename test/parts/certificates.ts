@@ -15,7 +15,7 @@ export interface PemPair {
   readonly key: string;
 }
 
-const keyKind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'];
+const ellipticKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256'];
 
 const loopback = ['IP:127.0.0.1'];
 
@@ -38,6 +38,19 @@ export function makeCertificate(
   ]);
 }
 
+/** A certificate with these extensions, in the notation of openssl's `-addext`; an authority where they do not say else. */
+export function makeCertificateWith(
+  folder: string,
+  commonName: string,
+  extensions: readonly string[],
+  issuer?: CertificateFiles,
+  kind: readonly string[] = ellipticKey,
+): Promise<CertificateFiles> {
+  const by = issuer === undefined ? [] : ['-CA', issuer.certificate, '-CAkey', issuer.key];
+  const added = extensions.flatMap((extension) => ['-addext', extension]);
+  return request(folder, commonName, `/CN=${commonName}`, [...by, ...added], kind);
+}
+
 /** A certificate for these names that is its own authority. */
 export function makeOwnCertificate(
   folder: string,
@@ -56,13 +69,17 @@ async function request(
   title: string,
   subject: string,
   extensions: readonly string[],
+  kind: readonly string[] = ellipticKey,
 ): Promise<CertificateFiles> {
   const made = { certificate: join(folder, `${title}.cert`), key: join(folder, `${title}.key`) };
   const files = ['-keyout', made.key, '-out', made.certificate];
   await runSuccessfully(commandOf('openssl'), [
     'req',
     '-x509',
-    ...keyKind,
+    ...kind,
+    '-nodes',
+    '-days',
+    '2',
     ...extensions,
     '-subj',
     subject,
