@@ -16,10 +16,10 @@ const folders: Readonly<Record<string, readonly string[]>> = {
   config: ['oci'],
   telemetry: ['oci', 'async', 'config'],
   storage: ['oci', 'async', 'memory', 'config', 'telemetry'],
-  kubernetes: ['oci', 'async', 'config', 'telemetry'],
-  upstream: ['oci', 'async', 'config', 'telemetry', 'kubernetes'],
+  kubernetes: ['oci', 'async', 'memory', 'config', 'telemetry'],
+  upstream: ['oci', 'async', 'memory', 'config', 'telemetry', 'kubernetes'],
   // The ledger of upstreams' pull limits is a contract of theirs.
-  cluster: ['oci', 'async', 'config', 'telemetry', 'upstream'],
+  cluster: ['oci', 'async', 'memory', 'config', 'telemetry', 'upstream'],
   // What goes into the store is counted for those who take it out.
   proxy: ['oci', 'async', 'memory', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'usage'],
   usage: ['oci', 'async', 'config', 'telemetry', 'storage'],
@@ -52,10 +52,11 @@ const folders: Readonly<Record<string, readonly string[]>> = {
     'scheduler',
   ],
   // Files of clients, and the page that shows them to whoever may pull.
-  nodes: ['config', 'telemetry', 'upstream', 'registry'],
+  nodes: ['memory', 'config', 'telemetry', 'upstream', 'registry'],
   inuse: [
     'oci',
     'async',
+    'memory',
     'config',
     'telemetry',
     'kubernetes',
@@ -67,12 +68,13 @@ const folders: Readonly<Record<string, readonly string[]>> = {
     'prewarm',
   ],
   // Tries out by itself what the others would do.
-  doctor: ['oci', 'async', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'nodes'],
+  doctor: ['oci', 'async', 'memory', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'nodes'],
   // The status page tells of all of them.
   health: ['oci', 'async', 'config', 'telemetry', 'storage', 'cluster', 'upstream', 'proxy', 'scheduler'],
   admin: [
     'oci',
     'async',
+    'memory',
     'config',
     'telemetry',
     'storage',

@@ -1,5 +1,5 @@
 import { request, type IncomingMessage } from 'node:http';
-import { text } from 'node:stream/consumers';
+import { readAtMost } from '../memory/read-at-most.js';
 import {
   AdminError,
   type Administration,
@@ -21,6 +21,10 @@ const absent: ReadonlySet<string> = new Set([
   'ECONNRESET',
 ]);
 
+/** In bytes. */
+const longestAnswer = 1024 * 1024;
+const longestRefusal = 64 * 1024;
+
 /** The admin API of a mirror that runs. */
 export class RemoteAdministration implements Administration {
   constructor(
@@ -41,7 +45,7 @@ export class RemoteAdministration implements Administration {
 
   async jobs(signal: AbortSignal): Promise<readonly ListedJob[]> {
     const response = await this.#ask('GET', '/jobs', {}, signal);
-    const { jobs } = JSON.parse(await text(response)) as { jobs: ListedJob[] };
+    const { jobs } = JSON.parse(await textOf(response, longestAnswer)) as { jobs: ListedJob[] };
     return jobs;
   }
 
@@ -130,9 +134,13 @@ function toRequest(task: AdminTask): {
   }
 }
 
+async function textOf(response: IncomingMessage, longest: number): Promise<string> {
+  return (await readAtMost(response as AsyncIterable<Buffer>, longest)).toString('utf8');
+}
+
 async function refusal(response: IncomingMessage): Promise<AdminError> {
   const { statusCode } = response;
-  const body = (await text(response)).slice(0, 4096);
+  const body = await textOf(response, longestRefusal);
   try {
     const { error } = JSON.parse(body) as { error: { code: AdminCode; message: string } };
     return new AdminError(error.code, error.message);

@@ -3,6 +3,7 @@ import { get as getPlain, type IncomingMessage } from 'node:http';
 import { get as getSecure } from 'node:https';
 import type { Config } from '../config/config.js';
 import { parseListen } from '../config/listen.js';
+import { readAtMost } from '../memory/read-at-most.js';
 import { codeOf, type Check, type Tell } from './check.js';
 
 const patienceMs = 2_000;
@@ -39,6 +40,8 @@ export function portsCheck(config: Config, running: () => Promise<boolean>): Che
   };
 }
 
+const alive = 'ok\n';
+
 /** Whether a mirror answers where this configuration has one. */
 export async function isRunning({ http }: Config): Promise<boolean> {
   const listened = parseListen(http.addr);
@@ -61,9 +64,8 @@ export async function isRunning({ http }: Config): Promise<boolean> {
   request.once('timeout', () => request.destroy(new Error('silent')));
   try {
     const response = await promise;
-    const chunks: Buffer[] = [];
-    for await (const chunk of response as AsyncIterable<Buffer>) chunks.push(chunk);
-    return response.statusCode === 200 && Buffer.concat(chunks).toString() === 'ok\n';
+    const answer = await readAtMost(response as AsyncIterable<Buffer>, alive.length);
+    return response.statusCode === 200 && answer.toString() === alive;
   } catch {
     return false; // nobody, or somebody else
   }

@@ -2,9 +2,11 @@ import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { connect as connectTls, getCACertificates } from 'node:tls';
 import type { UpstreamConfig } from '../config/config.js';
+import { readBody } from '../upstream/body.js';
 import { parseChallenges, type Challenge } from '../upstream/challenge.js';
 import { basicHeader, CredentialsError, type Credentials, type Login } from '../upstream/credentials.js';
 import { dockerHubHosts } from '../upstream/directory.js';
+import { parseObject } from '../upstream/json.js';
 import { ProxyRule, type ProxySettings } from '../upstream/proxy.js';
 import { readRateLimit } from '../upstream/rate-limit.js';
 import { checkRealm } from '../upstream/realm.js';
@@ -17,6 +19,8 @@ const patienceMs = 4_000;
 const dayMs = 24 * 60 * 60_000;
 const soonDays = 7;
 const littleShare = 0.2;
+/** Of a token server's answer, in bytes. */
+const longestToken = 64 * 1024;
 const headers: Headers = { accept: '*/*', 'accept-encoding': 'identity', 'user-agent': 'cistern' };
 /** Docker's own repository for asking what is left of the limit; a HEAD of it counts for nothing. */
 const hubPreview = { repository: 'ratelimitpreview/test', tag: 'latest' } as const;
@@ -195,10 +199,14 @@ class Visit {
 
   async #tokenFrom(realm: URL, identity: string | undefined): Promise<string | undefined> {
     const reply = await this.#transport.request(realm, 'GET', withIdentity(identity), this.signal);
-    const answer: unknown = reply.status === 200 ? await reply.body.json() : undefined;
-    if (answer === undefined) discard(reply);
-    if (typeof answer !== 'object' || answer === null || !('token' in answer)) return undefined;
-    return typeof answer.token === 'string' ? answer.token : undefined;
+    if (reply.status !== 200) {
+      discard(reply);
+      return undefined;
+    }
+    const { host } = this.options.config;
+    const bytes = await readBody(reply, longestToken, host, this.#transport, this.signal);
+    const token = parseObject(bytes)?.['token'];
+    return typeof token === 'string' ? token : undefined;
   }
 
   #tellBudget(remaining: number, limit: number): void {

@@ -1,4 +1,5 @@
 import { request, type IncomingMessage } from 'node:http';
+import { readAtMost, TooLong } from '../memory/read-at-most.js';
 
 const silenceMs = 30_000;
 /** Of thousands of tasks. */
@@ -32,6 +33,7 @@ export class DockerApi {
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       if (error instanceof DockerError) throw error;
+      if (error instanceof TooLong) throw new DockerError('invalid', `${path}: the answer is too long`);
       const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown';
       throw new DockerError('unreachable', `${this.socket}: no connection (${code})`);
     }
@@ -54,15 +56,9 @@ export class DockerApi {
       answer.destroy();
       throw new DockerError('refused', `${path}: answered ${status}`, status);
     }
-    const pieces: Buffer[] = [];
-    let length = 0;
-    for await (const piece of answer as AsyncIterable<Buffer>) {
-      pieces.push(piece);
-      length += piece.length;
-      if (length > longestAnswer) throw new DockerError('invalid', `${path}: the answer is too long`);
-    }
+    const bytes = await readAtMost(answer as AsyncIterable<Buffer>, longestAnswer);
     try {
-      return JSON.parse(Buffer.concat(pieces).toString('utf8')) as unknown;
+      return JSON.parse(bytes.toString('utf8')) as unknown;
     } catch {
       throw new DockerError('invalid', `${path}: an answer that is not JSON`);
     }

@@ -3,6 +3,7 @@ import http, { type IncomingMessage } from 'node:http';
 import https, { type RequestOptions } from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node';
 import { within } from '../async/wait.js';
+import { readAtMost, TooLong } from '../memory/read-at-most.js';
 import { KubernetesError, type KubernetesApi, type KubernetesPlace, type Query } from './kubernetes.js';
 import { linesOf } from './lines.js';
 
@@ -38,14 +39,11 @@ export class ApiClient implements KubernetesApi {
 
   async get(path: string, query: Query, signal: AbortSignal): Promise<unknown> {
     const answer = await this.#open(path, query, idleMs, signal);
-    const pieces: Buffer[] = [];
-    let length = 0;
-    for await (const piece of bodyOf(answer, signal)) {
-      pieces.push(piece);
-      length += piece.length;
-      if (length > longestAnswer) throw new KubernetesError('invalid', `${path}: the answer is too long`);
-    }
-    return parse(Buffer.concat(pieces), path);
+    const bytes = await readAtMost(bodyOf(answer, signal), longestAnswer).catch((error: unknown) => {
+      if (!(error instanceof TooLong)) throw error;
+      throw new KubernetesError('invalid', `${path}: the answer is too long`);
+    });
+    return parse(bytes, path);
   }
 
   async *watch(path: string, query: Query, signal: AbortSignal): AsyncGenerator<unknown> {

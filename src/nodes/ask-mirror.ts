@@ -1,6 +1,7 @@
 import { get as getPlain, type IncomingMessage } from 'node:http';
 import { get as getSecure } from 'node:https';
 import { getCACertificates } from 'node:tls';
+import { readAtMost } from '../memory/read-at-most.js';
 import { NodeError } from './faults.js';
 import { parseHost, type MirrorAddress } from './hosts.js';
 
@@ -33,7 +34,8 @@ export async function askMirror(
   request.once('error', reject);
   try {
     const response = await promise;
-    return { status: response.statusCode ?? 0, headers: response.headers, body: await bodyOf(response) };
+    const text = await readAtMost(response as AsyncIterable<Buffer>, longestAnswer);
+    return { status: response.statusCode ?? 0, headers: response.headers, body: text.toString('utf8') };
   } catch (cause) {
     signal.throwIfAborted();
     throw new NodeError('mirror-unreachable', `${mirror.url} does not answer: ${reasonOf(cause, limit)}`, {
@@ -46,17 +48,6 @@ function reasonOf(error: unknown, limit: AbortSignal): string {
   if (limit.aborted) return `nothing within ${answerMs / 1000} s`;
   if (!(error instanceof Error)) return String(error);
   return 'code' in error && typeof error.code === 'string' ? error.code : error.message;
-}
-
-async function bodyOf(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    size += chunk.byteLength;
-    if (size > longestAnswer) throw new Error(`more than ${longestAnswer} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
 }
 
 /** The hosts whose images the mirror serves to whoever asks. @throws NodeError */

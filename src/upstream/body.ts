@@ -1,3 +1,4 @@
+import { readAtMost, TooLong } from '../memory/read-at-most.js';
 import type { Reply, Transport } from './transport.js';
 import { UpstreamError } from './upstream.js';
 
@@ -38,19 +39,11 @@ export async function readBody(
     reply.body.destroy();
     throw tooLarge();
   }
-  const chunks: Buffer[] = [];
-  let received = 0;
   try {
-    // Leaving the loop by an error destroys the stream, and with it the connection.
-    for await (const chunk of reply.body as AsyncIterable<Buffer>) {
-      received += chunk.length;
-      if (received > limit) throw tooLarge();
-      chunks.push(chunk);
-    }
+    return await readAtMost(reply.body as AsyncIterable<Buffer>, limit);
   } catch (error) {
-    throw transport.failure(error, signal, true);
+    throw transport.failure(error instanceof TooLong ? tooLarge() : error, signal, true);
   }
-  return Buffer.concat(chunks, received);
 }
 
 /**

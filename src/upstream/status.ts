@@ -10,7 +10,7 @@ const meanings: Readonly<Record<number, UpstreamCode>> = {
   429: 'rate-limited',
 };
 
-/** What a status that is not the expected one means. `asked` says to what: `HEAD manifest`. Leaves the body alone. */
+/** What a status that is not the expected one means. `asked` says to what: `HEAD manifest`. The caller discards the body. */
 export function statusError(host: string, reply: Reply, asked: string): UpstreamError {
   const { status } = reply;
   const code = meanings[status] ?? (status >= 500 ? 'server-error' : 'invalid');

@@ -101,10 +101,7 @@ export class TokenSource {
     try {
       const identity = await waitFor(this.options.identify(), deadline);
       const reply = await this.#request(url, identity, deadline);
-      if (reply.status === 403 && identity !== undefined && (await this.#isKnown(identity, deadline))) {
-        throw statusError(host, reply, 'the request for a token');
-      }
-      if (reply.status !== 200) throw this.#refusal(reply, identity !== undefined);
+      if (reply.status !== 200) throw await this.#refusal(reply, identity, deadline);
       const answer = await readBody(reply, longestAnswer, host, transport, deadline);
       return this.#read(answer, asked);
     } catch (error) {
@@ -153,12 +150,14 @@ export class TokenSource {
     }
   }
 
-  #refusal(reply: Reply, identified: boolean): UpstreamError {
+  async #refusal(reply: Reply, identity: Login | undefined, signal: AbortSignal): Promise<UpstreamError> {
     discard(reply);
     const { host } = this.options;
-    if (identified && (reply.status === 401 || reply.status === 403)) {
+    const { status } = reply;
+    const refused = identity !== undefined && (status === 401 || status === 403);
+    if (refused && !(status === 403 && (await this.#isKnown(identity, signal)))) {
       return new UpstreamError('credentials-refused', host, 'the token server refused the credentials', {
-        status: reply.status,
+        status,
       });
     }
     return statusError(host, reply, 'the request for a token');

@@ -42,8 +42,9 @@ export interface Reply {
 
 const mostRedirects = 5;
 const redirects: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
-/** A body that nobody wants is read up to here, to keep the connection; beyond, the connection is given up. */
+/** An unwanted body is read up to this many bytes and for this long, to keep the connection; then the connection is cut. */
 const discardLimit = 16 * 1024;
+const discardMs = 2_000;
 
 /**
  * Bytes that wait for a slow reader before a stream reads no more. What waits is copied into one piece when it is read:
@@ -226,9 +227,13 @@ export class Transport {
   }
 }
 
-/** Reads the rest of an unwanted body where it is short, so that the connection can be used again. */
+/**
+ * Reads the rest of an unwanted body where it is short, so that the connection can be used again. A body that is long,
+ * or does not end soon, loses its connection.
+ */
 export function discard(reply: Reply): void {
-  reply.body.dump({ limit: discardLimit }).catch(() => undefined); // the connection is closed then
+  const signal = AbortSignal.timeout(discardMs);
+  reply.body.dump({ limit: discardLimit, signal }).catch(() => undefined); // it was cut
 }
 
 /** A file of authorities has none. */

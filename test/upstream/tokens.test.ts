@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import { describe, expect, it } from 'vitest';
 import { userWith } from '../../src/upstream/credentials.js';
 import {
@@ -35,6 +36,30 @@ async function protectedRegistry(
 }
 
 describe('a token', () => {
+  it.each([
+    ['403 for this repository alone', 403],
+    ['403 for the credentials', 401],
+    ['500', 500],
+  ])('gives up the connection of an error body that never ends: %s', async (_, withoutScope) => {
+    let open = 0;
+    const endless = (response: ServerResponse, status: number): void => {
+      open += 1;
+      response.once('close', () => (open -= 1));
+      response.writeHead(status).write('{"errors":[');
+    };
+    const server = await protectedRegistry(
+      ({ url }, response) => {
+        if (withoutScope === 500) endless(response, 500);
+        else if (url.includes('scope=')) endless(response, 403);
+        else endless(response, withoutScope === 403 ? 200 : withoutScope);
+      },
+      () => false,
+    );
+    const { upstream } = clientOf(server.url, credentials);
+    await expect(upstream.headManifest(name, latest, patient)).rejects.toThrow('registry.test');
+    await expect.poll(() => open, { timeout: 20_000 }).toBe(0);
+  });
+
   it('is asked for once, however many requests wait for it', async () => {
     const server = await protectedRegistry(
       (_, response) => setImmediate(() => sendJson(response, { token: 't1' })),

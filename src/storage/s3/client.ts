@@ -4,6 +4,7 @@ import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3';
 import type { S3Config } from '../../config/config.js';
 import type { Secret } from '../../config/secret.js';
 import { secretFile, type FileLog } from '../../config/watched-file.js';
+import { boundAnswers } from './bounded-answers.js';
 
 const connectMs = 1_500;
 /** Silence after which a request is given up, never a limit on its whole time: reads have a client who waits. */
@@ -11,11 +12,11 @@ const readIdleMs = 4_000;
 const writeIdleMs = 30_000;
 
 export function readingClient(config: S3Config, log: FileLog): S3Client {
-  return new S3Client(clientOptions(config, log, readIdleMs, 2));
+  return boundAnswers(new S3Client(clientOptions(config, log, readIdleMs, 2)));
 }
 
 export function writingClient(config: S3Config, log: FileLog): S3Client {
-  return new S3Client(clientOptions(config, log, writeIdleMs, 3));
+  return boundAnswers(new S3Client(clientOptions(config, log, writeIdleMs, 3)));
 }
 
 function clientOptions(config: S3Config, log: FileLog, idleMs: number, maxAttempts: number): S3ClientConfig {

@@ -1,0 +1,27 @@
+/** A body is longer than its reader takes. */
+export class TooLong extends Error {
+  override readonly name = 'TooLong';
+  constructor(limit: number) {
+    super(`more than ${limit} bytes`);
+  }
+}
+
+/** The pieces of a body, up to `limit` bytes. Leaving the loop early destroys a stream. @throws TooLong */
+export async function* atMostBytes(
+  body: AsyncIterable<Uint8Array>,
+  limit: number,
+): AsyncGenerator<Uint8Array> {
+  let received = 0;
+  for await (const piece of body) {
+    received += piece.byteLength;
+    if (received > limit) throw new TooLong(limit);
+    yield piece;
+  }
+}
+
+/** A whole body of at most `limit` bytes; a longer one is destroyed. @throws TooLong */
+export async function readAtMost(body: AsyncIterable<Uint8Array>, limit: number): Promise<Buffer> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of atMostBytes(body, limit)) pieces.push(piece);
+  return Buffer.concat(pieces);
+}
