@@ -59,6 +59,7 @@ beforeEach(() => {
   const transfer = {
     hasSource: (repository: string) => repository === running,
     addSource: () => true,
+    sizeOnceOpen: () => Promise.resolve(7),
     join: () => reader,
   };
   const repositories = {

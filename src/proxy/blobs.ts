@@ -33,6 +33,10 @@ const confirmMs = 5_000;
 const nearMs = 2_000;
 const farRangesAtOnce = 4;
 
+/** The upstream of the repository has not confirmed the stored blob: only bytes of its own, verified, are served. */
+const unproven = Symbol('unproven');
+type Permission = Outcome | typeof unproven | undefined;
+
 /** Where clients fetch a blob by themselves. */
 interface BlobLocation {
   readonly url: string;
@@ -88,7 +92,8 @@ export class Blobs {
     const found = await this.#presign(digest);
     if (found === undefined || (await this.#isDamaged(digest, key, found.size))) return undefined;
     const outcome = await this.#permit(route, digest, key, found.size, signal);
-    if (outcome === undefined || !(await this.#remains(digest, key, outcome))) return undefined;
+    if (outcome === undefined || outcome === unproven) return undefined;
+    if (!(await this.#remains(digest, key, outcome))) return undefined;
     return { url: found.url, outcome };
   }
 
@@ -110,7 +115,11 @@ export class Blobs {
       return this.#openCold(route, digest, key, source, undefined, range, signal);
     }
     const { stored, damaged } = await this.#look(route, digest, key, range);
-    if (stored !== undefined) return this.#openStored(route, digest, key, stored, signal);
+    if (stored !== undefined) {
+      const opened = await this.#openStored(route, digest, key, stored, signal);
+      if (opened !== unproven) return opened;
+      return source && this.#openCold(route, digest, key, source, stored.size, range, signal);
+    }
     // Whoever came for the same at the same time has dropped it.
     if (this.transfers.get(digest) === undefined) this.cluster.descriptors.drop(key);
     return source && this.#openCold(route, digest, key, source, damaged, range, signal);
@@ -133,9 +142,10 @@ export class Blobs {
       // Awaited here: the deadline ends with this function.
       if (reader !== undefined) return await this.#openRunning(reader, source, key, range, inTime, signal);
       // Its transfer has just ended: the store has it now, or a new one is due.
-      const look = await this.#look(route, digest, key, range);
-      if (look.stored !== undefined) return this.#openStored(route, digest, key, look.stored, signal);
-      notContent = look.damaged;
+      const { stored, damaged: found } = await this.#look(route, digest, key, range);
+      const opened = stored && (await this.#openStored(route, digest, key, stored, signal));
+      if (stored !== undefined && opened !== unproven) return opened;
+      notContent = found ?? stored?.size;
     }
   }
 
@@ -155,10 +165,11 @@ export class Blobs {
     key: string,
     stored: OpenBlob,
     signal: AbortSignal,
-  ): Promise<BlobAnswer | undefined> {
+  ): Promise<BlobAnswer | typeof unproven | undefined> {
+    let outcome: Permission;
     try {
-      const outcome = await this.#permit(route, digest, key, stored.size, signal);
-      if (outcome !== undefined) {
+      outcome = await this.#permit(route, digest, key, stored.size, signal);
+      if (outcome !== undefined && outcome !== unproven) {
         await this.#remains(digest, key, outcome); // what is open can be read even if it does not
         return { ...stored, outcome };
       }
@@ -167,7 +178,7 @@ export class Blobs {
       throw error;
     }
     await stored.close();
-    return undefined;
+    return outcome;
   }
 
   /** The blob's size, without transferring it. `size: undefined` where only the upstream knows and does not say. */
@@ -184,6 +195,7 @@ export class Blobs {
       if (await this.#isDamaged(digest, key, size)) return this.#headElsewhere(route, digest, key, signal);
       const outcome = await this.#permit(route, digest, key, size, signal);
       if (outcome === undefined) return undefined;
+      if (outcome === unproven) return this.#headElsewhere(route, digest, key, signal);
       await this.#remains(digest, key, outcome);
       return { size, outcome };
     }
@@ -205,8 +217,8 @@ export class Blobs {
   }
 
   /**
-   * Rule 7: stored content is served under a repository where it is linked, or whose upstream confirms it. Returns
-   * how that was found, `undefined` when it may not be served.
+   * Rule 7: stored content is served under a repository where it is linked, or whose upstream confirms it: says the
+   * same size. Returns how that was found, `undefined` when it may not be served.
    */
   async #permit(
     route: Route,
@@ -214,7 +226,7 @@ export class Blobs {
     key: string,
     size: number,
     signal: AbortSignal,
-  ): Promise<Outcome | undefined> {
+  ): Promise<Permission> {
     if ((await this.#lookUp(key)) === size) return 'hit';
     const descriptor = { digest, size, mediaType: 'application/octet-stream' };
     if (await this.trouble.read(route, () => this.repositories.hasLayer(route.stored, digest))) {
@@ -225,7 +237,8 @@ export class Blobs {
     const running = await this.transfers.get(digest);
     if (running?.gives(route.stored) === true) return 'miss';
     if (route.upstream === undefined) return undefined;
-    await this.#confirm(route.upstream, route, digest, key, signal);
+    const said = await this.#confirm(route.upstream, route, digest, key, signal);
+    if (said !== size) return unproven;
     await this.trouble.survive(async () => {
       await this.repositories.linkLayer(route.stored, digest);
       await this.rescues.note(digest);
@@ -283,7 +296,7 @@ export class Blobs {
     if (isHit) this.metrics.storageCacheHits.inc();
   }
 
-  /** Asks the repository's own upstream whether it has the blob; once, however many want to know. */
+  /** Asks the repository's own upstream for the blob's size; once, however many want to know. */
   #confirm(
     upstream: Upstream,
     route: Route,
@@ -317,8 +330,12 @@ export class Blobs {
     const transfer = await (this.transfers.get(digest) ?? this.transfers.start(digest, source, damaged));
     if (transfer === undefined) return undefined;
     if (!transfer.hasSource(route.stored)) {
-      await this.#confirm(source.upstream, route, digest, key, signal);
-      if (!transfer.addSource(source)) {
+      const [said, size] = await Promise.all([
+        this.#confirm(source.upstream, route, digest, key, signal),
+        transfer.sizeOnceOpen(signal),
+      ]);
+      // An unknown size confirms nothing. Whatever becomes of the transfer, the store or a transfer of its own is next.
+      if (said === undefined || said !== size || !transfer.addSource(source)) {
         const ended = transfer.finished.catch(() => undefined);
         await waitFor(ended, signal);
         return undefined;

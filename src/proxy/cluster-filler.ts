@@ -103,11 +103,11 @@ export class ClusterFiller implements Filler {
     while (this.#lease === undefined) {
       await sleep(pause);
       pause = Math.min(pause * 2 || firstPollMs, longestPollMs);
-      const state = await coordinator.state(this.#key);
-      if (state === 'done' || (await this.#fromStore.has(file.size))) {
+      if (await this.#fromStore.has(file.size)) {
         await shelf.link(file, repositories);
         return;
       }
+      const state = await coordinator.state(this.#key);
       // The leader stores it; should it die before it does, its lease lapses and this spool is as good.
       if (state !== 'led' || performance.now() > until) {
         this.#lease =
@@ -173,6 +173,7 @@ export class ClusterFiller implements Filler {
     if (trouble === undefined || isWhole(filling)) return true;
     if (trouble.code === 'failed') return this.#shareFailure(filling, trouble);
     if (trouble.code === 'refused') return this.#alone(filling, 'the leading replica cannot be read');
+    if (trouble.code === 'unproven') return this.#alone(filling, 'the upstream does not confirm the size');
     const openingUntil = wasFailing ? performance.now() + doubtfulMs : this.#began + openingMs;
     return this.#recover(filling, leader, openingUntil);
   }

@@ -16,6 +16,8 @@ export interface Filling {
   /** Bytes that are in the spool. */
   readonly length: number;
   readonly size: number | undefined;
+  /** Whether a source has given or confirmed the blob: before that no byte of another source belongs into the spool. */
+  readonly isOpen: boolean;
   /** Aborts when the transfer is given up. */
   readonly signal: AbortSignal;
   /** The first repository that is not refused; `undefined`: none is left, and none that comes now is asked. */
@@ -43,15 +45,22 @@ export function isWhole({ length, size }: Filling): boolean {
   return size !== undefined && length === size;
 }
 
-/** Whether the source's upstream has the blob. If not the source is refused; throws when that was the last. */
-export async function isConfirmed(source: Source, filling: Filling): Promise<boolean> {
+/**
+ * Whether the source's upstream says the same size of the blob. `refused`: it says that it does not have the blob, or
+ * cannot be asked, and the source is refused; throws when that was the last. `unproven`: it says another size, or none.
+ */
+export async function confirmSize(
+  source: Source,
+  filling: Filling,
+  size: number,
+): Promise<'confirmed' | 'refused' | 'unproven'> {
   try {
-    await source.upstream.headBlob(source.repository, filling.digest, filling.signal);
-    return true;
+    const said = await source.upstream.headBlob(source.repository, filling.digest, filling.signal);
+    return said === size ? 'confirmed' : 'unproven';
   } catch (error) {
     if (!(error instanceof UpstreamError)) throw error;
     filling.refuse(source, error);
     if (filling.nextSource() === undefined) throw error;
-    return false;
+    return 'refused';
   }
 }

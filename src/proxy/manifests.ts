@@ -153,7 +153,10 @@ export class Manifests {
   ): Promise<Loaded | undefined> {
     const size = await this.trouble.survive(() => this.blobs.stat(digest));
     if (size === undefined || size > longestManifest) return undefined;
-    await this.#ask(upstream, key, (deadline) => upstream.headManifest(route.name, digest, deadline));
+    const said = await this.#ask(upstream, key, (deadline) =>
+      upstream.headManifest(route.name, digest, deadline),
+    );
+    if (said.size !== size) return undefined; // what the upstream itself sends decides
     return this.trouble.survive(async () => {
       await this.repositories.linkManifest(route.stored, digest);
       await this.rescues.note(digest);

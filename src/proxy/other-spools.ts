@@ -4,8 +4,10 @@ import type { Neighbours } from '../cluster/peers/neighbours.js';
 import { PeerError, readPeer, type PeerEvent } from '../cluster/peers/peer-client.js';
 import type { Seal } from '../cluster/peers/seal.js';
 import type { Tracing } from '../telemetry/tracing.js';
-import { isConfirmed, type Filling } from './filler.js';
+import { confirmSize, type Filling } from './filler.js';
 
+/** A replica of an earlier version may send bytes first; a new connection begins with what it knows by then. */
+const mostEarly = 3;
 /** Another spool that is so much longer is worth leaving the upstream for. */
 const worthwhile = 1024 * 1024;
 
@@ -30,14 +32,15 @@ export class OtherSpools {
 
   /** Reads one spool to its end, over as many connections as bring it on; returns what prevented that. */
   async readFrom(peer: PeerRecord, filling: Filling): Promise<PeerError | undefined> {
-    for (;;) {
+    for (let early = 0; ;) {
       const before = filling.length;
       try {
-        for await (const event of this.#read(peer, filling)) await take(event, filling);
+        for await (const event of this.#read(peer, filling)) await this.#take(event, peer, filling);
         return undefined;
       } catch (error) {
         if (!(error instanceof PeerError)) throw error;
-        if (error.code !== 'broken' || filling.length === before) return error;
+        if (error.code === 'early' && early < mostEarly) early += 1;
+        else if (error.code !== 'broken' || filling.length === before) return error;
       }
     }
   }
@@ -52,7 +55,7 @@ export class OtherSpools {
       let has = spool.length;
       try {
         for await (const event of this.#read(spool, filling)) {
-          await take(event, filling);
+          await this.#take(event, spool, filling);
           if ('length' in event) has = event.length;
           if (filling.length >= has) break;
         }
@@ -72,6 +75,37 @@ export class OtherSpools {
     );
     if (further !== undefined) this.#further.add(further.attempt);
     return further !== undefined;
+  }
+
+  async #take(event: PeerEvent, peer: PeerRecord, filling: Filling): Promise<void> {
+    if (!('bytes' in event)) await this.#open(event, peer, filling);
+    else if (filling.isOpen) await filling.append(event.bytes);
+    else throw new PeerError('early', peer.url, 'sent bytes before it said whose they are');
+  }
+
+  /**
+   * The other replica's word, sealed, that an upstream gave the blob: good for the repositories that it names. The
+   * upstream of another repository has to confirm the size; without one, the blob is fetched from that upstream.
+   */
+  async #open({ size, repositories }: PeerProgress, peer: PeerRecord, filling: Filling): Promise<void> {
+    if (repositories.length === 0) return; // it does not know yet
+    for (;;) {
+      const source = filling.nextSource();
+      if (source === undefined) throw new Error('a transfer without a source');
+      if (!filling.isOpen && !repositories.includes(source.stored)) {
+        const answer = size === undefined ? 'unproven' : await confirmSize(source, filling, size);
+        if (answer === 'refused') continue;
+        if (answer === 'unproven') {
+          throw new PeerError(
+            'unproven',
+            peer.url,
+            'has what the upstream of this repository does not confirm',
+          );
+        }
+      }
+      filling.open(source, size);
+      return;
+    }
   }
 
   /** What another replica has from where this one is, and what is wrong between the two. */
@@ -94,24 +128,6 @@ export class OtherSpools {
         if (error instanceof PeerError) neighbours.failed(error);
         throw error;
       }
-    }
-  }
-}
-
-async function take(event: PeerEvent, filling: Filling): Promise<void> {
-  if ('bytes' in event) await filling.append(event.bytes);
-  else await open(event, filling);
-}
-
-/** The other replica's word, sealed, that an upstream gave the blob: good for the repositories that it names. */
-async function open({ size, repositories }: PeerProgress, filling: Filling): Promise<void> {
-  if (repositories.length === 0) return; // it does not know yet
-  for (;;) {
-    const source = filling.nextSource();
-    if (source === undefined) throw new Error('a transfer without a source');
-    if (repositories.includes(source.stored) || (await isConfirmed(source, filling))) {
-      filling.open(source, size);
-      return;
     }
   }
 }

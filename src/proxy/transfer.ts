@@ -99,10 +99,19 @@ export class Transfer implements Filling {
     return this.#sources.some((source) => source.stored === stored);
   }
 
+  /** The blob's size once its source has answered; `undefined`: that source does not say it, or there is none. */
+  async sizeOnceOpen(signal: AbortSignal): Promise<number | undefined> {
+    while (this.#phase === 'opening') await this.#changes.next(signal);
+    return this.#size;
+  }
+
+  get isOpen(): boolean {
+    return this.#phase === 'filling' || this.#phase === 'verified';
+  }
+
   /** Whether this repository's upstream has confirmed the blob, and it is coming. */
   gives(stored: Repository): boolean {
-    const comes = this.#phase === 'filling' || this.#phase === 'verified';
-    return comes && this.hasSource(stored) && !this.#refused.has(stored);
+    return this.isOpen && this.hasSource(stored) && !this.#refused.has(stored);
   }
 
   /** Adds a repository whose upstream has confirmed the blob. `false`: too late, what failed says nothing of it. */

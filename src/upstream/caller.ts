@@ -1,10 +1,12 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
-import type { Digest } from '../oci/digest.js';
+import { parseDigest, type Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import { SingleFlight } from '../async/single-flight.js';
 import { waitFor } from '../async/wait.js';
 import { manifestTypes } from './accept.js';
+import { askBlobSize } from './blob-size.js';
+import { isWebPage, namesDigest } from './content-headers.js';
 import { Authorizer, type Authorization } from './authorizer.js';
 import type { UpstreamObserver } from './observer.js';
 import type { RealmRule } from './realm.js';
@@ -48,8 +50,13 @@ export const allowedMs = 5 * 60_000;
 export const refusedMs = 5_000;
 const mostRemembered = 10_000;
 const headers: Headers = { accept: manifestTypes, 'accept-encoding': 'identity', 'user-agent': 'cistern' };
-/** What a registry's storage may answer to a HEAD with an address that is signed for GET. */
-const signedForGet: ReadonlySet<number> = new Set([400, 403, 405, 501]);
+
+/** A request for something of a repository. */
+interface Question {
+  readonly method: Method;
+  readonly path: string;
+  readonly range?: string | undefined;
+}
 
 /**
  * Asks an upstream whether a caller may read there (`verifycaller`): HEAD with the caller's own credential, which
@@ -114,13 +121,8 @@ export class CallerCheck {
     signal: AbortSignal,
   ): Promise<CallerVerdict> {
     try {
-      const { reply, authorized } = await this.#request(caller, repository, wanted, signal);
-      if (reply.status === 200) return 'allowed';
-      // The registry took the credential and led to its storage.
-      if (authorized && reply.redirected && wanted.kind === 'blob' && signedForGet.has(reply.status)) {
-        return 'allowed';
-      }
-      throw statusError(this.options.rule.host, reply, `${wanted.kind} for a caller`);
+      await this.#read(caller, repository, wanted, signal);
+      return 'allowed';
     } catch (error) {
       if (!(error instanceof UpstreamError)) throw error;
       if (error.code === 'credentials-refused') return 'refused';
@@ -130,15 +132,36 @@ export class CallerCheck {
     }
   }
 
+  /** Throws where the upstream does not let the caller read, and where the answer is not that of a registry. */
+  async #read(caller: Caller, repository: Repository, wanted: Wanted, signal: AbortSignal): Promise<void> {
+    const { host } = this.options.rule;
+    const ask = (question: Question): Promise<Reply> => this.#request(caller, repository, question, signal);
+    if (wanted.kind === 'blob') {
+      const path = `blobs/${wanted.reference}`;
+      await askBlobSize(host, wanted.reference, (method, range) => ask({ method, path, range }));
+      return;
+    }
+    const reply = await ask(
+      wanted.kind === 'tags'
+        ? { method: 'GET', path: 'tags/list?n=1' }
+        : { method: 'HEAD', path: `manifests/${wanted.reference}` },
+    );
+    if (reply.status !== 200) throw statusError(host, reply, `${wanted.kind} for a caller`);
+    const asked = wanted.kind === 'manifest' ? parseDigest(wanted.reference) : undefined;
+    if (isWebPage(reply) || (asked !== undefined && namesDigest(reply, asked) === false)) {
+      throw new UpstreamError('invalid', host, `answered with something else than ${wanted.kind}`);
+    }
+  }
+
   async #request(
     caller: Caller,
     repository: Repository,
-    wanted: Wanted,
+    question: Question,
     signal: AbortSignal,
-  ): Promise<{ reply: Reply; authorized: boolean }> {
+  ): Promise<Reply> {
     const { rule, transport, now, observer, answerMs } = this.options;
-    const first = await this.#send(repository, wanted, undefined, signal);
-    if (first.status !== 401) return { reply: first, authorized: false };
+    const first = await this.#send(repository, question, undefined, signal);
+    if (first.status !== 401) return first;
     this.#checkOwn(first);
     // Made for this one question: what it learns of the caller is gone with it.
     const authorizer = new Authorizer(rule, {
@@ -152,21 +175,21 @@ export class CallerCheck {
     });
     const challenge = first.headers['www-authenticate'];
     const answer = await authorizer.answer(challenge, repository, undefined, signal);
-    const reply = await this.#send(repository, wanted, answer, signal);
-    if (reply.status !== 401) return { reply, authorized: true };
+    const reply = await this.#send(repository, question, answer, signal);
+    if (reply.status !== 401) return reply;
     this.#checkOwn(reply);
     throw authorizer.rejected(repository, answer);
   }
 
   async #send(
     repository: Repository,
-    wanted: Wanted,
+    { method, path, range }: Question,
     authorization: Authorization | undefined,
     signal: AbortSignal,
   ): Promise<Reply> {
     const { base, transport, rule, now, observer } = this.options;
-    const { method, path } = requestFor(wanted);
     const url = new URL(`${base}/${repository}/${path}`);
+    const all = range === undefined ? headers : { ...headers, range };
     const begun = now();
     const finished = (outcome: number | UpstreamError['code']): void =>
       observer.requestFinished({
@@ -177,7 +200,7 @@ export class CallerCheck {
         seconds: (now() - begun) / 1000,
       });
     try {
-      const reply = await transport.follow(url, method, headers, authorization?.header, signal);
+      const reply = await transport.follow(url, method, all, authorization?.header, signal);
       discard(reply);
       finished(reply.status);
       return reply;
@@ -191,16 +214,5 @@ export class CallerCheck {
   #checkOwn(reply: Reply): void {
     if (!reply.redirected) return;
     throw new UpstreamError('invalid', this.options.rule.host, 'redirected to where authorization is wanted');
-  }
-}
-
-function requestFor(wanted: Wanted): { method: Method; path: string } {
-  switch (wanted.kind) {
-    case 'manifest':
-      return { method: 'HEAD', path: `manifests/${wanted.reference}` };
-    case 'blob':
-      return { method: 'HEAD', path: `blobs/${wanted.reference}` };
-    case 'tags':
-      return { method: 'GET', path: 'tags/list?n=1' };
   }
 }

@@ -1,10 +1,13 @@
 import type { Descriptor } from '../oci/descriptor.js';
 import { algorithmOf, digestOf, parseDigest, type Digest } from '../oci/digest.js';
+import { inspectManifest } from '../oci/manifest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { ByteRange } from '../oci/range.js';
 import { manifestTypes } from './accept.js';
+import { askBlobSize, withoutHead } from './blob-size.js';
 import { BlobBody, checkIdentity, contentLength, readBody } from './body.js';
 import { CallerCheck } from './caller.js';
+import { checkBlobAnswer, digestHeader, isWebPage, mediaTypeOf, sizeOf } from './content-headers.js';
 import { readContentRange } from './content-range.js';
 import type { Credentials, Login } from './credentials.js';
 import { fetchReferrers, fetchTags } from './listings.js';
@@ -72,8 +75,6 @@ export function createUpstream(options: UpstreamOptions): RegistryUpstream {
 const identity = { 'accept-encoding': 'identity', 'user-agent': 'cistern' };
 const manifestHeaders = { ...identity, accept: manifestTypes };
 const blobHeaders = { ...identity, accept: '*/*' };
-/** Answers that say that HEAD is not served here, and nothing about the content. */
-const withoutHead: ReadonlySet<number> = new Set([405, 501]);
 
 class RegistryClient implements RegistryUpstream {
   readonly host: string;
@@ -141,6 +142,7 @@ class RegistryClient implements RegistryUpstream {
       const { bytes, mediaType } = await this.#getManifest(repository, reference, signal);
       const digest = digestOf(bytes, algorithmOf(parseDigest(reference) ?? digestOf(bytes)));
       this.#checkDigest(parseDigest(reference) ?? digest, digest);
+      if (inspectManifest(bytes) === undefined) throw this.#noManifest();
       return { digest, size: bytes.length, mediaType };
     });
   }
@@ -154,21 +156,11 @@ class RegistryClient implements RegistryUpstream {
   }
 
   headBlob(repository: Repository, digest: Digest, signal: AbortSignal): Promise<number | undefined> {
-    return this.#requests.guarded(signal, async () => {
-      const reply = await this.#askBlob('HEAD', repository, digest, undefined, signal);
-      discard(reply);
-      if (reply.status === 200) return sizeOf(reply);
-      if (withoutHead.has(reply.status) && !reply.redirected)
-        return this.#sizeByGet(repository, digest, signal);
-      // The registry has the blob, or it would not have redirected; its storage may take signed GETs alone.
-      if (
-        reply.redirected &&
-        (reply.status === 400 || reply.status === 403 || withoutHead.has(reply.status))
-      ) {
-        return undefined;
-      }
-      throw statusError(this.host, reply, 'HEAD blob');
-    });
+    return this.#requests.guarded(signal, () =>
+      askBlobSize(this.host, digest, (method, range) =>
+        this.#askBlob(method, repository, digest, range, signal),
+      ),
+    );
   }
 
   fetchBlob(
@@ -195,6 +187,7 @@ class RegistryClient implements RegistryUpstream {
       const reply = await this.#askBlob('GET', repository, digest, header, signal);
       if (reply.status === 200) throw this.#wrongRange(reply, 'answered 200 to GET blob with a range');
       if (reply.status !== 206) throw this.#refusal(reply, 'GET blob with a range');
+      checkBlobAnswer(reply, digest, this.host);
       checkIdentity(reply, this.host);
       const given = readContentRange(reply.headers['content-range']);
       if (given?.start !== range.start || given.end !== range.end) {
@@ -263,6 +256,7 @@ class RegistryClient implements RegistryUpstream {
   ): Promise<FetchedManifest> {
     const reply = await this.#askManifest('GET', repository, reference, signal);
     if (reply.status !== 200) throw this.#refusal(reply, 'GET manifest');
+    this.#checkPage(reply);
     const bytes = await readBody(reply, longestManifest, this.host, this.#transport, signal);
     // Of a tag the caller has nothing else to compare with.
     const told = parseDigest(reference) === undefined ? digestHeader(reply) : undefined;
@@ -270,14 +264,15 @@ class RegistryClient implements RegistryUpstream {
     return { bytes, mediaType: mediaTypeOf(reply) ?? 'application/octet-stream' };
   }
 
-  /** `undefined` where the headers do not tell all of it. */
+  /** `undefined` where the headers do not tell all of it: a digest that was asked for has to be named. */
   #readDescriptor(reply: Reply, reference: Tag | Digest): Descriptor | undefined {
+    this.#checkPage(reply);
     const asked = parseDigest(reference);
-    const told = digestHeader(reply);
-    if (asked !== undefined && told !== undefined && algorithmOf(asked) === algorithmOf(told)) {
-      this.#checkDigest(asked, told);
+    const digest = digestHeader(reply);
+    if (asked !== undefined && digest !== undefined) {
+      if (algorithmOf(asked) !== algorithmOf(digest)) return undefined;
+      this.#checkDigest(asked, digest);
     }
-    const digest = asked ?? told;
     const size = sizeOf(reply);
     const mediaType = mediaTypeOf(reply);
     if (digest === undefined || size === undefined || size === 0 || mediaType === undefined) return undefined;
@@ -287,16 +282,19 @@ class RegistryClient implements RegistryUpstream {
     return { digest, size, mediaType };
   }
 
+  #checkPage(reply: Reply): void {
+    if (!isWebPage(reply)) return;
+    reply.body.destroy();
+    throw this.#noManifest();
+  }
+
+  #noManifest(): UpstreamError {
+    return new UpstreamError('invalid', this.host, 'answered with something else than a manifest');
+  }
+
   #checkDigest(expected: Digest, found: Digest): void {
     if (expected === found) return;
     throw new UpstreamError('invalid', this.host, `the manifest ${expected} came as ${found}`);
-  }
-
-  async #sizeByGet(repository: Repository, digest: Digest, signal: AbortSignal): Promise<number | undefined> {
-    const reply = await this.#askBlob('GET', repository, digest, undefined, signal);
-    if (reply.status !== 200) throw this.#refusal(reply, 'GET blob');
-    reply.body.destroy();
-    return sizeOf(reply);
   }
 
   #openBlob(
@@ -309,9 +307,11 @@ class RegistryClient implements RegistryUpstream {
     return this.#requests.guarded(signal, async () => {
       const range = start === 0 && end === undefined ? undefined : `bytes=${start}-${end ?? ''}`;
       const reply = await this.#askBlob('GET', repository, digest, range, signal);
-      if (reply.status === 206 && range !== undefined) return this.#part(reply, start, end, signal);
-      if (reply.status !== 200) throw this.#refusal(reply, 'GET blob');
+      const isPart = reply.status === 206 && range !== undefined;
+      if (!isPart && reply.status !== 200) throw this.#refusal(reply, 'GET blob');
+      checkBlobAnswer(reply, digest, this.host);
       checkIdentity(reply, this.host);
+      if (isPart) return this.#part(reply, start, end, signal);
       const size = contentLength(reply);
       if (size !== undefined && size < start) {
         throw this.#wrongRange(reply, `has ${size} bytes, fewer than were asked to be left out`);
@@ -322,7 +322,6 @@ class RegistryClient implements RegistryUpstream {
 
   /** The answer 206 to what was asked from `start` on, up to `end` or the blob's own. */
   #part(reply: Reply, start: number, end = Infinity, signal: AbortSignal): OpenedBlob {
-    checkIdentity(reply, this.host);
     const given = readContentRange(reply.headers['content-range']);
     const last = Math.min(end, (given?.total ?? Infinity) - 1);
     if (given?.start !== start || (last !== Infinity && given.end !== last)) {
@@ -368,21 +367,4 @@ async function identify(host: string, credentials: Credentials): Promise<Login |
   } catch (cause) {
     throw new UpstreamError('credentials-refused', host, 'the credentials cannot be had', { cause });
   }
-}
-
-/** The size of the content; `undefined` where the headers are those of an encoding of it. */
-function sizeOf(reply: Reply): number | undefined {
-  const encoding = reply.headers['content-encoding'];
-  return encoding === undefined || encoding === 'identity' ? contentLength(reply) : undefined;
-}
-
-/** What is not a digest by the grammar tells nothing. */
-function digestHeader(reply: Reply): Digest | undefined {
-  const header = reply.headers['docker-content-digest'];
-  return typeof header === 'string' ? parseDigest(header) : undefined;
-}
-
-function mediaTypeOf(reply: Reply): string | undefined {
-  const type = reply.headers['content-type']?.split(';', 1)[0]?.trim();
-  return type === undefined || type === '' ? undefined : type;
 }

@@ -10,12 +10,21 @@ const meanings: Readonly<Record<number, UpstreamCode>> = {
   429: 'rate-limited',
 };
 
+/** Behind a redirect these come from a storage or a login page, and the registry has refused nothing. */
+const refusals: ReadonlySet<number> = new Set([401, 403]);
+
 /** What a status that is not the expected one means. `asked` says to what: `HEAD manifest`. The caller discards the body. */
 export function statusError(host: string, reply: Reply, asked: string): UpstreamError {
-  const { status } = reply;
-  const code = meanings[status] ?? (status >= 500 ? 'server-error' : 'invalid');
-  return new UpstreamError(code, host, `answered ${status} to ${asked}`, {
-    status,
-    retryAfterMs: readRetryAfter(reply.headers['retry-after'], Date.now()),
-  });
+  const { status, redirected } = reply;
+  const meaning = meanings[status] ?? (status >= 500 ? 'server-error' : 'invalid');
+  const code = redirected && refusals.has(status) ? 'invalid' : meaning;
+  return new UpstreamError(
+    code,
+    host,
+    `answered ${status} to ${asked}${redirected ? ', behind a redirect' : ''}`,
+    {
+      status,
+      retryAfterMs: readRetryAfter(reply.headers['retry-after'], Date.now()),
+    },
+  );
 }

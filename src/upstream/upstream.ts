@@ -21,7 +21,10 @@ export interface Upstream {
     reference: Tag | Digest,
     signal: AbortSignal,
   ): Promise<FetchedManifest>;
-  /** The size in bytes; `undefined` where the upstream has the blob but does not say. */
+  /**
+   * The size in bytes that the upstream says; `undefined` where the upstream does not say. Only a caller that knows the
+   * size may take the same size for a confirmation that the upstream has the blob.
+   */
   headBlob(repository: Repository, digest: Digest, signal: AbortSignal): Promise<number | undefined>;
   /**
    * Opens a blob from byte `offset` on. A server that ignores `Range` is answered by skipping the prefix. The body

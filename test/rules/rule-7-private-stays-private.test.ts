@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { digestOf } from '../../src/oci/digest.js';
+import type { Fault } from '../fakes/fault.js';
 import { FakeUpstream } from '../fakes/fake-upstream.js';
 import { receive, SlowClient } from '../fakes/slow-client.js';
 import type { Content } from '../parts/image.js';
@@ -6,6 +8,17 @@ import { imageOf, randomLayer } from '../parts/image.js';
 import { blobOf, expectSpecError, type Mirror, sha256, startMirror, untilIdle } from '../parts/mirror.js';
 
 const size = 500_000;
+
+/** As much of the body as comes. */
+async function bodyOf(response: Response): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  try {
+    for await (const chunk of response.body ?? []) chunks.push(chunk as Uint8Array);
+  } catch {
+    // Cut.
+  }
+  return Buffer.concat(chunks);
+}
 
 describe('rule 7: private stays private', () => {
   let other: FakeUpstream;
@@ -140,6 +153,109 @@ describe('rule 7: private stays private', () => {
       }
     },
   );
+
+  const page = '<html>log in</html>';
+  const html = { 'content-type': 'text/html' };
+  const lies: readonly (readonly [string, Fault])[] = [
+    ['a login page', { answer: { status: 200, headers: html, body: page } }],
+    ['a login page of the same size', { answer: { status: 200, headers: html, body: Buffer.alloc(size) } }],
+    ['a redirect to a login page', { redirect: '/login' }],
+    ['a redirect to a refusal', { redirect: '/refused' }],
+    ['another size', { answer: { status: 200, body: 'x' } }],
+    ['no size', { answer: { status: 200, body: Buffer.alloc(size) }, chunked: true }],
+    [
+      'another digest',
+      {
+        answer: {
+          status: 200,
+          headers: { 'docker-content-digest': digestOf(Buffer.from('another')) },
+          body: Buffer.alloc(size),
+        },
+      },
+    ],
+  ];
+
+  describe.each(lies)('with an upstream that answers everything with %s', (name, lie) => {
+    const [a, b] = [`a/${name.replaceAll(' ', '-')}`, `b/${name.replaceAll(' ', '-')}`];
+    beforeAll(() => {
+      mirror.upstream.fault({ path: /^\/v2\/b\// }, lie);
+      mirror.upstream.fault({ path: '/login' }, { answer: { status: 200, headers: html, body: page } });
+      mirror.upstream.fault({ path: '/refused' }, { answer: { status: 403 } });
+    });
+    afterAll(() => mirror.upstream.clearFaults());
+
+    /** What a client got of it: not one byte of the private content. */
+    async function expectNothing(path: string, content: Buffer): Promise<void> {
+      const response = await fetch(mirror.url(path)).catch(() => undefined); // or cut before its headers
+      if (response === undefined) return;
+      const body = await bodyOf(response);
+      expect(body.includes(content.subarray(0, 100))).toBe(false);
+      expect(response.status === 200 && body.byteLength === content.byteLength).toBe(false);
+    }
+
+    it('does not serve a stored blob', async () => {
+      const blob = await stored(a, name);
+      const path = `${b}/blobs/${blob.digest}`;
+      await expectNothing(path, blob.bytes);
+      const range = { headers: { range: 'bytes=0-99' } };
+      expect((await fetch(mirror.url(path), range).catch(() => undefined))?.status).not.toBe(206);
+      await untilIdle(mirror.cistern);
+      await expectNothing(path, blob.bytes);
+    });
+
+    it('does not serve a blob that another repository is fetching', async () => {
+      const blob = blobOf(size, `running ${name}`);
+      const go = Promise.withResolvers<void>();
+      const path = `${a}/blobs/${blob.digest}`;
+      mirror.upstream.addBlob(a, blob);
+      mirror.upstream.fault({ path: `/v2/${path}` }, { stallAt: 100_000, until: go.promise });
+      using running = new SlowClient(mirror.url(path));
+      await running.received(50_000);
+      const asked = expectNothing(`${b}/blobs/${blob.digest}`, blob.bytes);
+      await mirror.upstream.until(
+        () => mirror.upstream.asked({ path: `/v2/${b}/blobs/${blob.digest}` }).length > 0,
+      );
+      go.resolve();
+      await asked;
+      expect((await running.finished).sha256).toBe(sha256(blob.bytes));
+    });
+
+    it('does not serve a stored manifest', async () => {
+      const { manifest } = imageOf({ layers: [randomLayer(100, name)] });
+      mirror.upstream.addManifest(a, manifest);
+      expect((await fetch(mirror.url(`${a}/manifests/${manifest.digest}`))).status).toBe(200);
+      const answer = await fetch(mirror.url(`${b}/manifests/${manifest.digest}`));
+      expect(answer.status).toBe(503);
+    });
+  });
+
+  it('confirms where the storage behind the upstream takes signed GETs alone, by a GET of one byte', async () => {
+    const { upstream, url } = mirror;
+    const blob = await stored('a/signed', 'signed');
+    const path = `b/signed/blobs/${blob.digest}`;
+    upstream.addFile('/signed', blob.bytes);
+    upstream.fault({ path: `/v2/${path}` }, { redirect: '/signed' });
+    upstream.fault({ method: 'HEAD', path: '/signed' }, { answer: { status: 403 } });
+    expect(await receive(url(path))).toMatchObject({ end: 'complete', sha256: sha256(blob.bytes) });
+    expect(upstream.bytesSent({ path: '/signed' })).toBe(1);
+  });
+
+  it('fetches the blob from an upstream that does not tell its size', async () => {
+    const { upstream, url, cistern } = mirror;
+    const blob = await stored('a/silent', 'silent');
+    const path = `b/silent/blobs/${blob.digest}`;
+    upstream.addBlob('b/silent', blob);
+    upstream.fault({ path: `/v2/${path}` }, { chunked: true, ignoreRange: true });
+    expect(await receive(url(path))).toMatchObject({ end: 'complete', sha256: sha256(blob.bytes) });
+    await untilIdle(cistern);
+    expect(upstream.bytesSent({ path: `/v2/${path}` })).toBeGreaterThanOrEqual(size);
+    await upstream.down();
+    try {
+      expect((await receive(url(path))).sha256).toBe(sha256(blob.bytes));
+    } finally {
+      await upstream.up();
+    }
+  });
 
   it('tells nothing of a transfer under the repository whose upstream refused it', async () => {
     const { upstream, url } = mirror;

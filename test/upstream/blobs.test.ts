@@ -243,9 +243,18 @@ describe('the HEAD of a blob', () => {
       10,
     ],
     [
-      'confirms a blob whose storage takes signed GETs alone',
-      (q, r) => (q.url === '/signed' ? r.writeHead(403) : r.writeHead(307, { location: '/signed' })).end(),
-      undefined,
+      'is made up for by a GET of one byte where the storage takes signed GETs alone',
+      (q, r) => {
+        if (q.url !== '/signed') r.writeHead(307, { location: '/signed' }).end();
+        else if (q.method === 'HEAD') r.writeHead(403).end();
+        else honest(q, r);
+      },
+      10,
+    ],
+    [
+      'is made up for by a GET of one byte where every length is 0',
+      (q, r) => (q.method === 'HEAD' ? r.writeHead(200, { 'content-length': 0 }).end() : honest(q, r)),
+      10,
     ],
     [
       'follows redirects',
@@ -259,6 +268,46 @@ describe('the HEAD of a blob', () => {
   ])('%s', async (_, script, size) => {
     const { upstream } = clientOf((await serve(script)).url);
     expect(await upstream.headBlob(name, blob, patient)).toBe(size);
+  });
+
+  const page = { 'content-type': 'text/html; charset=utf-8', 'content-length': 10 };
+  it.each<[string, Script]>([
+    ['a login page', (_, r) => r.writeHead(200, page).end()],
+    ['a page of no length', (_, r) => r.writeHead(200, { 'content-type': 'application/xhtml+xml' }).end()],
+    [
+      'a redirect to a login page',
+      (q, r) =>
+        (q.url === '/login' ? r.writeHead(200, page) : r.writeHead(302, { location: '/login' })).end(),
+    ],
+    [
+      'a redirect to a refusal',
+      (q, r) => (q.url === '/login' ? r.writeHead(403) : r.writeHead(302, { location: '/login' })).end(),
+    ],
+    [
+      'a page for the GET alone',
+      (q, r) => (q.method === 'HEAD' ? r.writeHead(405) : r.writeHead(200, page)).end(),
+    ],
+    [
+      'another digest',
+      (_, r) => r.writeHead(200, { 'content-length': 10, 'docker-content-digest': digest('other') }).end(),
+    ],
+    [
+      'a page that names another digest',
+      (_, r) => r.writeHead(200, { ...page, 'docker-content-digest': digest('other') }).end(),
+    ],
+  ])('tells no size where the answer is %s', async (_, script) => {
+    const { upstream } = clientOf((await serve(script)).url);
+    await expect(upstream.headBlob(name, blob, patient)).rejects.toMatchObject({
+      code: 'invalid',
+      kind: 'trouble',
+    });
+  });
+
+  it('tells the size of a page that the registry names by its digest', async () => {
+    const headers = { ...page, 'docker-content-digest': blob };
+    const { upstream } = clientOf((await serve((_, r) => r.writeHead(200, headers).end(content))).url);
+    expect(await upstream.headBlob(name, blob, patient)).toBe(10);
+    expect(await read((await upstream.fetchBlob(name, blob, 0, patient)).body)).toEqual(content);
   });
 
   it('of a missing one is an answer, also where a redirect led', async () => {

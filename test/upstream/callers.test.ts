@@ -169,14 +169,43 @@ describe('whether a caller may read', () => {
   });
 
   it('is yes where the registry, given the credential, leads to a storage that takes signed GETs alone', async () => {
-    const storage = await serve(answering(403));
+    const storage = await serve(({ method }, response) =>
+      method === 'HEAD'
+        ? response.writeHead(403).end()
+        : response.writeHead(206, { 'content-range': 'bytes 0-0/7' }).end('x'),
+    );
     const script: Script = ({ headers }, response) => {
       if (headers.authorization === header) response.writeHead(307, { location: storage.url }).end();
       else refuse(response, 'Basic realm="x"');
     };
     expect(await (await labOf(script)).check.ask(ada, name, other, patient)).toBe('allowed');
-    expect(storage.arrived.map(({ headers }) => headers.authorization)).toEqual([undefined]);
-    const toAnybody: Script = (_, response) => void response.writeHead(307, { location: storage.url }).end();
-    expect(await (await labOf(toAnybody)).check.ask(ada, name, other, patient)).toBe('denied');
+    expect(storage.arrived.map(({ headers }) => headers.authorization)).toEqual([undefined, undefined]);
+  });
+
+  it.each<[string, Script]>([
+    ['a page', (_, r) => r.writeHead(200, { 'content-type': 'text/html' }).end('<html>log in</html>')],
+    [
+      'a redirect to a page',
+      ({ url }, r) =>
+        url === '/login'
+          ? r.writeHead(200, { 'content-type': 'text/html' }).end('<html>log in</html>')
+          : r.writeHead(302, { location: '/login' }).end(),
+    ],
+    [
+      'a redirect to a refusal',
+      ({ url }, r) => (url === '/login' ? r.writeHead(403) : r.writeHead(302, { location: '/login' })).end(),
+    ],
+    [
+      'another digest',
+      (_, r) =>
+        r.writeHead(200, { 'docker-content-digest': digest('another'), 'content-length': 1 }).end('x'),
+    ],
+  ])('is trouble, not yes, where the upstream answers with %s', async (_, answer) => {
+    const script: Script = (request, response) => {
+      if (request.headers.authorization === header || request.url === '/login') answer(request, response);
+      else refuse(response, 'Basic realm="x"');
+    };
+    const { check } = await labOf(script);
+    await expect(check.ask(ada, name, other, patient)).rejects.toMatchObject({ code: 'invalid' });
   });
 });

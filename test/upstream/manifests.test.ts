@@ -15,7 +15,7 @@ import {
 
 const name = repository('o/i');
 const latest = tag('latest');
-const bytes = '{"schemaVersion":2}';
+const bytes = '{"schemaVersion":1}';
 const told = { digest: digest(bytes), size: bytes.length, mediaType: indexType };
 
 describe('the HEAD of a manifest', () => {
@@ -88,6 +88,35 @@ describe('the HEAD of a manifest', () => {
     const plain = await serve((_, response) => response.writeHead(200, get).end(bytes));
     const second = clientOf(plain.url).upstream;
     await expect(second.headManifest(name, other, patient)).rejects.toMatchObject({ code: 'invalid' });
+  });
+
+  it('by digest counts only where the answer names that digest', async () => {
+    const headers = { ...get, 'content-length': '19' };
+    const other = digest('other');
+    const server = await serve((_, response) => response.writeHead(200, headers).end(bytes));
+    const { upstream } = clientOf(server.url);
+    await expect(upstream.headManifest(name, other, patient)).rejects.toMatchObject({ code: 'invalid' });
+    expect(server.arrived.map(({ method }) => method)).toEqual(['HEAD', 'GET']);
+  });
+
+  it.each<[string, Readonly<Record<string, string>>]>([
+    ['a web page', { 'content-type': 'text/html; charset=utf-8' }],
+    ['a web page that names a digest', { 'content-type': 'TEXT/HTML', 'docker-content-digest': told.digest }],
+    ['a web page of another type', { 'content-type': 'application/xhtml+xml' }],
+    ['something else than a manifest', { 'content-type': 'application/json' }],
+  ])('that is answered with %s is trouble', async (_, headers) => {
+    const page = '<html>log in</html>';
+    const sent = { ...headers, 'content-length': page.length };
+    for (const redirected of [false, true]) {
+      const server = await serve((request, response) => {
+        if (redirected && request.url !== '/login') response.writeHead(307, { location: '/login' }).end();
+        else response.writeHead(200, sent).end(request.method === 'HEAD' ? undefined : page);
+      });
+      const { upstream } = clientOf(server.url);
+      const trouble = { code: 'invalid', kind: 'trouble' };
+      await expect(upstream.headManifest(name, latest, patient)).rejects.toMatchObject(trouble);
+      await expect(upstream.headManifest(name, told.digest, patient)).rejects.toMatchObject(trouble);
+    }
   });
 
   it('that is too large is refused', async () => {

@@ -133,7 +133,7 @@ export const indexType = 'application/vnd.oci.image.index.v1+json';
 export function sendManifest(
   request: Arrived,
   response: ServerResponse,
-  bytes = '{"schemaVersion":2}',
+  bytes = '{"schemaVersion":1}',
 ): void {
   response.writeHead(200, {
     'content-type': indexType,

@@ -28,6 +28,10 @@ export type PeerCode =
   | 'gone'
   /** Its transfer failed, for a reason of its own. */
   | 'failed'
+  /** Bytes came before it was said which upstream had given them. */
+  | 'early'
+  /** No upstream of ours confirms what it has. */
+  | 'unproven'
   /** It does not speak as it should. */
   | 'invalid';
 

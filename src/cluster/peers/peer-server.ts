@@ -132,13 +132,16 @@ export class PeerServer {
     };
     let offset = asked.offset;
     let said = -Infinity;
+    let named = 0;
     for (;;) {
-      if (performance.now() - said >= heartbeatMs) {
-        said = performance.now();
-        await say(spool.progress());
-      }
       const ended = spool.ended();
       const progress = spool.progress();
+      // Which upstreams gave the bytes is said before the bytes.
+      if (performance.now() - said >= heartbeatMs || progress.repositories.length !== named) {
+        said = performance.now();
+        named = progress.repositories.length;
+        await say(progress);
+      }
       if (offset < progress.length) {
         const bytes = await spool.readAt(offset, Math.min(chunkBytes, progress.length - offset));
         offset += bytes.byteLength;
