@@ -88,8 +88,11 @@ export class HeldLease implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#watching);
-    await this.lease.release(false);
-    this.free();
+    try {
+      await this.lease.release(false);
+    } finally {
+      this.free();
+    }
   }
 
   async #look(): Promise<void> {
