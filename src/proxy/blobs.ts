@@ -1,5 +1,5 @@
 import { SingleFlight } from '../async/single-flight.js';
-import { waitFor } from '../async/wait.js';
+import { pause, waitFor } from '../async/wait.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { Digest } from '../oci/digest.js';
 import { RangeUnsatisfiable, resolveRange, type ByteRange, type RequestedRange } from '../oci/range.js';
@@ -18,7 +18,7 @@ import { isTrouble, UpstreamError, type Upstream } from '../upstream/upstream.js
 import { giveUp } from '../memory/buffer-pool.js';
 import type { Rescues } from '../storage/rescues.js';
 import type { ExpectedSizes } from './expected-sizes.js';
-import type { Source } from './filler.js';
+import type { Source, Unusable } from './filler.js';
 import type { BlobAnswer, Outcome } from './proxy.js';
 import { Refusals } from './remembered.js';
 import type { StoreTrouble } from './store-trouble.js';
@@ -32,6 +32,8 @@ const confirmMs = 5_000;
 /** A range that the transfer reaches within this is waited for. */
 const nearMs = 2_000;
 const farRangesAtOnce = 4;
+/** Pauses before a request looks for a blob again, in the store and among the transfers. */
+const lookAgainMs = [10, 50, 250, 1_000];
 
 /** The upstream of the repository has not confirmed the stored blob: only bytes of its own, verified, are served. */
 const unproven = Symbol('unproven');
@@ -47,8 +49,8 @@ interface BlobLocation {
 interface Look {
   /** It is whole, as far as its size tells. */
   readonly stored: OpenBlob | undefined;
-  /** Bytes of what is not the content. */
-  readonly damaged: number | undefined;
+  /** Why the store cannot give what it has under the digest. */
+  readonly unusable?: Unusable;
 }
 
 /** Blobs: here, or joined to the transfer that brings them. */
@@ -114,7 +116,7 @@ export class Blobs {
       // On its way there: the store, which may be far away, need not be asked.
       return this.#openCold(route, digest, key, source, undefined, range, signal);
     }
-    const { stored, damaged } = await this.#look(route, digest, key, range);
+    const { stored, unusable } = await this.#look(route, digest, key, range);
     if (stored !== undefined) {
       const opened = await this.#openStored(route, digest, key, stored, signal);
       if (opened !== unproven) return opened;
@@ -122,7 +124,9 @@ export class Blobs {
     }
     // Whoever came for the same at the same time has dropped it.
     if (this.transfers.get(digest) === undefined) this.cluster.descriptors.drop(key);
-    return source && this.#openCold(route, digest, key, source, damaged, range, signal);
+    // One failure to open it may be the last of a short outage: the store is asked once more before an upstream is.
+    const known = unusable instanceof StorageError ? undefined : unusable;
+    return source && this.#openCold(route, digest, key, source, known, range, signal);
   }
 
   async #openCold(
@@ -130,23 +134,27 @@ export class Blobs {
     digest: Digest,
     key: string,
     source: Source,
-    damaged: number | undefined,
+    unusable: Unusable | undefined,
     range: RequestedRange | undefined,
     signal: AbortSignal,
   ): Promise<BlobAnswer | undefined> {
-    let notContent = damaged;
+    let passedOver = unusable;
     using deadline = new Deadline(firstByteMs, source.upstream.host, 'GET of a blob');
     const inTime = AbortSignal.any([signal, deadline.signal]);
-    for (;;) {
-      const reader = await this.#join(route, digest, key, source, notContent, inTime);
+    for (const againMs of [...lookAgainMs, undefined]) {
+      inTime.throwIfAborted();
+      const reader = await this.#join(route, digest, key, source, passedOver, inTime);
       // Awaited here: the deadline ends with this function.
       if (reader !== undefined) return await this.#openRunning(reader, source, key, range, inTime, signal);
       // Its transfer has just ended: the store has it now, or a new one is due.
-      const { stored, damaged: found } = await this.#look(route, digest, key, range);
-      const opened = stored && (await this.#openStored(route, digest, key, stored, signal));
-      if (stored !== undefined && opened !== unproven) return opened;
-      notContent = found ?? stored?.size;
+      const look = await this.#look(route, digest, key, range);
+      const opened = look.stored && (await this.#openStored(route, digest, key, look.stored, signal));
+      if (look.stored !== undefined && opened !== unproven) return opened;
+      passedOver = look.unusable ?? look.stored?.size;
+      if (againMs !== undefined) await pause(againMs, inTime);
     }
+    if (passedOver instanceof StorageError) throw passedOver;
+    throw new StorageError('io', `the store does not keep blob ${digest}`);
   }
 
   async #presign(digest: Digest): Promise<Presigned | undefined> {
@@ -247,22 +255,31 @@ export class Blobs {
     return 'revalidated';
   }
 
-  /** Content that cannot be right is as good as absent: it is fetched again. */
+  /** Content that is wrong or cannot be opened is as good as absent: it is fetched again. */
   async #look(route: Route, digest: Digest, key: string, range: RequestedRange | undefined): Promise<Look> {
     let stored: OpenBlob | undefined;
+    let failure: StorageError | undefined;
     try {
-      stored = await this.trouble.read(route, () => this.blobs.open(digest, range));
+      stored = await this.trouble.read(
+        route,
+        () => this.blobs.open(digest, range),
+        (error) => (failure = error),
+      );
     } catch (error) {
       // The range may be in what is missing.
       if (!(error instanceof RangeUnsatisfiable) || !(await this.#isDamaged(digest, key, error.size)))
         throw error;
-      return { stored: undefined, damaged: error.size };
+      return { stored: undefined, unusable: error.size };
     }
-    if (stored === undefined || !(await this.#isDamaged(digest, key, stored.size))) {
-      return { stored, damaged: undefined };
+    if (stored === undefined) return { stored, ...(failure === undefined ? {} : { unusable: failure }) };
+    try {
+      if (!(await this.#isDamaged(digest, key, stored.size))) return { stored };
+    } catch (error) {
+      await stored.close();
+      throw error;
     }
     await stored.close();
-    return { stored: undefined, damaged: stored.size };
+    return { stored: undefined, unusable: stored.size };
   }
 
   /** Whether a manifest, or whoever stored the blob, said another size. */
@@ -323,11 +340,11 @@ export class Blobs {
     digest: Digest,
     key: string,
     source: Source,
-    damaged: number | undefined,
+    unusable: Unusable | undefined,
     signal: AbortSignal,
   ): Promise<TransferReader | undefined> {
     this.#refusals.throwIfHeld(key);
-    const transfer = await (this.transfers.get(digest) ?? this.transfers.start(digest, source, damaged));
+    const transfer = await (this.transfers.get(digest) ?? this.transfers.start(digest, source, unusable));
     if (transfer === undefined) return undefined;
     if (!transfer.hasSource(route.stored)) {
       const [said, size] = await Promise.all([

@@ -10,7 +10,7 @@ import type { VerifiedFile } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Tracing } from '../telemetry/tracing.js';
 import { UpstreamError, type UpstreamCode } from '../upstream/upstream.js';
-import { isWhole, type Filler, type Filling } from './filler.js';
+import { isWhole, type Filler, type Filling, type Unusable } from './filler.js';
 import { fillFromUpstream, type LeadOptions } from './lead.js';
 import type { Shelf } from './local-filler.js';
 import { OtherSpools } from './other-spools.js';
@@ -27,6 +27,8 @@ const doubtfulMs = 500;
 const pollMs = 100;
 /** The pauses before a leader says where it is grow from this to `pollMs`: it does so right after it has the lease. */
 const soonMs = 10;
+/** So often in a row another replica may lead without a byte more before this process fetches alone. */
+const mostIdleRounds = 50;
 const announceMs = 2_000;
 /** How long a follower waits for the leader to store what it has, before it does so itself. */
 const settleMs = 60_000;
@@ -41,8 +43,7 @@ export interface ClusterFillerOptions {
   readonly self: PeerRecord;
   readonly shelf: Shelf;
   readonly lead: LeadOptions;
-  /** Bytes of what the store has under the digest and is not the content. */
-  readonly damaged: number | undefined;
+  readonly unusable: Unusable | undefined;
   readonly log: Logger;
   /** Told how the bytes came: for the metrics. */
   readonly role: (role: 'lead' | 'follow' | 'alone' | 'takeover') => void;
@@ -83,25 +84,33 @@ export class ClusterFiller implements Filler {
   ) {
     this.#key = `blob:${digest}`;
     this.#others = new OtherSpools(this.#key, options);
-    this.#fromStore = new StoreSource(digest, options.shelf.blobs, options.damaged, options.log);
+    this.#fromStore = new StoreSource(digest, options.shelf.blobs, options.unusable, options.log);
   }
 
   async fill(filling: Filling): Promise<void> {
     this.#began = performance.now();
     this.#announce(filling);
-    for (;;) {
+    let reached = filling.length;
+    let pause = soonMs;
+    for (let idle = 0; idle < mostIdleRounds; idle += 1) {
+      filling.signal.throwIfAborted();
       const lease = await this.options.coordinator.tryLead(this.#key);
       const complete = lease === undefined ? await this.#follow(filling) : await this.#lead(filling, lease);
       if (complete) return;
+      if (filling.length > reached) idle = 0;
+      reached = filling.length;
+      await sleep(pause, undefined, { signal: filling.signal });
+      pause = Math.min(pause * 2, pollMs);
     }
+    await this.#alone(filling, 'replicas that lead bring no bytes');
   }
 
-  async store(file: VerifiedFile, repositories: readonly Repository[]): Promise<void> {
+  async store(file: VerifiedFile, repositories: readonly Repository[], signal: AbortSignal): Promise<void> {
     const { coordinator, shelf } = this.options;
     const until = performance.now() + settleMs;
     let pause = this.#fromStore.gaveAll ? 0 : firstPollMs;
     while (this.#lease === undefined) {
-      await sleep(pause);
+      await sleep(pause, undefined, { signal });
       pause = Math.min(pause * 2 || firstPollMs, longestPollMs);
       if (await this.#fromStore.has(file.size)) {
         await shelf.link(file, repositories);
@@ -261,7 +270,11 @@ export class ClusterFiller implements Filler {
 
   /** Who led until Redis lost its keys is further, and gives way to this one: its bytes are not fetched again. */
   async #lookAhead(filling: Filling): Promise<void> {
-    if (await this.#others.foundFurther(filling)) this.#isOvertaken = true;
+    try {
+      if (await this.#others.foundFurther(filling)) this.#isOvertaken = true;
+    } catch (err) {
+      this.options.log.warn({ digest: this.digest, err }, 'other spools could not be looked for');
+    }
   }
 }
 

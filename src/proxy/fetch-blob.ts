@@ -1,8 +1,14 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../oci/digest.js';
+import { StorageError } from '../storage/storage.js';
 import type { Route } from '../upstream/directory.js';
 import type { Blobs } from './blobs.js';
 import type { Transfers } from './transfers.js';
 import { waitFor } from '../async/wait.js';
+
+/** A blob whose transfer ended before it could be waited for is asked for again after this, so often at most. */
+const againMs = 250;
+const mostTries = 3;
 
 /**
  * Brings a blob into the store, the very way that a client's pull does. Returns the bytes that came from upstream, 0
@@ -15,19 +21,22 @@ export async function fetchBlob(
   digest: Digest,
   signal: AbortSignal,
 ): Promise<number | undefined> {
-  for (let fetched = 0; ;) {
+  let fetched = 0;
+  for (let tries = 1; ; tries += 1) {
     const answer = await blobs.open(route, digest, undefined, signal);
     if (answer === undefined) return undefined;
     const { outcome, size } = answer;
     const transfer = outcome === 'miss' ? await transfers.get(digest) : undefined;
     await answer.close(); // a transfer needs no reader
     if (outcome !== 'miss') return fetched;
-    if (transfer === undefined) {
-      // It has just ended: what it brought is in the store now, or was not to be had.
-      fetched = size ?? 0;
-      continue;
+    if (transfer !== undefined) {
+      await waitFor(transfer.finished, signal);
+      return transfer.length;
     }
-    await waitFor(transfer.finished, signal);
-    return transfer.length;
+    // It has just ended: the store has what it brought, unless it failed.
+    if (tries === mostTries)
+      throw new StorageError('io', `blob ${digest} was fetched, and is not in the store`);
+    fetched = size ?? 0;
+    await sleep(againMs, undefined, { signal });
   }
 }

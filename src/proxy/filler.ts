@@ -1,6 +1,6 @@
 import type { Digest } from '../oci/digest.js';
 import type { Repository } from '../oci/name.js';
-import type { VerifiedFile } from '../storage/storage.js';
+import type { StorageError, VerifiedFile } from '../storage/storage.js';
 import { UpstreamError, type Upstream } from '../upstream/upstream.js';
 
 /** An upstream's repository that may have the blob, and that repository's name in the store. */
@@ -8,6 +8,17 @@ export interface Source {
   readonly upstream: Upstream;
   readonly repository: Repository;
   readonly stored: Repository;
+}
+
+/**
+ * What the store has under a digest, and cannot give: the size in bytes of other content, or the error that opening it
+ * met.
+ */
+export type Unusable = number | StorageError;
+
+/** Whether a blob of this size in the store can be used. */
+export function isUsable(size: number, unusable: Unusable | undefined): boolean {
+  return unusable === undefined || (typeof unusable === 'number' && unusable !== size);
 }
 
 /** A transfer, as whoever fills it sees it. */
@@ -35,7 +46,7 @@ export interface Filler {
   /** Settles when all bytes are in the spool. Throws why they never will be. */
   fill(filling: Filling): Promise<void>;
   /** Takes the verified content into the store, and links it in these repositories. */
-  store(file: VerifiedFile, repositories: readonly Repository[]): Promise<void>;
+  store(file: VerifiedFile, repositories: readonly Repository[], signal: AbortSignal): Promise<void>;
   /** Last, whatever happened. */
   close(stored: boolean): Promise<void>;
 }

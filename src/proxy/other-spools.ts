@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Coordinator, PeerRecord } from '../cluster/cluster.js';
 import type { PeerProgress } from '../cluster/peers/frames.js';
 import type { Neighbours } from '../cluster/peers/neighbours.js';
@@ -10,6 +11,9 @@ import { confirmSize, type Filling } from './filler.js';
 const mostEarly = 3;
 /** Another spool that is so much longer is worth leaving the upstream for. */
 const worthwhile = 1024 * 1024;
+/** A spool whose stream breaks is read again after these pauses; the count begins anew after so many bytes. */
+const resumePauses = [0, 50, 250, 1_000];
+const progress = 64 * 1024;
 
 export interface OtherSpoolsOptions {
   readonly coordinator: Pick<Coordinator, 'spools'>;
@@ -32,15 +36,24 @@ export class OtherSpools {
 
   /** Reads one spool to its end, over as many connections as bring it on; returns what prevented that. */
   async readFrom(peer: PeerRecord, filling: Filling): Promise<PeerError | undefined> {
-    for (let early = 0; ;) {
+    let early = 0;
+    let breaks = 0;
+    for (;;) {
       const before = filling.length;
       try {
         for await (const event of this.#read(peer, filling)) await this.#take(event, peer, filling);
         return undefined;
       } catch (error) {
         if (!(error instanceof PeerError)) throw error;
-        if (error.code === 'early' && early < mostEarly) early += 1;
-        else if (error.code !== 'broken' || filling.length === before) return error;
+        if (error.code === 'early' && early < mostEarly) {
+          early += 1;
+          continue;
+        }
+        if (filling.length >= before + progress) breaks = 0;
+        const pause = resumePauses[breaks];
+        if (error.code !== 'broken' || filling.length === before || pause === undefined) return error;
+        breaks += 1;
+        if (pause > 0) await sleep(pause, undefined, { signal: filling.signal });
       }
     }
   }

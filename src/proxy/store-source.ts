@@ -1,7 +1,7 @@
 import type { Digest } from '../oci/digest.js';
 import { StorageError, type BlobStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
-import { confirmSize, type Filling } from './filler.js';
+import { confirmSize, isUsable, type Filling, type Unusable } from './filler.js';
 
 /** The store as a source of a blob that another replica has put there. One that is in trouble has nothing. */
 export class StoreSource {
@@ -10,8 +10,7 @@ export class StoreSource {
   constructor(
     private readonly digest: Digest,
     private readonly blobs: BlobStore,
-    /** Bytes of what is there under the digest and is not the content. */
-    private readonly damaged: number | undefined,
+    private readonly unusable: Unusable | undefined,
     private readonly log: Logger,
   ) {}
 
@@ -44,7 +43,7 @@ export class StoreSource {
     const source = filling.nextSource();
     if (source === undefined) return false;
     const size = await this.blobs.stat(this.digest);
-    if (size === undefined || size === this.damaged) return false;
+    if (size === undefined || !isUsable(size, this.unusable)) return false;
     if (!filling.isOpen && (await confirmSize(source, filling, size)) !== 'confirmed') return false;
     filling.open(filling.nextSource() ?? source, size);
     if (filling.length >= size) return true;

@@ -20,13 +20,17 @@ export class StoreTrouble {
     private readonly now: () => number = () => performance.now(),
   ) {}
 
-  /** For a request. Without an upstream there is nothing to go on with, so StorageError is thrown. */
-  read<T>(route: Route, work: () => Promise<T>): Promise<T | undefined> {
-    return route.upstream === undefined ? work() : this.survive(work);
+  /** For a request. Without an upstream nothing else can answer it, so StorageError is thrown. */
+  read<T>(
+    route: Route,
+    work: () => Promise<T>,
+    failed?: (error: StorageError) => void,
+  ): Promise<T | undefined> {
+    return route.upstream === undefined ? work() : this.survive(work, failed);
   }
 
-  /** The work's result; `undefined` where it threw StorageError. */
-  async survive<T>(work: () => Promise<T>): Promise<T | undefined> {
+  /** The work's result; `undefined` where it threw StorageError, which `failed` gets. */
+  async survive<T>(work: () => Promise<T>, failed?: (error: StorageError) => void): Promise<T | undefined> {
     try {
       const result = await work();
       this.#succeeded();
@@ -34,6 +38,7 @@ export class StoreTrouble {
     } catch (error) {
       if (!(error instanceof StorageError)) throw error;
       this.#failed(error);
+      failed?.(error);
       return undefined;
     }
   }

@@ -278,6 +278,7 @@ export class Transfer implements Filling {
       await this.filler.store(
         file,
         repositories.filter((repository) => !this.#refused.has(repository)),
+        this.signal,
       );
       stored = true;
     } catch (error) {

@@ -10,7 +10,7 @@ import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { TraceSpan, Tracing } from '../telemetry/tracing.js';
 import { ClusterFiller } from './cluster-filler.js';
-import type { Filler, Source } from './filler.js';
+import { isUsable, type Filler, type Source, type Unusable } from './filler.js';
 import type { LeadOptions } from './lead.js';
 import { LocalFiller, type Shelf } from './local-filler.js';
 import type { StoreTrouble } from './store-trouble.js';
@@ -62,17 +62,17 @@ export class Transfers {
   }
 
   /**
-   * The digest's transfer: the running one, or a new one from this source. `undefined`: it is stored by now. What
-   * has `damaged` bytes in the store is not the content.
+   * The digest's transfer: the running one, or a new one from this source. `undefined`: it is stored by now, and
+   * not `unusable`.
    */
-  start(digest: Digest, source: Source, damaged?: number): Promise<Transfer | undefined> {
+  start(digest: Digest, source: Source, unusable?: Unusable): Promise<Transfer | undefined> {
     const running = this.#running.get(digest);
     if (running !== undefined) return running;
     if (this.#running.size >= this.options.maxTransfers) {
       const reason = `as many transfers are running as proxy.maxtransfers allows (${this.#running.size})`;
       return Promise.reject(new StorageError('busy', reason));
     }
-    const transfer = this.#createTraced(digest, source, damaged);
+    const transfer = this.#createTraced(digest, source, unusable);
     this.#running.set(digest, transfer);
     transfer.then(
       (made) => made ?? this.#running.delete(digest),
@@ -115,9 +115,13 @@ export class Transfers {
     for (const attempt of this.#lingering.keys()) this.#forget(attempt);
   }
 
-  #createTraced(digest: Digest, source: Source, damaged: number | undefined): Promise<Transfer | undefined> {
+  #createTraced(
+    digest: Digest,
+    source: Source,
+    unusable: Unusable | undefined,
+  ): Promise<Transfer | undefined> {
     const { tracing } = this.options;
-    if (tracing === undefined) return this.#create(digest, source, damaged);
+    if (tracing === undefined) return this.#create(digest, source, unusable);
     const { upstream, repository } = source;
     const span = tracing.begin('transfer', {
       attributes: {
@@ -126,16 +130,20 @@ export class Transfers {
         'cistern.upstream': upstream.host,
       },
     });
-    const made = span.run(() => this.#create(digest, source, damaged));
+    const made = span.run(() => this.#create(digest, source, unusable));
     void followSpan(span, made);
     return made;
   }
 
-  async #create(digest: Digest, source: Source, damaged: number | undefined): Promise<Transfer | undefined> {
+  async #create(
+    digest: Digest,
+    source: Source,
+    unusable: Unusable | undefined,
+  ): Promise<Transfer | undefined> {
     const { newSpoolFile, freeSpoolBytes, maxSpoolBytes, metrics, log } = this.options;
     if (this.#closing !== undefined) throw this.#closing;
     // Another transfer may have ended between the look into the store and now.
-    if (await this.#isStored(digest, damaged)) return undefined;
+    if (await this.#isStored(digest, unusable)) return undefined;
     if (this.#reserved >= maxSpoolBytes) throw spoolFull(maxSpoolBytes);
     const free = (await freeSpoolBytes()) ?? Infinity; // before the spool, which nothing would close if this throws
     const spool = await Spool.create(digest, await newSpoolFile(digest));
@@ -144,7 +152,7 @@ export class Transfers {
     let reserved = 0;
     let spooled = 0;
     let passing = 0;
-    const filler = this.#filler(spool, attempt, damaged, () => transfer.size);
+    const filler = this.#filler(spool, attempt, unusable, () => transfer.size);
     const transfer: Transfer = new Transfer(digest, source, spool, filler, {
       reserve: (bytes) => {
         if (this.#reserved + bytes > maxSpoolBytes) throw spoolFull(maxSpoolBytes);
@@ -182,16 +190,16 @@ export class Transfers {
   }
 
   /** A store that cannot say so does not keep content from those who want it. */
-  async #isStored(digest: Digest, damaged: number | undefined): Promise<boolean> {
+  async #isStored(digest: Digest, unusable: Unusable | undefined): Promise<boolean> {
     const { shelf, trouble } = this.options;
     const size = await trouble.survive(() => shelf.blobs.stat(digest));
-    return size !== undefined && size !== damaged;
+    return size !== undefined && isUsable(size, unusable);
   }
 
   #filler(
     spool: Spool,
     attempt: string,
-    damaged: number | undefined,
+    unusable: Unusable | undefined,
     size: () => number | undefined,
   ): Filler {
     const { cluster, maxBlobBytes, log, metrics, tracing } = this.options;
@@ -222,7 +230,7 @@ export class Transfers {
       self: { url, attempt },
       shelf,
       lead,
-      damaged,
+      unusable,
       log,
       role: (role) => {
         metrics.transferRoles.inc({ role });

@@ -16,7 +16,8 @@ export interface BlobStore {
   read(digest: Digest, limit: number): Promise<Buffer | undefined>;
   /**
    * Takes a verified file in, by moving it where that is possible. It is visible under its digest either whole or
-   * not at all; descriptors that are open on the file stay valid. Equal content that is already there stays.
+   * not at all; descriptors that are open on the file stay valid. Content of the same size that is already there stays
+   * if it can be opened; if not, the file replaces it.
    */
   take(file: VerifiedFile): Promise<void>;
   /** Verifies a small blob (a manifest) against its digest and stores it, whole or not at all. */

@@ -23,6 +23,10 @@ export class S3Counter implements AsyncDisposable {
   cutAnswers: (request: S3Request) => boolean = () => false;
   /** How many of them there were. */
   cut = 0;
+  /** Objects that S3 shows and does not give, as those of a cold storage class. */
+  isArchived: (request: S3Request) => boolean = () => false;
+  /** HEAD of such an object names the class. */
+  storageClass: string | undefined;
   readonly #server: Server;
 
   private constructor(private readonly target: string) {
@@ -66,6 +70,18 @@ export class S3Counter implements AsyncDisposable {
     this.requests.push(record);
     const onward = send(this.target, { method, path: request.url, headers: request.headers }, (answer) => {
       record.status = answer.statusCode;
+      if (answer.statusCode === 200 && this.isArchived(record)) {
+        if (method === 'HEAD' && this.storageClass !== undefined) {
+          answer.rawHeaders.push('x-amz-storage-class', this.storageClass);
+        }
+        if (method === 'GET') {
+          record.status = 403;
+          answer.resume();
+          response.writeHead(403, { 'content-type': 'application/xml' });
+          response.end('<Error><Code>InvalidObjectState</Code></Error>');
+          return;
+        }
+      }
       if (this.cutAnswers(record)) {
         this.cut += 1;
         answer.resume();

@@ -12,14 +12,17 @@ export async function openBlobFile(
 ): Promise<OpenBlob | undefined> {
   const fd = await openIfThere(path);
   if (fd === undefined) return undefined;
+  let opened: OpenBlob | undefined;
   try {
-    const { size } = await statFile(fd);
+    const facts = await statFile(fd);
+    if (!facts.isFile()) return undefined;
+    const { size } = facts;
     const range = requested && resolveRange(requested, size);
     const body = readChunks(fd, range?.start ?? 0, range === undefined ? size : range.end + 1);
-    return { size, range, body, close: () => closeFile(fd) };
-  } catch (error) {
-    await closeFile(fd);
-    throw error;
+    opened = { size, range, body, close: () => closeFile(fd) };
+    return opened;
+  } finally {
+    if (opened === undefined) await closeFile(fd);
   }
 }
 

@@ -84,7 +84,7 @@ export class FilesystemBlobStore implements BlobStore {
   async take(file: VerifiedFile): Promise<void> {
     const started = performance.now();
     try {
-      if ((await this.stat(file.digest)) === file.size) {
+      if (await this.#holds(file)) {
         // Replacing equal content would pull the file from under readers on other machines (NFS: ESTALE).
         await rm(file.path, { force: true });
         return;
@@ -121,6 +121,17 @@ export class FilesystemBlobStore implements BlobStore {
       throw storageError(error, `storing blob ${digest}`);
     } finally {
       this.observe('PutContent', started);
+    }
+  }
+
+  /** A file that cannot be opened, after an input/output error for example, is no reason to drop sound content. */
+  async #holds({ digest, size }: VerifiedFile): Promise<boolean> {
+    try {
+      const found = await this.open(digest);
+      await found?.close();
+      return found?.size === size;
+    } catch {
+      return false;
     }
   }
 

@@ -60,7 +60,7 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
   }
 
   async take(file: VerifiedFile): Promise<void> {
-    if ((await this.stat(file.digest)) !== file.size) await this.#observed('Writer', () => this.#send(file));
+    if (!(await this.#holds(file))) await this.#observed('Writer', () => this.#send(file));
     await rm(file.path, { force: true });
   }
 
@@ -104,6 +104,18 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
       if (await this.#bucket.uploads.abort(key, uploadId)) removed += 1;
     }
     return removed;
+  }
+
+  /** An object that HEAD shows may not be readable: GET of one in a cold storage class answers 403. */
+  async #holds({ digest, size }: VerifiedFile): Promise<boolean> {
+    try {
+      if ((await this.stat(digest)) !== size) return false;
+      const found = await this.open(digest);
+      await found?.close();
+      return found?.size === size;
+    } catch {
+      return false;
+    }
   }
 
   /** `false` where the file is to be taken from its beginning. */

@@ -60,13 +60,14 @@ export class Bucket {
     }
   }
 
-  /** An object's size in bytes. */
+  /** An object's size in bytes. Throws StorageError where GET would be refused because the object is archived. */
   async head(key: string, signal?: AbortSignal): Promise<number | undefined> {
     try {
       const found = await this.#reading.send(
         new s3.HeadObjectCommand(this.#objects.at(key)),
         abortedBy(signal),
       );
+      if (isArchived(found)) throw new StorageError('denied', `${key} is archived (${found.StorageClass})`);
       return found.ContentLength ?? 0;
     } catch (error) {
       if (isAbsent(error)) return undefined;
@@ -217,4 +218,12 @@ export class Bucket {
       throw storageError(error, `signing an address of ${key}`);
     }
   }
+}
+
+const coldClasses: ReadonlySet<string> = new Set(['GLACIER', 'DEEP_ARCHIVE']);
+
+/** Whether the object must be restored before it can be read (Amazon S3 API, HeadObject, "x-amz-restore"). */
+function isArchived({ StorageClass, ArchiveStatus, Restore }: s3.HeadObjectCommandOutput): boolean {
+  const isCold = coldClasses.has(StorageClass ?? '') || ArchiveStatus !== undefined;
+  return isCold && Restore?.includes('ongoing-request="false"') !== true;
 }
