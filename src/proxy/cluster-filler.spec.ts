@@ -49,6 +49,7 @@ function startBesideRestlessReplica() {
       return chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
     },
     size: undefined,
+    isOpen: false,
     signal: stop.signal,
     nextSource: () => source,
     refuse: (_, error: UpstreamError) => {
