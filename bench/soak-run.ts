@@ -13,6 +13,7 @@ import { type RedisServer, startRedis } from '../test/parts/redis.js';
 import { requireParts, runBenchmark } from './command.js';
 import { describeMachine, machineText } from './machine.js';
 import { memoryOf } from './process-memory.js';
+import { pick, randomOf } from './random.js';
 import { asInProduction } from './replica-settings.js';
 import { type Point, slopeOf } from './slope.js';
 
@@ -85,10 +86,6 @@ class Field {
     process.stderr.write(`${line}\n`);
   }
 
-  pick<T>(items: readonly T[]): T {
-    return items[Math.floor(this.random() * items.length)] as T;
-  }
-
   async startReplica(index: number): Promise<void> {
     const { http, cluster } = this.ports[index] as { http: number; cluster: number };
     this.replicas[index] = await startCistern({
@@ -109,7 +106,9 @@ class Field {
   async client(until: AbortSignal): Promise<void> {
     while (!until.aborted) {
       const blob =
-        this.#blobs.length === 0 || this.random() < newBlobShare ? this.#newBlob() : this.pick(this.#blobs);
+        this.#blobs.length === 0 || this.random() < newBlobShare
+          ? this.#newBlob()
+          : pick(this.random, this.#blobs);
       const index = Math.floor(this.random() * replicaCount);
       try {
         this.#judge(await receive(`http://127.0.0.1:${this.ports[index]?.http}${blob.path}`), blob);
@@ -160,7 +159,7 @@ class Field {
   async disturb(): Promise<void> {
     const index = Math.floor(this.random() * replicaCount);
     const pause = 500 + this.random() * 4_000;
-    switch (this.pick(['kill', 'kill', 'stop', 'redis', 'flush', 'link', 'stall', 'upstream'])) {
+    switch (pick(this.random, ['kill', 'kill', 'stop', 'redis', 'flush', 'link', 'stall', 'upstream'])) {
       case 'kill': {
         const victim = index === followed ? index + 1 : index;
         this.note(`replica ${victim} killed`);
@@ -206,7 +205,10 @@ class Field {
       default: {
         this.note('upstream cuts its next answers');
         const cutAt = Math.floor(this.random() * 400_000);
-        this.upstream.fault({ path: /\/blobs\//, times: 3 }, { cutAt, cut: this.pick(['close', 'reset']) });
+        this.upstream.fault(
+          { path: /\/blobs\//, times: 3 },
+          { cutAt, cut: pick(this.random, ['close', 'reset']) },
+        );
       }
     }
   }
@@ -262,7 +264,7 @@ async function makeField(cleanup: AsyncDisposableStack, seed: number): Promise<F
   for (const { cluster } of ports) {
     links.push(cleanup.use(await LinkProxy.start({ target: `http://127.0.0.1:${cluster}` })));
   }
-  const field = new Field(join(folder.path, 'root'), upstream, redis, links, ports, mulberry(seed));
+  const field = new Field(join(folder.path, 'root'), upstream, redis, links, ports, randomOf(seed));
   cleanup.defer(async () => {
     for (const replica of field.replicas) await replica?.[Symbol.asyncDispose]();
   });
@@ -295,15 +297,4 @@ async function conclude(field: Field, minutes: number, seed: string, slope: numb
     ...field.log,
     '',
   ].join('\n');
-}
-
-/** A small generator of random numbers: the same seed gives the same run, as far as clocks allow. */
-function mulberry(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

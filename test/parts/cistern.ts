@@ -25,6 +25,8 @@ export interface CisternOptions {
   /** The storage's root. Kept after the end where given, so that a next instance may have it. */
   readonly root?: string;
   readonly port?: number;
+  /** A command with arguments that runs the program, such as one that takes rights away. */
+  readonly launcher?: readonly string[];
 }
 
 export interface Settings {
@@ -57,8 +59,9 @@ export async function startCistern(options: CisternOptions = {}): Promise<Cister
   }
   const configFile = join(folder.path, 'config.yml');
   await writeFile(configFile, stringify(config));
+  const [command, ...args] = [...(options.launcher ?? []), node, main, 'serve', configFile] as const;
   const running = cleanup.use(
-    await startProcess(node, [main, 'serve', configFile], { env: cleanEnv(options.env), cwd: folder.path }),
+    await startProcess(command, args, { env: cleanEnv(options.env), cwd: folder.path }),
   );
   await untilReady(running, 'cistern', async (signal) => {
     // The line first: on the port alone, somebody else might answer.

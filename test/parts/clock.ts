@@ -15,19 +15,37 @@ export function clockOff(seconds: number): Readonly<Record<string, string>> {
   };
 }
 
-/** The clocks of one process, that by which it measures time among them: they can go ahead while it runs. */
+/** A clock of one process that moves while the process runs. */
 export interface MovableClock {
   readonly env: Readonly<Record<string, string>>;
-  /** So many seconds before the machine's from now on. */
+  /** So many seconds before the machine's from now on; less than 0: after it. */
   ahead(seconds: number): Promise<void>;
 }
 
-/** @param path of a file for it, in a folder of the test's */
-export async function movableClock(path: string): Promise<MovableClock> {
+/**
+ * All clocks of a process, that by which it measures time among them.
+ *
+ * @param path of a file for it, in a folder of the test's
+ */
+export function movableClock(path: string): Promise<MovableClock> {
+  return clockIn(path, { FAKETIME_NO_CACHE: '1' });
+}
+
+/** The time of day of a process alone: it steps, and timers do not notice. It takes a step within a second. */
+export function movableWallClock(path: string): Promise<MovableClock> {
+  return clockIn(path, {
+    // The C library's own memory: Redis has another, which asks for the time before faketime can tell it.
+    LD_PRELOAD: `${library.LD_PRELOAD} libc.so.6`,
+    FAKETIME_DONT_FAKE_MONOTONIC: '1',
+    FAKETIME_CACHE_DURATION: '1',
+  });
+}
+
+async function clockIn(path: string, how: Readonly<Record<string, string>>): Promise<MovableClock> {
   const ahead = async (seconds: number): Promise<void> => {
-    await writeFile(`${path}.next`, `+${seconds}s\n`);
+    await writeFile(`${path}.next`, `${seconds < 0 ? '' : '+'}${seconds}s\n`);
     await rename(`${path}.next`, path); // half a file is another time
   };
   await ahead(0);
-  return { env: { ...library, FAKETIME_TIMESTAMP_FILE: path, FAKETIME_NO_CACHE: '1' }, ahead };
+  return { env: { ...library, FAKETIME_TIMESTAMP_FILE: path, ...how }, ahead };
 }

@@ -19,10 +19,12 @@ export interface RedisServer extends AsyncDisposable {
 export interface RedisServerOptions {
   /** Further arguments, such as `--requirepass`. */
   readonly args?: readonly string[];
+  /** Of its process, such as a clock that is off. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Debian's redis-server on loopback. It keeps nothing on disk. */
-export async function startRedis({ args = [] }: RedisServerOptions = {}): Promise<RedisServer> {
+export async function startRedis({ args = [], env = {} }: RedisServerOptions = {}): Promise<RedisServer> {
   await using cleanup = new AsyncDisposableStack();
   const folder = cleanup.use(await temporaryFolder());
   const port = await freePort();
@@ -38,7 +40,9 @@ export async function startRedis({ args = [] }: RedisServerOptions = {}): Promis
   cleanup.defer(kill);
   const start = async (): Promise<void> => {
     const fixed = ['--port', `${port}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
-    running = await startProcess(commandOf('redis-server'), [...fixed, '--dir', folder.path, ...args]);
+    running = await startProcess(commandOf('redis-server'), [...fixed, '--dir', folder.path, ...args], {
+      env,
+    });
     const started = running;
     await untilReady(started, 'redis-server', (signal) => untilLogged(started, /Ready to accept/, signal));
   };
