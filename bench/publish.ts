@@ -2,7 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { format, resolveConfig } from 'prettier';
 
-const pages = ['README.md', 'docs/benchmarks.md'];
+const pages = ['README.md', 'docs/benchmarks.md', 'docs/soak.md'];
 
 /** The text with what stands between the marks of that name replaced; `undefined` where it has no such marks. */
 export function replaceBlock(text: string, block: string, marks = 'bench'): string | undefined {
