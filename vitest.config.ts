@@ -1,15 +1,17 @@
 import { defineConfig } from 'vitest/config';
 import { LeftOutReporter } from './test/parts/left-out-reporter.js';
+import { patienceMs, testPatienceMs } from './test/parts/patience.js';
 
-/** What is polled for comes at once, unless the machine has much to do. */
-const patient = { poll: { timeout: 20_000 } };
+const patient = {
+  testTimeout: testPatienceMs,
+  hookTimeout: testPatienceMs,
+  expect: { poll: { timeout: patienceMs } },
+};
 
 /** Tests with real servers and clients. */
 const real = {
   setupFiles: ['test/parts/setup.ts'],
-  testTimeout: 120_000,
-  hookTimeout: 120_000,
-  expect: patient,
+  ...patient,
 };
 
 /** Fewer files at a time: each keeps a small machine busy by itself. */
@@ -33,9 +35,7 @@ export default defineConfig({
             'test/architecture.test.ts',
             'test/catalogue.test.ts',
           ],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
-          expect: patient,
+          ...patient,
           maxWorkers: 2,
           sequence: { groupOrder: 0 },
         },

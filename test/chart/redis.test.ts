@@ -97,7 +97,7 @@ async function viewOf(address: string) {
   };
 }
 
-const soon = { timeout: 60_000, interval: 200 };
+const soon = { interval: 200 };
 
 describe.skipIf(lacks('redis-server', 'root'))("the chart's own Redis", () => {
   it('finds a new master when a pod is lost, and takes it back under its name; so after the loss of all', async () => {

@@ -13,6 +13,7 @@ import {
   warnings,
 } from '../parts/replicas.js';
 import { describeOverStores, expectUnfinished } from '../parts/stores.js';
+import { patience } from '../parts/patience.js';
 
 const apartSeconds = 300;
 const size = 6 * 1024 * 1024;
@@ -83,9 +84,9 @@ describeOverStores('replicas whose clocks are far apart', ['redis-server', 'fake
       );
       if (old === undefined || moved === undefined) throw new Error('two images');
       upstream.addImage('app', 'latest', old);
-      await until(() => gives(first, old), AbortSignal.timeout(30_000));
+      await until(() => gives(first, old), patience());
       upstream.addImage('app', 'latest', moved);
-      await until(() => gives(second, moved), AbortSignal.timeout(30_000));
+      await until(() => gives(second, moved), patience());
       expect(await gives(first, moved)).toBe(true);
     }
     expect(replicas.flatMap(warnings)).toEqual([]);

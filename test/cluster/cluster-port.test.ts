@@ -10,6 +10,7 @@ import { lacks } from '../parts/debian.js';
 import { blobOf } from '../parts/mirror.js';
 import { until } from '../parts/process.js';
 import { type Replica, type Replicas, startReplicas } from '../parts/replicas.js';
+import { patience } from '../parts/patience.js';
 
 const size = 8 * 1024 * 1024;
 
@@ -36,7 +37,7 @@ describe.skipIf(lacks('redis-server'))('the cluster port', () => {
     seal = new Seal(identity.secret);
     const name = `cistern:{${identity.id}}:leader:blob:${blob.digest}`;
     const redis = cluster.redis.client();
-    await until(async () => (await redis.get(name)) !== null, AbortSignal.timeout(30_000));
+    await until(async () => (await redis.get(name)) !== null, patience());
     ({ attempt } = JSON.parse((await redis.get(name)) ?? '{}') as { attempt: string });
   });
   afterAll(async () => {

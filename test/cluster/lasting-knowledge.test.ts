@@ -5,6 +5,7 @@ import { untilIdle } from '../parts/mirror.js';
 import { runCistern, type Settings } from '../parts/cistern.js';
 import { until } from '../parts/process.js';
 import { type Replica, type Replicas, startReplicas } from '../parts/replicas.js';
+import { patience } from '../parts/patience.js';
 
 /** Jobs come often, and what is not used goes soon, so that a test does not take a week. */
 const hasty: Settings = {
@@ -64,7 +65,7 @@ describe.skipIf(lacks('redis-server'))('rule 4: Redis loses all it knew', () => 
       await pull(cluster.replica(0), 'team/app0', used);
       return (await store.blobs()).toSorted();
     };
-    await expect.poll(left, { timeout: 90_000, interval: 200 }).toEqual(wanted);
+    await expect.poll(left, { interval: 200 }).toEqual(wanted);
     expect((await listed(cluster.replica(1))).map(({ repository }) => repository)).toEqual(['team/app0']);
     expect(upstream.asked({ method: 'GET', path: `/v2/team/app0/blobs/${used.config.digest}` })).toHaveLength(
       1,
@@ -77,9 +78,9 @@ describe.skipIf(lacks('redis-server'))('rule 4: Redis loses all it knew', () => 
     const image = imageOf({ platform: linuxAmd64, layers: [randomLayer(300_000, 'told again')] });
     upstream.addImage('team/app', 'v1', image);
     await pull(cluster.replica(0), 'team/app', image);
-    await until(async () => (await keys(cluster)).length >= 3, AbortSignal.timeout(30_000));
+    await until(async () => (await keys(cluster)).length >= 3, patience());
     const before = (await keys(cluster)).toSorted();
     await redis.client().flushall();
-    await expect.poll(async () => (await keys(cluster)).toSorted(), { timeout: 60_000 }).toEqual(before);
+    await expect.poll(async () => (await keys(cluster)).toSorted()).toEqual(before);
   });
 });

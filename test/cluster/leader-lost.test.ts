@@ -5,6 +5,7 @@ import { blobOf, metric, untilIdle } from '../parts/mirror.js';
 import { until } from '../parts/process.js';
 import { receivesAll, type Replica, type Replicas, roles, startReplicas } from '../parts/replicas.js';
 import { describeOverStores, expectUnfinished } from '../parts/stores.js';
+import { patience } from '../parts/patience.js';
 
 // By its half a bucket has been given a part of it.
 const size = 12 * 1024 * 1024;
@@ -53,12 +54,9 @@ describeOverStores('the leading replica is lost in the middle', ['redis-server']
     first.finished.catch(() => undefined); // it may go down with its replica
     await cluster.upstream.until(() => bytesSent() > 0);
     const others = readEach(followers);
-    await until(
-      async () => (await roles(followers)).follow === followers.length,
-      AbortSignal.timeout(30_000),
-    );
+    await until(async () => (await roles(followers)).follow === followers.length, patience());
     await cluster.upstream.until(() => bytesSent() >= half);
-    await until(async () => (await cluster.store.unfinished()).length > 0, AbortSignal.timeout(30_000));
+    await until(async () => (await cluster.store.unfinished()).length > 0, patience());
     goOn.resolve();
     return { first, others };
   }

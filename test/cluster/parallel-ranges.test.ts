@@ -3,6 +3,7 @@ import { blobOf, metric, untilIdle } from '../parts/mirror.js';
 import { until } from '../parts/process.js';
 import { lacks } from '../parts/debian.js';
 import { receivesAll, roles, startReplicas } from '../parts/replicas.js';
+import { patience } from '../parts/patience.js';
 
 const MiB = 1024 * 1024;
 const size = 40 * MiB;
@@ -28,7 +29,7 @@ describe.skipIf(lacks('redis-server'))('parallel ranges with several replicas', 
     const first = receivesAll(leader.v2(path), blob.bytes).catch(() => false); // goes down with its replica
     await cluster.upstream.until(() => sent() > 0);
     const other = receivesAll(follower.v2(path), blob.bytes);
-    await until(async () => (await roles([follower])).follow === 1, AbortSignal.timeout(30_000));
+    await until(async () => (await roles([follower])).follow === 1, patience());
     await cluster.upstream.until(() => sent() >= size / 2);
     const asked = starts().length;
     leader.kill('SIGKILL');

@@ -6,6 +6,7 @@ import { type Image, imageOf, randomLayer } from '../parts/image.js';
 import { expectSpecError, metric, startMirror } from '../parts/mirror.js';
 import { until } from '../parts/process.js';
 import { startReplicas } from '../parts/replicas.js';
+import { patience } from '../parts/patience.js';
 
 const limit = 20;
 const tags = 10;
@@ -143,5 +144,5 @@ async function seesVersion(url: string, round: number): Promise<void> {
     const answer = await fetch(`${url}/v2/team/tag0/manifests/v1`);
     await answer.arrayBuffer();
     return answer.headers.get('docker-content-digest') === digest && answer.headers.get('warning') === null;
-  }, AbortSignal.timeout(90_000));
+  }, patience());
 }

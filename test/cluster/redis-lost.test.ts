@@ -17,6 +17,7 @@ import {
   warnings,
 } from '../parts/replicas.js';
 import { describeOverStores, expectUnfinished } from '../parts/stores.js';
+import { patience } from '../parts/patience.js';
 
 // By its half a bucket has been given a part of it.
 const size = 12 * 1024 * 1024;
@@ -71,7 +72,7 @@ describeOverStores('rule 3: Redis is lost', ['redis-server'], (newStore) => {
 
     await redis.start();
     const again = (replica: Replica): boolean => saying(replica, 'redis is used again').length === 1;
-    await until(() => replicas.every(again), AbortSignal.timeout(20_000));
+    await until(() => replicas.every(again), patience());
     const before = await roles(replicas);
     const third = newBlob('third', 1_000_000);
     expect(await readAll(third)).toEqual(right());
@@ -85,7 +86,7 @@ describeOverStores('rule 3: Redis is lost', ['redis-server'], (newStore) => {
     // A stored blob's descriptor is shared again.
     expect(await readAll(third, 3)).toEqual(right(3));
     const descriptors = () => redis.client().keys(`*descriptor:*${third.digest}`);
-    await until(async () => (await descriptors()).length === 1, AbortSignal.timeout(30_000));
+    await until(async () => (await descriptors()).length === 1, patience());
     expect(await store.blobs()).toHaveLength(3);
     await expectUnfinished(store);
   });
@@ -95,10 +96,7 @@ describeOverStores('rule 3: Redis is lost', ['redis-server'], (newStore) => {
     await redis.kill();
     await Promise.all(
       replicas.map((replica) =>
-        until(
-          () => saying(replica, 'redis cannot be used, going on without it').length === 1,
-          AbortSignal.timeout(30_000),
-        ),
+        until(() => saying(replica, 'redis cannot be used, going on without it').length === 1, patience()),
       ),
     );
     const cold = newBlob('cold', 500_000);
@@ -107,7 +105,7 @@ describeOverStores('rule 3: Redis is lost', ['redis-server'], (newStore) => {
     await redis.start();
     await until(
       () => replicas.every((replica) => saying(replica, 'redis is used again').length === 1),
-      AbortSignal.timeout(20_000),
+      patience(),
     );
     const next = newBlob('next', 500_000);
     expect(await readAll(next)).toEqual(right());
@@ -204,17 +202,17 @@ describe.skipIf(lacks('redis-server'))('rule 3: the other end of a connection to
         await pull(`${seed} ${(pulls += 1)}`);
         return (await lead()) > before;
       };
-      await until(led, AbortSignal.timeout(30_000));
+      await until(led, patience());
     };
     if (stallAt === undefined) {
-      await until(connected, AbortSignal.timeout(30_000));
+      await until(connected, patience());
       await pullAsLeader('before');
       link.silence();
     }
     const before = await lead();
     await pull('meanwhile');
     expect(await lead()).toBe(before);
-    await until(() => told().length === 2, AbortSignal.timeout(60_000));
+    await until(() => told().length === 2, patience());
     expect(told()).toMatchObject([
       { msg: 'redis cannot be used, going on without it' },
       { msg: 'redis is used again' },

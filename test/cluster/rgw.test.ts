@@ -12,8 +12,7 @@ import { until } from '../parts/process.js';
 import { receivesAll, type Replica, startReplicas } from '../parts/replicas.js';
 import { S3Counter } from '../parts/s3-counter.js';
 import { expectUnfinished, newBucket } from '../parts/stores.js';
-
-const patience = () => AbortSignal.timeout(30_000);
+import { patience } from '../parts/patience.js';
 
 /** What replicas over a bucket share with others is tested where both are; here is what a bucket alone may do. */
 describe.skipIf(lacks('redis-server', 'docker-registry', ...cephParts))('replicas over a bucket', () => {

@@ -11,6 +11,7 @@ import { blobOf, sha256 } from '../parts/mirror.js';
 import { freePort } from '../parts/ports.js';
 import { until } from '../parts/process.js';
 import { type SentinelGroup, type SentinelOptions, startSentinelGroup } from '../parts/sentinel.js';
+import { patience } from '../parts/patience.js';
 
 interface Stage extends AsyncDisposable {
   readonly group: SentinelGroup;
@@ -48,7 +49,7 @@ async function untilConnected(redis: Redis, replicas: number): Promise<void> {
     const of = (name: string) => names.split(` name=cistern-${name} `).length - 1;
     return { data: of('data'), locks: of('locks') };
   };
-  await expect.poll(connections, { timeout: 30_000 }).toEqual({ data: replicas, locks: replicas });
+  await expect.poll(connections).toEqual({ data: replicas, locks: replicas });
 }
 
 /** The key under which the mirror keeps something, whatever its id is. */
@@ -116,7 +117,7 @@ class Load implements AsyncDisposable {
   more(rounds: number): Promise<void> {
     const { cold, warm } = this;
     const enough = () => this.cold >= cold + rounds && this.warm >= warm + rounds;
-    return until(enough, AbortSignal.timeout(60_000));
+    return until(enough, patience());
   }
 
   async end(): Promise<void> {
@@ -150,12 +151,12 @@ async function expectLocksAndDescriptors({ upstream, replicas }: Stage, redis: R
   const pulls = Promise.all(replicas.map(({ url }) => failureOf(url + path, blob.digest)));
   let lease: string | undefined;
   const leased = async () => (lease = await keyOf(redis, `lease:blob:${blob.digest}`)) !== undefined;
-  await until(leased, AbortSignal.timeout(30_000));
+  await until(leased, patience());
   expect(await redis.pttl(lease ?? '')).toBeGreaterThan(0);
   await until(async () => {
     const leader = await keyOf(redis, `leader:blob:${blob.digest}`);
     return leader !== undefined;
-  }, AbortSignal.timeout(30_000));
+  }, patience());
   halted.resolve();
   expect(await pulls).toEqual(replicas.map(() => undefined));
   expect(upstream.asked({ method: 'GET', path })).toHaveLength(1);

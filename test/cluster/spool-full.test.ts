@@ -9,11 +9,11 @@ import { smallDisk } from '../parts/mounts.js';
 import { until } from '../parts/process.js';
 import { receivesAll, type Replica, roles, startReplicas } from '../parts/replicas.js';
 import { describeOverStores, expectUnfinished } from '../parts/stores.js';
+import { patience } from '../parts/patience.js';
 
 const MiB = 1024 * 1024;
 const size = 96 * MiB;
 const room = size + 16 * MiB;
-const patience = () => AbortSignal.timeout(30_000);
 
 const memoryOf = (replicas: readonly Replica[]): Promise<number[]> =>
   Promise.all(replicas.map((replica) => metric(replica, 'process_resident_memory_bytes')));

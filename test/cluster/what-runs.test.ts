@@ -22,7 +22,6 @@ describe.skipIf(lacks('redis-server', 'openssl'))('what runs, seen by several re
     await using cluster = await startReplicas({ count: 2, config: () => config });
     const looking = (replicas: readonly Replica[]) =>
       expect.poll(() => Promise.all(replicas.map((each) => metric(each, 'cistern_inuse_images'))), {
-        timeout: 60_000,
         interval: 500,
       });
     await looking(cluster.replicas).toContain(1);

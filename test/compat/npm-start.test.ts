@@ -8,6 +8,7 @@ import { imageOf, randomLayer } from '../parts/image.js';
 import { filesUnder } from '../parts/mirror.js';
 import { freePort } from '../parts/ports.js';
 import { startProcess, untilLogged } from '../parts/process.js';
+import { patience } from '../parts/patience.js';
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url));
 /** What building and starting need; a checkout has no `dist`. */
@@ -53,8 +54,7 @@ describe('npm start in a fresh checkout', () => {
     });
     const failed = npm.exited.then(({ code }) => Promise.reject(new Error(`npm ended with ${code}`)));
     failed.catch(() => {});
-    const patience = AbortSignal.timeout(90_000);
-    await Promise.race([untilLogged(npm, /msg=listening .*pid=\d+/, patience), failed]);
+    await Promise.race([untilLogged(npm, /msg=listening .*pid=\d+/, patience()), failed]);
     const pid = Number(/msg=listening .*pid=(\d+)/.exec(npm.log())?.[1]);
     try {
       expect((await fetch(`http://${host}/v2/`)).status).toBe(200);

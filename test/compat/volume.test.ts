@@ -17,6 +17,7 @@ import {
 import { filesUnder, sha256, soundStore, untilIdle } from '../parts/mirror.js';
 import { until } from '../parts/process.js';
 import { pushImage } from '../parts/push.js';
+import { patience } from '../parts/patience.js';
 
 const repository = 'team/app';
 const schedule = 'scheduler-state.json';
@@ -60,7 +61,7 @@ async function expectServed(
 async function fetches(upstream: DockerRegistry): Promise<{ blobs: number; manifests: number }> {
   const marker = `/v2/?${upstream.accessLog().length}`;
   await fetch(upstream.url + marker);
-  await until(() => upstream.accessLog().some(({ path }) => path === marker), AbortSignal.timeout(30_000));
+  await until(() => upstream.accessLog().some(({ path }) => path === marker), patience());
   const gets = upstream.accessLog().filter(({ method }) => method === 'GET');
   return {
     blobs: gets.filter(({ path }) => path.includes('/blobs/')).length,
@@ -87,7 +88,7 @@ async function fillByRegistry(root: string, upstream: DockerRegistry, item: Imag
     async () =>
       (await filesUnder(root)).includes(schedule) &&
       Object.keys(await readSchedule(root)).length >= wanted.size,
-    AbortSignal.timeout(30_000),
+    patience(),
   );
 }
 
@@ -169,7 +170,7 @@ describe.skipIf(lacks('docker-registry'))("Cistern's volume, given back to regis
             () => false,
             () => true,
           ),
-        AbortSignal.timeout(30_000),
+        patience(),
       );
       await registry.stop();
     }

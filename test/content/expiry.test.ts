@@ -12,6 +12,7 @@ import { overlay, type Settings } from '../parts/cistern.js';
 import { until } from '../parts/process.js';
 import { pushImage } from '../parts/push.js';
 import { describeOverStores } from '../parts/stores.js';
+import { patience } from '../parts/patience.js';
 
 const shared = randomLayer(2_000_000, 'shared by both');
 const used = imageOf({ platform: linuxAmd64, layers: [shared, randomLayer(500_000, 'of the used one')] });
@@ -77,7 +78,7 @@ describeOverStores('two images that share layers', [], (newStore) => {
       expect((await fetch(head, { method: 'HEAD' })).status).toBe(200);
       return new Set(await store.blobs());
     };
-    await expect.poll(left, { timeout: 60_000, interval: 200 }).toEqual(lasting);
+    await expect.poll(left, { interval: 200 }).toEqual(lasting);
     await expect
       .poll(async () => (await fetch(`${cistern.url}/v2/_catalog`)).json())
       .toEqual({ repositories: ['team/used'] });
@@ -109,7 +110,7 @@ describe.skipIf(lacks('docker-registry'))('the same two images in registry:2, fo
         async () =>
           (await filesUnder(folder.path)).includes('scheduler-state.json') &&
           Object.keys(await entries()).length >= wanted,
-        AbortSignal.timeout(30_000),
+        patience(),
       );
     }
     const state = await entries();
@@ -124,7 +125,7 @@ describe.skipIf(lacks('docker-registry'))('the same two images in registry:2, fo
         () => true,
         () => false,
       );
-    await until(async () => !(await there()), AbortSignal.timeout(20_000));
+    await until(async () => !(await there()), patience());
     await upstream.stop();
     expect(await pull(registry.url, 'team/used', 'v1', used)).not.toEqual([]);
   });
@@ -144,7 +145,7 @@ describe('a store that is kept at half of what is pulled', () => {
     for (const [n, image] of images.entries()) upstream.addImage(`team/app${n % 3}`, `v${n}`, image);
     const removed = (): Promise<number> => metric(cistern, 'cistern_removed_total', { what: 'blob' });
     const wrong: string[] = [];
-    const enough = AbortSignal.timeout(90_000);
+    const enough = patience();
     // Each image is left alone for longer than the grace before its turn comes again.
     for (let n = 0; !enough.aborted && (await removed()) <= 40; n = (n + 1) % images.length) {
       const image = images[n];
@@ -161,6 +162,6 @@ describe('a store that is kept at half of what is pulled', () => {
       const sizes = await Promise.all(data.map(async (path) => (await stat(join(cistern.root, path))).size));
       return sizes.reduce((sum, size) => sum + size, 0);
     };
-    await expect.poll(bytes, { timeout: 30_000, interval: 500 }).toBeLessThanOrEqual(maxsize);
+    await expect.poll(bytes, { interval: 500 }).toBeLessThanOrEqual(maxsize);
   });
 });

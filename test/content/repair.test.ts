@@ -56,7 +56,7 @@ async function expectRepair(mirror: Mirror, damage: Damage): Promise<void> {
   await damage.write(blobPath(flipped.digest), bytes);
   await damage.write(blobPath(truncated.digest), truncated.bytes.subarray(0, 100_000));
 
-  await expect.poll(() => metric(mirror.cistern, 'cistern_rotten_total'), { timeout: 30_000 }).toBe(2);
+  await expect.poll(() => metric(mirror.cistern, 'cistern_rotten_total')).toBe(2);
   for (const { digest } of [flipped, truncated]) expect(await damage.has(blobPath(digest))).toBe(false);
   for (const { digest } of [image.config, ...image.layers]) await expectWhole(mirror, digest);
   await untilIdle(mirror.cistern);

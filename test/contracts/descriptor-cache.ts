@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import type { DescriptorCache } from '../../src/cluster/cluster.js';
 import { digestOf } from '../../src/oci/digest.js';
 import { until } from '../parts/process.js';
+import { patience } from '../parts/patience.js';
 
 const mediaType = 'application/vnd.oci.image.manifest.v1+json';
 
@@ -9,7 +10,7 @@ const mediaType = 'application/vnd.oci.image.manifest.v1+json';
 export function descriptorCacheContract(make: () => Promise<DescriptorCache>): void {
   const descriptor = { digest: digestOf(Buffer.from('it')), size: 2, mediaType };
   const key = (name: string): string => `app/${name}@${descriptor.digest}`;
-  const inTime = (): AbortSignal => AbortSignal.timeout(30_000);
+  const inTime = (): AbortSignal => patience();
 
   it('has nothing at first', async () => {
     expect(await (await make()).get(key('absent'))).toBeUndefined();

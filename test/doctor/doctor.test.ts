@@ -19,6 +19,7 @@ import { freePort } from '../parts/ports.js';
 import { runSuccessfully, startProcess, untilLogged, untilReady } from '../parts/process.js';
 import { type RedisServer, startRedis } from '../parts/redis.js';
 import { TokenServer } from '../parts/token-server.js';
+import { patience } from '../parts/patience.js';
 
 interface Diagnosis {
   readonly code: number;
@@ -74,7 +75,7 @@ describe('doctor', () => {
   /** The same in this process. */
   async function examine(path: string, env: NodeJS.ProcessEnv = {}): Promise<Omit<Diagnosis, 'code'>> {
     const { config } = loadConfig({ path, env: {}, cwd: folder.path });
-    return summaryOf(await examineMirror(config, env, AbortSignal.timeout(60_000)));
+    return summaryOf(await examineMirror(config, env, patience()));
   }
 
   it('finds nothing where nothing is wrong, and says what it has looked at', async () => {

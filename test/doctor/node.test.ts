@@ -8,6 +8,7 @@ import { NodeFiles } from '../../src/nodes/node-files.js';
 import { runCistern } from '../parts/cistern.js';
 import { lacks } from '../parts/debian.js';
 import { repository, startSecureMirror, testNode, type SecureMirror, type TestNode } from '../nodes/node.js';
+import { patience } from '../parts/patience.js';
 
 interface Diagnosis {
   readonly code: number;
@@ -30,7 +31,7 @@ async function examine(node: TestNode, url?: string, ca?: string): Promise<strin
     pull: undefined,
     metrics: undefined,
   };
-  const findings = await examineNode(new NodeFiles(node.root), options, AbortSignal.timeout(60_000));
+  const findings = await examineNode(new NodeFiles(node.root), options, patience());
   return findings.map(
     ({ check, verdict, message, advice }) =>
       `${verdict} ${check}: ${message}${advice === undefined ? '' : ` -> ${advice}`}`,

@@ -68,9 +68,7 @@ it('within the freshness nobody is asked, and after it the upstream is, however 
   await using mirror = await withImage({ proxy: { freshness: '1s' } });
   await digests(mirror, 5);
   mirror.upstream.addImage('team/app', 'v1', moved);
-  await expect
-    .poll(() => digests(mirror, 20).then((all) => all.at(-1)), { timeout: 30_000 })
-    .toBe(moved.manifest.digest);
+  await expect.poll(() => digests(mirror, 20).then((all) => all.at(-1))).toBe(moved.manifest.digest);
 });
 
 it.skipIf(lacks('openssl'))('over TLS answers are given again, too', async () => {
@@ -91,10 +89,12 @@ it.skipIf(lacks('openssl'))('over TLS answers are given again, too', async () =>
     }).once('error', reject);
     return await promise;
   };
+  const began = performance.now();
   for (let times = 0; times < 100; times += 1) expect((await ask()).equals(blob.bytes)).toBe(true);
+  const seconds = Math.ceil((performance.now() - began) / 1000);
   expect(await metric(mirror.cistern, 'cistern_answers_total', { type: 'blob' })).toBe(100);
-  // Who makes an answer looks the blob up.
-  expect(await metric(mirror.cistern, 'registry_storage_cache_requests_total')).toBeLessThan(50);
+  // An answer that is made anew looks the blob up: the first ones, and one for each second.
+  expect(await metric(mirror.cistern, 'registry_storage_cache_requests_total')).toBeLessThan(20 + seconds);
 });
 
 describe('each answer is made anew', () => {

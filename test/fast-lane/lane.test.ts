@@ -11,6 +11,7 @@ import { createLogger } from '../../src/telemetry/log.js';
 import { Metrics } from '../../src/telemetry/metrics.js';
 import { dial } from '../hostile/raw.js';
 import { converse, repeated, request } from './conversation.js';
+import { patience } from '../parts/patience.js';
 
 const idleMs = 5_000;
 const wanted = request('/v2/team/app/blobs/x');
@@ -188,7 +189,7 @@ describe('the fast lane', () => {
     socket.write(wanted);
     await expect.poll(() => handler.handled).toBe(before + 1);
     socket.resume();
-    await handler.lane.sent(AbortSignal.timeout(60_000));
+    await handler.lane.sent(patience());
     await expect.poll(() => received).toBeGreaterThan((asked + 1) * 100_000);
     await expect.poll(() => server?.timeout).toBeLessThan(60_000);
   });

@@ -20,10 +20,10 @@ import {
   untilReady,
 } from '../parts/process.js';
 import { pushImage } from '../parts/push.js';
+import { patience, patienceMs } from '../parts/patience.js';
 
 const fixtures = fileURLToPath(new URL('./fixtures/', import.meta.url));
 const configs = fileURLToPath(new URL('../compat/configs/', import.meta.url));
-const settleMs = 60_000;
 
 /** Public registries, as this machine has them. */
 const addresses = {
@@ -100,7 +100,7 @@ export async function startMachine({ mirror }: MachineOptions): Promise<Machine>
     dockerd.docker([...there, '/bin/sh', '-c', `cd ${cwd}\n${line}`], {
       client: '/usr/bin/nsenter',
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', CURL_CA_BUNDLE: authority.certificate },
-      timeoutMs: settleMs,
+      timeoutMs: patienceMs,
     });
   const owned = cleanup.move();
   const start = async (command: string, args: readonly string[]) =>
@@ -240,10 +240,7 @@ export const downloaded = expect.stringContaining('Downloaded newer image') as s
 
 /** Until a mirror answers. */
 export async function untilUp(machine: Machine, url: string): Promise<void> {
-  await until(
-    async () => (await machine.shell(`curl -sf ${url}/v2/`)).code === 0,
-    AbortSignal.timeout(settleMs),
-  );
+  await until(async () => (await machine.shell(`curl -sf ${url}/v2/`)).code === 0, patience());
 }
 
 /** Until the container's volume holds all of the image. */
@@ -251,5 +248,5 @@ export async function untilKept(machine: Machine, container: string, image: Imag
   const contents = [image.manifest, image.config, ...image.layers];
   const files = contents.map(({ digest }) => join('/var/lib/registry', blobPath(digest)));
   const look = `docker exec ${container} ls ${files.join(' ')}`;
-  await until(async () => (await machine.shell(look)).code === 0, AbortSignal.timeout(settleMs));
+  await until(async () => (await machine.shell(look)).code === 0, patience());
 }

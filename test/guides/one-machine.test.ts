@@ -54,7 +54,7 @@ describe.skipIf(
     await writeFile(join(project, 'docker-compose.override.yml'), stringify(override));
     await machine.type('docker-compose up -d', project);
     await untilUp(machine, local);
-  }, 600_000);
+  });
   afterAll(() => cleanup.disposeAsync());
 
   it('pulls go through it, and Redis knows what is stored', async () => {
@@ -62,7 +62,7 @@ describe.skipIf(
     await untilKept(machine, container, alpine);
     expect(await machine.type(`docker exec ${container} cistern ls`)).toContain('alpine:latest');
     const keys = () => machine.type('docker-compose exec -T redis redis-cli --scan', project);
-    await expect.poll(keys, { timeout: 30_000 }).toMatch(/descriptor:library\/alpine@sha256:/);
+    await expect.poll(keys).toMatch(/descriptor:library\/alpine@sha256:/);
   });
 
   it('runs as nobody in particular, and nothing but its volume can be written', async () => {

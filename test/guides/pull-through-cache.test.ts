@@ -31,7 +31,7 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'busybox', 'openssl', 'curl'
       machine = cleanup.use(await startMachine({ mirror: 'http://mirror-host:5000' }));
       const images = { 'team/private:latest': first, 'team/private:next': second };
       hub = await machine.startRegistry('registry-1.docker.io', images, { someone: 'some-token' });
-    }, 600_000);
+    });
     afterAll(() => cleanup.disposeAsync());
 
     it('with an account of Docker Hub in the configuration, clients without one pull what it may', async () => {

@@ -60,7 +60,7 @@ describe.skipIf(lacks('dockerd', 'docker-compose', 'docker-registry', 'busybox',
       project = await composeFolder(machine, 'read-only-mirror.yml', {
         'config.yml': await publishedConfig('full-mirror.yml'),
       });
-    }, 600_000);
+    });
     afterAll(() => cleanup.disposeAsync());
 
     it('the mirror starts, and its catalog is empty', async () => {

@@ -13,6 +13,7 @@ import {
   untilKept,
   untilUp,
 } from './machine.js';
+import { patience } from '../parts/patience.js';
 
 const local = 'http://localhost:5000';
 const imageFor = (seed: string) => busyboxImage({ layers: [randomLayer(200_000, seed)] });
@@ -42,7 +43,7 @@ describe.skipIf(
     project = await start();
     await machine.type(`docker pull ${alpineHere}`);
     await untilKept(machine, 'guide_registry_1', alpine);
-  }, 600_000);
+  });
   afterAll(() => cleanup.disposeAsync());
 
   /** The guide's set-up as it stands, or with changes of it. */
@@ -97,10 +98,7 @@ describe.skipIf(
   /** A pull of something new, after which Redis knows it. */
   async function pullNew(name: string): Promise<void> {
     expect(await pullAnew(machine, `localhost:5000/${name}:latest`)).toEqual(downloaded);
-    await until(
-      async () => (await redis('--scan')).includes(`:descriptor:library/${name}@`),
-      AbortSignal.timeout(30_000),
-    );
+    await until(async () => (await redis('--scan')).includes(`:descriptor:library/${name}@`), patience());
   }
 
   it('flushing it does no harm', async () => {
@@ -114,7 +112,7 @@ describe.skipIf(
       until(async () => {
         const line = 'docker-compose logs --no-color registry | grep -i redis || true';
         return (await machine.type(line, project)).includes(what);
-      }, AbortSignal.timeout(30_000));
+      }, patience());
     await machine.type('docker-compose kill redis', project);
     await told('redis cannot be used, going on without it');
     expect(await pullAnew(machine, alpineHere)).toEqual(downloaded);
@@ -134,7 +132,7 @@ describe.skipIf(
     expect(await redis('DBSIZE')).toMatch(/NOAUTH/);
     await until(
       async () => Number(await redis('-a your-redis-password --no-auth-warning DBSIZE')) > 0,
-      AbortSignal.timeout(30_000),
+      patience(),
     );
   });
 
@@ -159,7 +157,7 @@ describe.skipIf(
       services: Object.fromEntries(names.map((name) => [name, sentinel])),
     });
     expect(await pullAnew(machine, alpineHere)).toEqual(downloaded);
-    await until(async () => Number(await redis('DBSIZE')) > 0, AbortSignal.timeout(30_000));
+    await until(async () => Number(await redis('DBSIZE')) > 0, patience());
     expect(await redis('CLIENT LIST | grep -c name=cistern-')).not.toBe('0');
   });
 });

@@ -20,11 +20,11 @@ import {
   untilKept,
   untilUp,
 } from './machine.js';
+import { patience } from '../parts/patience.js';
 
 const mirror = 'https://mirror.example.com';
 const gitlab = busyboxImage({ layers: [randomLayer(300_000, 'gitlab')] });
 const front = fileURLToPath(new URL('./https-front.ts', import.meta.url));
-const settleMs = 60_000;
 
 interface Stack {
   readonly services: { readonly 'registry-mirror': { readonly deploy: object; readonly volumes: string[] } };
@@ -51,7 +51,7 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'busybox', 'openssl', 'curl'
       await machine.type(`docker swarm init --advertise-addr 127.0.0.1 ${ports}`);
       await machine.type('docker network create --driver overlay traefik_public');
       await startFront();
-    }, 600_000);
+    });
     afterAll(() => cleanup.disposeAsync());
 
     /** HTTPS for the mirror's name, as Traefik has it in front of the service. */
@@ -95,7 +95,7 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'busybox', 'openssl', 'curl'
       await until(async () => {
         const now = await container();
         return now !== '' && now !== before;
-      }, AbortSignal.timeout(settleMs));
+      }, patience());
       await untilUp(machine, mirror);
       expect(await pullAnew(machine, 'gitlab/gitlab-ce')).toEqual(downloaded);
     });

@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { blobOf, metric, startMirror, type Mirror } from '../parts/mirror.js';
 import { until } from '../parts/process.js';
 import { dial } from './raw.js';
+import { patience } from '../parts/patience.js';
 
 const unknown = `sha256:${'0'.repeat(64)}`;
 const paths = [
@@ -31,7 +32,7 @@ async function leave(
 
 /** How the mirror fares once it has no request and no transfer in progress. */
 async function afterwards({ cistern }: Mirror): Promise<{ health: number; unhandledErrors: number }> {
-  const signal = AbortSignal.timeout(60_000);
+  const signal = patience();
   for (const name of ['registry_http_in_flight_requests', 'cistern_transfers_running']) {
     await until(async () => (await metric(cistern, name)) === 0, signal);
   }

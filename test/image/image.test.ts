@@ -11,8 +11,7 @@ import { busyboxImage, contentsOf, type Image, randomLayer } from '../parts/imag
 import { freePort } from '../parts/ports.js';
 import { until } from '../parts/process.js';
 import { pushImage } from '../parts/push.js';
-
-const settleMs = 60_000;
+import { patience } from '../parts/patience.js';
 
 describe.skipIf(lacks('dockerd', 'docker-registry', 'busybox', 'openssl', 'root'))('the image', () => {
   const cleanup = new AsyncDisposableStack();
@@ -30,7 +29,7 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'busybox', 'openssl', 'root'
     image = busyboxImage({ layers: [randomLayer(300_000, 'image')], command: ['/bin/echo', 'pulled'] });
     await pushImage({ url: upstream.url, repository: 'library/app' }, 'v1', image);
     await loadCisternImage(dockerd);
-  }, 900_000);
+  });
   afterAll(() => cleanup.disposeAsync());
 
   const docker = async (...args: string[]): Promise<string> => {
@@ -62,13 +61,13 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'busybox', 'openssl', 'root'
       healthy: () =>
         until(
           async () => (await docker('inspect', '--format', '{{.State.Health.Status}}', id)) === 'healthy',
-          AbortSignal.timeout(settleMs),
+          patience(),
         ),
       user: async () => (await docker('exec', id, 'stat', '--format', '%u:%g', '/proc/1')).trim(),
       [Symbol.asyncDispose]: async () => void (await dockerd.docker(['rm', '--force', '--volumes', id])),
     };
     try {
-      await until(async () => /\blistening\b/.test(await container.log()), AbortSignal.timeout(settleMs));
+      await until(async () => /\blistening\b/.test(await container.log()), patience());
     } catch (cause) {
       throw new Error(`it does not listen\n${await container.log()}`, { cause });
     }
@@ -127,10 +126,7 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'busybox', 'openssl', 'root'
         expect(response.status).toBe(200);
         await response.arrayBuffer();
       }
-      await until(
-        async () => (await stored(root)) >= blobs.length + manifests.length,
-        AbortSignal.timeout(settleMs),
-      );
+      await until(async () => (await stored(root)) >= blobs.length + manifests.length, patience());
     }
     const asked = upstream.accessLog().length;
     // As stack.yml has it, with MIRROR_USER=0:0.

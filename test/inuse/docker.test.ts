@@ -163,6 +163,6 @@ describe.skipIf(lacks('dockerd', 'busybox', 'root'))('a real engine', () => {
     }
     await untilIdle(mirror.cistern);
     const stored = async () => (await soundStore(mirror.cistern.root)).blobs;
-    await expect.poll(stored, { timeout: 60_000, interval: 200 }).toEqual([wanted.manifest.digest]);
+    await expect.poll(stored, { interval: 200 }).toEqual([wanted.manifest.digest]);
   });
 });

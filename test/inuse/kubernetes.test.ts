@@ -75,19 +75,19 @@ describe.skipIf(lacks('openssl'))('images that Pods run', () => {
       await using mirror = await start({ ttl: '4s', maxsize: '1KB' });
       await images(mirror).toBe(3);
       await pullAll(mirror);
-      await expect.poll(stored, { timeout: 60_000, interval: 200 }).toEqual(digestsOf(running, tagged));
+      await expect.poll(stored, { interval: 200 }).toEqual(digestsOf(running, tagged));
     }
     await api.down();
     await using mirror = await start({ ttl: '4s' });
     await pull(mirror, 'team/idle', idle);
-    await expect.poll(stored, { timeout: 60_000, interval: 200 }).toEqual(digestsOf(running, tagged));
+    await expect.poll(stored, { interval: 200 }).toEqual(digestsOf(running, tagged));
     await mirror.upstream.down();
     await pull(mirror, 'team/running', running);
     await pull(mirror, 'team/tagged', tagged);
 
     await api.up();
     api.remove('pods', 'apps', 'by-digest');
-    await expect.poll(stored, { timeout: 60_000, interval: 200 }).toEqual(digestsOf(tagged));
+    await expect.poll(stored, { interval: 200 }).toEqual(digestsOf(tagged));
   });
 
   it('are waited for before anything is deleted at all', async () => {
@@ -99,7 +99,7 @@ describe.skipIf(lacks('openssl'))('images that Pods run', () => {
     await delay(4_000); // several runs of the jobs
     expect(await stored()).toEqual(digestsOf(running, tagged, idle));
     api.allow('/api/v1/pods');
-    await expect.poll(stored, { timeout: 60_000, interval: 200 }).toEqual(digestsOf(running, tagged));
+    await expect.poll(stored, { interval: 200 }).toEqual(digestsOf(running, tagged));
   });
 
   it('are those of the namespaces that are named', async () => {
@@ -108,7 +108,7 @@ describe.skipIf(lacks('openssl'))('images that Pods run', () => {
     api.put('pods', { ...other, metadata: { namespace: 'other', name: 'elsewhere' } });
     await using mirror = await start({ ttl: '4s' }, { namespaces: ['other', 'none'] });
     await pullAll(mirror);
-    await expect.poll(stored, { timeout: 60_000, interval: 200 }).toEqual(digestsOf(idle));
+    await expect.poll(stored, { interval: 200 }).toEqual(digestsOf(idle));
     expect(new Set(api.requests.map(({ path }) => path))).toEqual(
       new Set(['/api/v1/namespaces/other/pods', '/api/v1/namespaces/none/pods']),
     );

@@ -73,7 +73,7 @@ describe.skipIf(lacks('openssl'))('credentials from pull secrets of Kubernetes',
     users['mirror'] = 'third-password';
     await api.up();
     api.put('secrets', secret(upstream.host, 'third-password'));
-    await expect.poll(() => logs(mirror, 'pull secret read').length, { timeout: 60_000 }).toBe(3);
+    await expect.poll(() => logs(mirror, 'pull secret read').length).toBe(3);
     expect(await pulls(mirror, 'd')).toBe(200);
     await cistern.stop();
     expect(cistern.log()).not.toMatch(/(?:first|second|third)-password/);
@@ -97,6 +97,6 @@ describe.skipIf(lacks('openssl'))('credentials from pull secrets of Kubernetes',
     expect(await pulls(mirror, 'a')).toBe(503);
     await api.up();
     api.put('secrets', secret(mirror.upstream.host, 'first-password'));
-    await expect.poll(() => pulls(mirror, 'a'), { timeout: 60_000, interval: 500 }).toBe(200);
+    await expect.poll(() => pulls(mirror, 'a'), { interval: 500 }).toBe(200);
   });
 });

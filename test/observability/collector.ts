@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { LoopbackServer } from '../fakes/loopback-server.js';
 import { until } from '../parts/process.js';
+import { patience } from '../parts/patience.js';
 
 interface OtlpValue {
   readonly stringValue?: string;
@@ -71,7 +72,7 @@ export class Collector implements AsyncDisposable {
 
   /** The first span that fits, when it has come. */
   async span(fits: (span: ReceivedSpan) => boolean): Promise<ReceivedSpan> {
-    await until(() => this.spans.some(fits), AbortSignal.timeout(30_000));
+    await until(() => this.spans.some(fits), patience());
     const found = this.spans.find(fits);
     if (found === undefined) throw new Error('no such span');
     return found;

@@ -12,6 +12,7 @@ import { type Prometheus, startPrometheus } from '../parts/prometheus.js';
 import { type Replica, type Replicas, startReplicas } from '../parts/replicas.js';
 import { TokenServer } from '../parts/token-server.js';
 import { type DashboardJson, queriesOf, type Query } from './queries.js';
+import { patience } from '../parts/patience.js';
 
 const job = 'cistern';
 const rulesFile = new URL('../../deploy/prometheus/rules.yml', import.meta.url);
@@ -44,7 +45,7 @@ function atLeast(prometheus: Prometheus, scrapes: number): Promise<void> {
   return until(async () => {
     const counts = await prometheus.query(`count_over_time(cistern_build_info{job="${job}"}[5m])`);
     return counts.length === 2 && counts.every(({ value }) => value >= scrapes);
-  }, AbortSignal.timeout(60_000));
+  }, patience());
 }
 
 async function scrapesSoFar(prometheus: Prometheus): Promise<number> {
@@ -109,13 +110,10 @@ describe.skipIf(lacks('prometheus', 'redis-server'))('what Prometheus scrapes of
       await answer.bytes();
       return answer.headers.has('warning');
     };
-    await until(isStale, AbortSignal.timeout(30_000));
+    await until(isStale, patience());
     statuses.push(await get(replica(1), 'ghcr.io/team/app/manifests/v2'));
     const jobs = 'count(count by (name) (cistern_job_last_run_timestamp_seconds))';
-    await until(
-      async () => ((await prometheus.query(jobs))[0]?.value ?? 0) >= 4,
-      AbortSignal.timeout(60_000),
-    );
+    await until(async () => ((await prometheus.query(jobs))[0]?.value ?? 0) >= 4, patience());
     await atLeast(prometheus, (await scrapesSoFar(prometheus)) + 3);
   });
   afterAll(() => stack.disposeAsync());
@@ -150,7 +148,7 @@ describe.skipIf(lacks('prometheus', 'redis-server'))('what Prometheus scrapes of
     // Both replicas come to tell of the same storage, whichever of them looks through it.
     const stored = async (): Promise<boolean[]> =>
       (await prometheus.query('cistern_stored_blobs')).map((sample) => sample.value > 0);
-    await expect.poll(stored, { timeout: 60_000 }).toEqual([true, true]);
+    await expect.poll(stored).toEqual([true, true]);
   });
 
   it('lets every alert be computed, and raises the one for corrupt content', async () => {

@@ -167,10 +167,10 @@ describe('traces of one mirror', () => {
       mirror.cistern.logRecords().filter(({ msg }) => msg === message).length;
     const pull = async (): Promise<number> => (await fetch(mirror.url('library/app/manifests/v1'))).status;
     const away = 'traces cannot be sent, they are dropped until they can';
-    await expect.poll(async () => [await pull(), said(away)], { timeout: 30_000 }).toEqual([200, 1]);
+    await expect.poll(async () => [await pull(), said(away)]).toEqual([200, 1]);
     await collector.up();
     const back = 'traces are sent again';
-    await expect.poll(async () => [await pull(), said(back)], { timeout: 30_000 }).toEqual([200, 1]);
+    await expect.poll(async () => [await pull(), said(back)]).toEqual([200, 1]);
     expect(said(away)).toBe(1);
     expect(mirror.cistern.log()).not.toContain(header);
   });

@@ -88,7 +88,7 @@ export function runCistern(
   options: { readonly env?: Readonly<Record<string, string>>; readonly cwd?: string } = {},
 ): Promise<Output> {
   requireBuild();
-  return runProcess(node, [main, ...args], { ...options, env: cleanEnv(options.env), timeoutMs: 30_000 });
+  return runProcess(node, [main, ...args], { ...options, env: cleanEnv(options.env) });
 }
 
 function requireBuild(): void {

@@ -9,6 +9,7 @@ import { type Cistern, type CisternOptions, type Settings, startCistern } from '
 import { type Content, contentOf } from './image.js';
 import { until } from './process.js';
 import { randomBytes } from './random-bytes.js';
+import { patience } from './patience.js';
 
 export interface Mirror extends AsyncDisposable {
   readonly upstream: FakeUpstream;
@@ -67,16 +68,13 @@ export async function metric(
 
 /** Until no transfer runs: what was fetched is stored, or given up. */
 export function untilIdle(cistern: Cistern): Promise<void> {
-  return until(
-    async () => (await metric(cistern, 'cistern_transfers_running')) === 0,
-    AbortSignal.timeout(60_000),
-  );
+  return until(async () => (await metric(cistern, 'cistern_transfers_running')) === 0, patience());
 }
 
 /** Until the blob is in the store under its name. */
 export async function untilStored(cistern: Cistern, digest: Digest): Promise<void> {
   const folder = join(cistern.root, blobPath(digest), '..');
-  await until(async () => (await filesUnder(folder)).includes('data'), AbortSignal.timeout(60_000));
+  await until(async () => (await filesUnder(folder)).includes('data'), patience());
 }
 
 /** An error in the distribution-spec's form, with nothing else beside it. */

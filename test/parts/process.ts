@@ -2,6 +2,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { followLog } from './logs.js';
+import { patience, patienceMs } from './patience.js';
 
 export interface Exit {
   readonly code: number | null;
@@ -24,6 +25,9 @@ export interface ProcessOptions {
   readonly cwd?: string;
 }
 
+/** No test looks at how a process ends that is disposed of: one that still has clients need not wait for them. */
+const disposalMs = 20_000;
+
 const alive = new Set<ChildProcess>();
 
 /** Ends what is still running and says what that was: the guard at a test file's end. */
@@ -38,10 +42,6 @@ export async function endAll(): Promise<string[]> {
   );
   return left.map(({ pid, spawnargs }) => `${pid} ${spawnargs.join(' ')}`);
 }
-
-/** How long a process may take to end when it is asked to, and to come up: longer where a machine has much to do. */
-const endingMs = 20_000;
-const startingMs = 60_000;
 
 export async function startProcess(
   command: string,
@@ -58,9 +58,9 @@ export async function startProcess(
   const { pid } = child;
   if (pid === undefined) throw new Error(`${command} has no process id`);
   const log = followLog(`${command} (${pid})`, [child.stdout, child.stderr]);
-  const stop = async () => {
+  const end = async (withinMs: number) => {
     child.kill('SIGTERM');
-    const timer = setTimeout(() => child.kill('SIGKILL'), endingMs);
+    const timer = setTimeout(() => child.kill('SIGKILL'), withinMs);
     return exited.finally(() => clearTimeout(timer));
   };
   return {
@@ -68,8 +68,8 @@ export async function startProcess(
     exited,
     log,
     kill: (signal) => void child.kill(signal),
-    stop,
-    [Symbol.asyncDispose]: async () => void (await stop()),
+    stop: () => end(patienceMs),
+    [Symbol.asyncDispose]: async () => void (await end(disposalMs)),
   };
 }
 
@@ -92,7 +92,7 @@ export async function untilReady(
   ready: (signal: AbortSignal) => Promise<unknown>,
 ): Promise<void> {
   const done = new AbortController();
-  const limit = AbortSignal.any([done.signal, AbortSignal.timeout(startingMs)]);
+  const limit = AbortSignal.any([done.signal, patience()]);
   const exit = running.exited.then(({ code, signal }) => {
     throw new Error(`it ended with ${code ?? signal}`);
   });
@@ -138,7 +138,7 @@ export function runProcess(
     {
       env: { ...process.env, ...options.env },
       cwd: options.cwd,
-      timeout: options.timeoutMs ?? 90_000,
+      timeout: options.timeoutMs ?? patienceMs,
       maxBuffer: 64 * 1024 * 1024,
     },
     (error, stdout, stderr) => {

@@ -7,6 +7,7 @@ import { commandOf } from './debian.js';
 import { temporaryFolder } from './folder.js';
 import { freePort } from './ports.js';
 import { type RunningProcess, startProcess, until, untilReady } from './process.js';
+import { patience } from './patience.js';
 
 type RedisOptions = Omit<AllOptions, 'replyMapping'>;
 
@@ -172,21 +173,21 @@ async function untilReplicating(connect: (port: number) => Redis, masterPort: nu
   const master = connect(masterPort);
   try {
     const replicating = async () => /slave0:.*state=online/.test(await master.info('replication'));
-    await until(replicating, AbortSignal.timeout(20_000));
+    await until(replicating, patience());
   } finally {
     master.disconnect();
   }
 }
 
 async function untilAcquainted(ports: readonly number[], options: SentinelOptions): Promise<void> {
-  const patience = AbortSignal.timeout(30_000);
+  const signal = patience();
   for (const port of ports) {
     const client = sentinelClient(port, options);
     try {
       await until(async () => {
         const facts = pairs(await client.call('SENTINEL', 'MASTER', mastername));
         return facts.get('num-slaves') === '1' && facts.get('num-other-sentinels') === `${ports.length - 1}`;
-      }, patience);
+      }, signal);
     } finally {
       client.disconnect();
     }
@@ -202,7 +203,7 @@ async function agreement(asked: readonly Redis[], before: number | undefined): P
     const ports = new Set((answers as [string, string][]).map(([, port]) => Number(port)));
     [agreed] = ports.size === 1 ? ports : [];
     return agreed !== undefined && agreed !== before;
-  }, AbortSignal.timeout(30_000));
+  }, patience());
   return agreed ?? NaN;
 }
 

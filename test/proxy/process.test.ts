@@ -13,8 +13,9 @@ import { imageOf, randomLayer } from '../parts/image.js';
 import { blobOf, expectSpecError, sha256, startMirror, untilIdle } from '../parts/mirror.js';
 import { freePort } from '../parts/ports.js';
 import { until, untilLogged } from '../parts/process.js';
+import { patience } from '../parts/patience.js';
 
-const soon = (): AbortSignal => AbortSignal.timeout(20_000);
+const soon = patience;
 
 /** A transfer that goes on only when told, with a client in its middle. */
 async function stalledDownload(mirror: Awaited<ReturnType<typeof startMirror>>) {

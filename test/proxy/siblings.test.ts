@@ -33,7 +33,7 @@ describe('with proxy.siblings', () => {
     const [, , layer] = item.layers;
     const got = await receive(mirror.url(`team/all/blobs/${layer?.digest}`));
     expect(got).toMatchObject({ status: 200, end: 'complete', bytes: layer?.size });
-    await expect.poll(() => settled('fetched'), { timeout: 30_000 }).toBeGreaterThanOrEqual(before + 5);
+    await expect.poll(() => settled('fetched')).toBeGreaterThanOrEqual(before + 5);
     await untilIdle(mirror.cistern);
     const { blobs } = await soundStore(mirror.cistern.root);
     expect(blobs).toEqual(expect.arrayContaining(blobsOf(item).map(({ digest }) => digest)));
@@ -50,7 +50,7 @@ describe('with proxy.siblings', () => {
     expect((await get('team/index/manifests/v1')).status).toBe(200);
     expect((await get(`team/index/manifests/${taken.manifest.digest}`)).status).toBe(200);
     // They come in the order of the requests: what would have come for the others would be here.
-    await expect.poll(() => settled('fetched'), { timeout: 30_000 }).toBe(before + 6);
+    await expect.poll(() => settled('fetched')).toBe(before + 6);
     expect([...asked(head), ...asked(other)]).toEqual(Array(12).fill(0));
     expect(asked(taken)).toEqual(Array(6).fill(1));
   });

@@ -6,6 +6,7 @@ import { type Cistern, startCistern } from '../parts/cistern.js';
 import { type Content, type Image, imageOf, indexOf, jsonContent, randomLayer } from '../parts/image.js';
 import { blobOf, metric, soundStore, untilIdle } from '../parts/mirror.js';
 import { until } from '../parts/process.js';
+import { patience } from '../parts/patience.js';
 
 describe('tags and manifests', () => {
   let upstream: FakeUpstream;
@@ -59,7 +60,7 @@ describe('tags and manifests', () => {
     await until(
       async () =>
         (await metric(mirrorOf('0s'), 'registry_http_in_flight_requests', waiting)) === looks.length,
-      AbortSignal.timeout(30_000),
+      patience(),
     );
     go.resolve();
     for (const look of await Promise.all(looks)) expect(look).toMatchObject({ status: 200, end: 'complete' });
@@ -76,7 +77,7 @@ describe('tags and manifests', () => {
       const answer = await fetch(url);
       await answer.arrayBuffer();
       return answer.headers.get('cache-status')?.includes('revalidated') === true;
-    }, AbortSignal.timeout(30_000));
+    }, patience());
     const asked = upstream.asked({ path }).length;
     expect(asked).toBe(2);
     const again = await Promise.all(Array.from({ length: 300 }, () => receive(url)));

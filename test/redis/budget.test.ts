@@ -10,6 +10,7 @@ import { budgetLedgerContract } from '../contracts/budget-ledger.js';
 import { lacks } from '../parts/debian.js';
 import { until } from '../parts/process.js';
 import { type RedisServer, startRedis } from '../parts/redis.js';
+import { patience } from '../parts/patience.js';
 
 describe.skipIf(lacks('redis-server'))('budgets in Redis', () => {
   let redis: RedisServer;
@@ -17,7 +18,7 @@ describe.skipIf(lacks('redis-server'))('budgets in Redis', () => {
   beforeAll(async () => {
     redis = await startRedis();
     links = [newLink(redis.addr), newLink(redis.addr)];
-    await until(() => links.every(({ usable }) => usable), AbortSignal.timeout(20_000));
+    await until(() => links.every(({ usable }) => usable), patience());
   });
   afterAll(async () => {
     for (const link of links) link.close();

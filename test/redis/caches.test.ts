@@ -9,6 +9,7 @@ import { lacks } from '../parts/debian.js';
 import { until } from '../parts/process.js';
 import { type RedisServer, startRedis } from '../parts/redis.js';
 import { type Linked, linked } from './linked.js';
+import { patience } from '../parts/patience.js';
 
 describe('descriptors in this process', () => {
   descriptorCacheContract(() => Promise.resolve(new LocalDescriptorCache(60_000)));
@@ -30,7 +31,7 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
   afterEach(() => void vi.useRealTimers());
 
   const keys = new Keys('store');
-  const inTime = (): AbortSignal => AbortSignal.timeout(30_000);
+  const inTime = (): AbortSignal => patience();
   const descriptor = { digest: digestOf(Buffer.from('it')), size: 2, mediaType: 'text/plain' };
 
   describe('descriptors in Redis', () => {

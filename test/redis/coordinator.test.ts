@@ -7,6 +7,7 @@ import { lacks } from '../parts/debian.js';
 import { until } from '../parts/process.js';
 import { type RedisServer, startRedis } from '../parts/redis.js';
 import { type Linked, linked } from './linked.js';
+import { patience } from '../parts/patience.js';
 
 const key = 'blob:sha256:it';
 const record = { url: 'http://10.0.0.1:5002', attempt: 'a'.repeat(32) };
@@ -14,7 +15,7 @@ const record = { url: 'http://10.0.0.1:5002', attempt: 'a'.repeat(32) };
 describe.skipIf(lacks('redis-server'))('leases in Redis', () => {
   const keys = new Keys('store');
   const log = createLogger({ level: 'error', formatter: 'json', fields: {} });
-  const inTime = (): AbortSignal => AbortSignal.timeout(20_000);
+  const inTime = (): AbortSignal => patience();
   let redis: RedisServer;
   let links: Linked[];
   let one: RedisCoordinator;

@@ -6,6 +6,7 @@ import { busyboxImage, contentsOf } from '../parts/image.js';
 import { blobOf, untilIdle } from '../parts/mirror.js';
 import { until } from '../parts/process.js';
 import { receivesAll, startReplicas } from '../parts/replicas.js';
+import { patience } from '../parts/patience.js';
 
 interface Row {
   readonly key: string;
@@ -93,7 +94,7 @@ describe.skipIf(lacks('redis-server'))('docs/redis.md', () => {
     await Promise.all(replicas.map((replica) => untilIdle(replica)));
     const matches = ({ key }: Seen) => rows.filter((row) => patternOf(row).test(key));
     const unseen = () => rows.filter((row) => ![...seen.keys()].some((key) => patternOf(row).test(key)));
-    await until(() => unseen().length === 0, AbortSignal.timeout(30_000)).catch(() => undefined);
+    await until(() => unseen().length === 0, patience()).catch(() => undefined);
     over.abort();
     await watching;
     expect(unseen().map(({ key }) => key)).toEqual([]);

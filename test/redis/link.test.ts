@@ -4,6 +4,7 @@ import { lacks } from '../parts/debian.js';
 import { until } from '../parts/process.js';
 import { type RedisServer, startRedis } from '../parts/redis.js';
 import { type Linked, linked } from './linked.js';
+import { patience } from '../parts/patience.js';
 
 const gone = 'redis cannot be used, going on without it';
 const back = 'redis is used again';
@@ -11,7 +12,7 @@ const back = 'redis is used again';
 describe.skipIf(lacks('redis-server'))('a link to Redis', () => {
   let redis: RedisServer;
   let parts: Linked;
-  const inTime = (): AbortSignal => AbortSignal.timeout(20_000);
+  const inTime = (): AbortSignal => patience();
   const ping = (): Promise<unknown> => parts.link.call((client) => client.ping());
 
   beforeEach(async () => {

@@ -3,6 +3,7 @@ import { vi } from 'vitest';
 import { RedisLink } from '../../src/cluster/redis/link.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { until } from '../parts/process.js';
+import { patience } from '../parts/patience.js';
 
 export interface Linked extends Disposable {
   readonly link: RedisLink;
@@ -33,7 +34,7 @@ export async function linked(addr: string, budgetMs = 2_000): Promise<Linked> {
     failed,
     state: (usable) => states.push(usable),
   });
-  await until(() => link.usable, AbortSignal.timeout(30_000));
+  await until(() => link.usable, patience());
   return {
     link,
     states,

@@ -6,6 +6,7 @@ import { type Cistern, startCistern } from '../parts/cistern.js';
 import { type Image, imageOf, randomLayer } from '../parts/image.js';
 import { blobOf, expectSpecError, metric, untilIdle } from '../parts/mirror.js';
 import { until } from '../parts/process.js';
+import { patience } from '../parts/patience.js';
 
 const troubles: Readonly<Record<string, Fault | 'down'>> = {
   'hang.test': { hang: true },
@@ -137,7 +138,7 @@ describe('rule 6: upstream trouble is not the client’s trouble', () => {
       await answer.arrayBuffer();
       expect(answer.status).toBe(200);
       return answer.headers.get('warning') === null;
-    }, AbortSignal.timeout(90_000));
+    }, patience());
     expect((await receive(url(host, `blobs/${image.layers[0]?.digest}`))).status).toBe(200);
   });
 });
@@ -181,7 +182,7 @@ describe('rule 6: answers are believed, and failures told', () => {
     expect((await fetch(url(path))).status).toBe(404);
     expect(upstream.asked({ path: `/v2/${path}` })).toHaveLength(1);
     upstream.addImage('pushed', 'v1', image);
-    await until(async () => (await fetch(url(path))).status === 200, AbortSignal.timeout(8000));
+    await until(async () => (await fetch(url(path))).status === 200, patience());
   });
 
   it('fails everyone who waits for a blob that cannot be had, with the reason', async () => {

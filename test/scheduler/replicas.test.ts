@@ -6,6 +6,7 @@ import { lacks } from '../parts/debian.js';
 import { temporaryFolder } from '../parts/folder.js';
 import { startProcess, until, untilLogged, untilReady, type RunningProcess } from '../parts/process.js';
 import { startRedis, type RedisServer } from '../parts/redis.js';
+import { patience } from '../parts/patience.js';
 
 const node = fileURLToPath(new URL('../../node_modules/.bin/node', import.meta.url));
 const script = fileURLToPath(new URL('job-process.ts', import.meta.url));
@@ -43,7 +44,7 @@ beforeEach(async () => {
 afterEach(() => stack.disposeAsync());
 
 const ledger = () => join(folder, 'ledger');
-const inTime = () => AbortSignal.timeout(60_000);
+const inTime = patience;
 
 async function startAll(count: number, schedule: string, steps: number, stepMs: number): Promise<void> {
   const never = { schedule: 'never' };

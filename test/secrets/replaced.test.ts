@@ -92,9 +92,7 @@ describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
     });
     for (const name of ['second', 'third']) {
       await putInPlace(await makeOwnCertificate(folder.path, name), pair);
-      await expect
-        .poll(() => ask(url, { agent: false }), { timeout: 30_000 })
-        .toEqual({ status: 200, by: name });
+      await expect.poll(() => ask(url, { agent: false })).toEqual({ status: 200, by: name });
       const { validToDate } = new X509Certificate(await readFile(pair.certificate));
       await expect
         .poll(() => metric(mirror.cistern, 'cistern_tls_certificate_expiry_timestamp_seconds'))
@@ -141,9 +139,7 @@ describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
     const load = underLoad(async () => (await ask(url, { agent: false })).status);
     for (const name of ['second', 'third']) {
       await replace(await makeOwnCertificate(folder.path, name), pair);
-      await expect
-        .poll(() => ask(url, { agent: false }), { timeout: 30_000 })
-        .toEqual({ status: 200, by: name });
+      await expect.poll(() => ask(url, { agent: false })).toEqual({ status: 200, by: name });
     }
     expect(await load.stop()).toEqual([]);
   });
@@ -156,14 +152,12 @@ describe.skipIf(lacks('openssl'))('a certificate and its key', () => {
     const lines = () => mirror.cistern.log().split('the one before it stays').length - 1;
     const other = await makeOwnCertificate(folder.path, 'other');
     await rename(other.key, pair.key); // of another certificate
-    await expect.poll(lines, { timeout: 30_000 }).toBe(1);
+    await expect.poll(lines).toBe(1);
     await writeFile(pair.certificate, 'no certificate');
-    await expect.poll(lines, { timeout: 30_000 }).toBe(2);
+    await expect.poll(lines).toBe(2);
     expect(await ask(mirror.url(''), { agent: false })).toEqual({ status: 200, by: 'first' });
     await putInPlace(await makeOwnCertificate(folder.path, 'second'), pair);
-    await expect
-      .poll(() => ask(mirror.url(''), { agent: false }), { timeout: 30_000 })
-      .toEqual({ status: 200, by: 'second' });
+    await expect.poll(() => ask(mirror.url(''), { agent: false })).toEqual({ status: 200, by: 'second' });
     expect(lines()).toBe(2);
     for (const line of key.split('\n').filter((each) => each.length > 20 && !each.startsWith('-'))) {
       expect(mirror.cistern.log()).not.toContain(line);

@@ -13,6 +13,8 @@ import { startDockerRegistry } from '../parts/docker-registry.js';
 import { temporaryFolder } from '../parts/folder.js';
 import { busyboxImage, randomLayer } from '../parts/image.js';
 import { blobOf, metric, type MirrorOptions, sha256, startMirror, untilIdle } from '../parts/mirror.js';
+import { patience } from '../parts/patience.js';
+import { until } from '../parts/process.js';
 import { pushImage } from '../parts/push.js';
 import { S3Counter } from '../parts/s3-counter.js';
 import { skopeoCopy } from '../parts/skopeo.js';
@@ -240,13 +242,19 @@ describe.skipIf(lacks(...cephParts, 'skopeo', 'docker-registry'))('a mirror over
     await using running = await mirror({ endpoint: counter.url, upstream: { bytesPerSecond: 12_000_000 } });
     const blob = blobOf(12_000_000, 'corrupt');
     running.upstream.addBlob('team/app', blob);
-    running.upstream.fault({ path: /blobs/ }, { corruptAt: 11_000_000 });
+    // The upstream holds back the corrupt end until the first part is on its way to the bucket.
+    const partSent = until(() => counter.parts().length > 0, patience());
+    running.upstream.fault(
+      { path: /blobs/ },
+      { stallAt: 10_000_000, until: partSent, corruptAt: 11_000_000 },
+    );
     await expect(bytesAt(running.url(`team/app/blobs/${blob.digest}`))).rejects.toThrow(/terminated/);
-    expect(counter.parts().length).toBeGreaterThan(0); // they went out before all was here
+    await partSent;
     await expect.poll(() => running.cistern.log()).toMatch(/blob not stored/);
     expect((await keys()).filter((key) => key.includes('/blobs/'))).toEqual([]);
-    const { Uploads = [] } = await rgw.client.send(new ListMultipartUploadsCommand({ Bucket: bucket }));
-    expect(Uploads).toEqual([]);
+    const uploads = async (): Promise<unknown> =>
+      (await rgw.client.send(new ListMultipartUploadsCommand({ Bucket: bucket }))).Uploads ?? [];
+    await expect.poll(uploads).toEqual([]);
   });
 
   it('brings a client its blob while the gateway is away', async () => {
@@ -279,9 +287,7 @@ describe.skipIf(lacks(...cephParts, 'skopeo', 'docker-registry'))('a mirror over
       await rgw.startGateway();
     }
     await using _ = running;
-    await expect
-      .poll(() => running.cistern.log(), { timeout: 30_000 })
-      .toMatch(/the storage can be used now/);
+    await expect.poll(() => running.cistern.log()).toMatch(/the storage can be used now/);
     expect(await keys()).toContain('cistern/cluster.json');
   });
 

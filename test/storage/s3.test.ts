@@ -34,11 +34,11 @@ import { lacks } from '../parts/debian.js';
 import { type TemporaryFolder, temporaryFolder } from '../parts/folder.js';
 import { until } from '../parts/process.js';
 import { S3Counter } from '../parts/s3-counter.js';
+import { patience } from '../parts/patience.js';
 
 const unobserved = (): void => undefined;
 const log = pino({ level: 'silent' });
 const chunk = 5 * 2 ** 20;
-const patience = () => AbortSignal.timeout(20_000);
 
 describe.skipIf(lacks(...cephParts))('blobs and links in a bucket', () => {
   let rgw: CephRgw;

@@ -12,13 +12,13 @@ import { busyboxImage, randomLayer } from '../parts/image.js';
 import { freePort } from '../parts/ports.js';
 import { runProcess, until } from '../parts/process.js';
 import { pushImage } from '../parts/push.js';
+import { patience, patienceMs } from '../parts/patience.js';
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url));
 const stack = join(checkout, 'stack.yml');
 const network = 'traefik_public';
 const tags = Array.from({ length: 12 }, (_, index) => `v${index}`);
-const settleMs = 120_000;
-const settling = { timeout: settleMs, interval: 100 };
+const settling = { interval: 100 };
 
 /** `docker stack config` came after Debian's client. */
 const configClient = await clientWith(['docker', '/usr/local/bin/docker', '/usr/bin/docker']);
@@ -64,7 +64,7 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'redis-server', 'skopeo', 'b
         const lines = await docker(['service', 'ls', '--format', '{{.Name}} {{.Replicas}}']);
         const counts = lines.split('\n').map((line) => /(\d+)\/(\d+)/.exec(line) ?? []);
         return counts.length === 6 && counts.every(([, running, wanted]) => running === wanted);
-      }, AbortSignal.timeout(settleMs));
+      }, patience());
       await complete.catch(async (cause: unknown) => {
         const format = '{{.Name}}: {{.CurrentState}} {{.Error}}';
         const tasks = await docker(['stack', 'ps', '--no-trunc', '--format', format, 'mirror']);
@@ -109,7 +109,7 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'redis-server', 'skopeo', 'b
             .split('\n')
             .filter((line) => line.startsWith('cistern_redis_usable{'));
           return lines.length > 0 && lines.every((line) => line.endsWith(' 1'));
-        }, AbortSignal.timeout(settleMs));
+        }, patience());
       }
     };
 
@@ -140,7 +140,7 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'redis-server', 'skopeo', 'b
         env: { CISTERN_IMAGE: cisternImage, MIRROR_DATA: data },
       });
       await untilComplete();
-    }, 900_000);
+    });
     afterAll(() => cleanup.disposeAsync());
 
     async function startUpstream(): Promise<void> {
@@ -211,11 +211,11 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'redis-server', 'skopeo', 'b
           .map((line) => JSON.parse(line) as Pull);
       const morePulls = async (count: number): Promise<void> => {
         const before = (await pulls()).length;
-        await until(async () => (await pulls()).length >= before + count, AbortSignal.timeout(settleMs));
+        await until(async () => (await pulls()).length >= before + count, patience());
       };
       await morePulls(20);
       await docker(['service', 'update', '--force', '--quiet', 'mirror_cistern'], {
-        timeoutMs: 3 * settleMs,
+        timeoutMs: patienceMs,
       });
       await untilComplete();
       await morePulls(20);
@@ -223,10 +223,7 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'redis-server', 'skopeo', 'b
       for (const victim of ['cistern', 'redis-1', 'sentinel-1']) {
         const container = await containerOf(victim);
         await docker(['kill', container]);
-        await until(
-          async () => !(await containersOf(victim)).includes(container),
-          AbortSignal.timeout(settleMs),
-        );
+        await until(async () => !(await containersOf(victim)).includes(container), patience());
         await morePulls(20);
         await untilComplete();
         expect(await agreedMaster()).toMatch(/^redis-[12]$/);
@@ -240,7 +237,7 @@ describe.skipIf(lacks('dockerd', 'docker-registry', 'redis-server', 'skopeo', 'b
       await untilRedisUsable();
       await morePulls(20);
       expect((await pulls()).filter(({ failed }) => failed !== undefined)).toEqual([]);
-    }, 900_000);
+    });
   },
 );
 

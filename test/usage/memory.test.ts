@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { imageOf, randomLayer } from '../parts/image.js';
 import { filesUnder, startMirror, untilIdle } from '../parts/mirror.js';
 
-const patience = { timeout: 60_000, interval: 100 };
+const patience = { interval: 100 };
 
 describe('what is removed from the storage', () => {
   it('is soon no longer served from memory, but brought and stored again', async () => {
