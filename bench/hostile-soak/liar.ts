@@ -61,8 +61,10 @@ const lies: Readonly<Record<string, Lie>> = {
     const next = `<${url.replace(/\?.*/, '')}?last=${Math.random()}>; rel="next"`;
     r.writeHead(200, { ...json, link: next }).end('{"name":"endless","tags":["a","b"]}');
   },
-  'endless/body': (_, r) => {
+  'endless/body': ({ method }, r) => {
     r.writeHead(200, index);
+    // A write in answer to HEAD calls back at once, without end.
+    if (method === 'HEAD') return void r.end();
     const pour = (): void => void (r.destroyed || r.write(noise, pour));
     pour();
   },
