@@ -160,7 +160,7 @@ const http = section('The server.', {
       requests: defaulted(
         count(1),
         '4096',
-        'Requests that are answered at a time, without those that memory answers. More get 503, and `Retry-After`.',
+        'Requests that the mirror answers at a time; those that memory answers do not count. More get 503 with `Retry-After`. An address (of IPv6: a network of 64 bits) and a user may hold as many as are free: half of them alone, a third each for two. All clients behind a proxy that is missing in `trustedproxies` share one address.',
         ours,
       ),
       connections: defaulted(count(1), '16384', 'Open connections. More are closed at once.', ours),

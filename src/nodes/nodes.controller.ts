@@ -47,7 +47,7 @@ export class NodesController {
     reply.headers({ 'Cache-Control': 'no-store', Vary: 'Accept', 'X-Content-Type-Options': 'nosniff' });
     try {
       this.limits.check({ request: raw }, undefined);
-      this.limits.hold(reply.raw);
+      this.limits.hold({ request: raw, response: reply.raw });
       const mirror = this.guide.addressOf(raw);
       if (mirror === undefined) {
         await reply.code(400).type('text/plain; charset=utf-8').send('the Host header is not a host\n');

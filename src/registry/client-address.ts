@@ -52,6 +52,25 @@ export class ClientAddresses {
   }
 }
 
+/**
+ * The key under which a limit counts a client: its IPv4 address, or its IPv6 network of 64 bits, because one machine
+ * can use every address of such a network.
+ */
+export function clientKey(address: string | undefined): string | undefined {
+  if (address === undefined || isIP(address) !== 6) return address;
+  const [before, after] = address
+    .toLowerCase()
+    .split('::')
+    .map((part) => part.split(':').filter((group) => group !== ''));
+  const tail = after ?? [];
+  const length = (before?.length ?? 0) + tail.length + (tail.at(-1)?.includes('.') === true ? 1 : 0);
+  const groups = [...(before ?? []), ...Array.from({ length: Math.max(0, 8 - length) }, () => '0'), ...tail];
+  return `${groups
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group, 16).toString(16))
+    .join(':')}::/64`;
+}
+
 /** Without a port, brackets and IPv6's way to write IPv4; `undefined` where it is no address. */
 function plain(text: string): string | undefined {
   const bare = /^\[(.+)\](?::\d+)?$/.exec(text)?.[1] ?? /^(\d+\.\d+\.\d+\.\d+):\d+$/.exec(text)?.[1] ?? text;

@@ -7,6 +7,7 @@ import { Exchange } from './exchange.js';
 import { Limits } from './limits.js';
 
 const direct = new ClientAddresses([]);
+const behind = (address: string) => new ClientAddresses([{ family: 'ipv4', address, prefix: 32 }]);
 const generous = { requests: 100, rate: undefined, burst: 0, urlsize: 1_000 };
 
 function asking(limits: Limits, url: string, remoteAddress = '192.0.2.1'): void {
@@ -57,21 +58,68 @@ describe('the rate of an address', () => {
 });
 
 describe('requests at a time', () => {
+  /** Of a request from this address that is not answered at once. */
+  function hold(limits: Limits, remoteAddress: string): EventEmitter {
+    const response = new EventEmitter();
+    const request = { headers: {}, socket: { remoteAddress } } as unknown as IncomingMessage;
+    limits.hold({ request, response: response as unknown as ServerResponse });
+    return response;
+  }
+  const refusals = (limits: Limits, address: string) => thrown(() => asking(limits, '/v2/', address));
+  const refused = { status: 503, headers: { 'Retry-After': '2' } };
+
   it('are those that were not answered at once, until they are over', () => {
+    const limits = new Limits({ ...generous, requests: 1 }, direct);
+    const response = hold(limits, '192.0.2.1');
+    expect(limits.areReached).toBe(true);
+    expect(refusals(limits, '192.0.2.1')).toMatchObject(refused);
+    expect(refusals(limits, '192.0.2.2')).toMatchObject(refused);
+    response.emit('close');
+    expect(refusals(limits, '192.0.2.1')).toBeUndefined();
+    const request = { headers: {}, socket: {} } as IncomingMessage;
+    limits.hold({ request, response: { closed: true } as ServerResponse });
+    expect(limits.areReached).toBe(false);
+  });
+
+  it('leave as many for others as an address has, and some for the next one', () => {
+    const limits = new Limits({ ...generous, requests: 12 }, direct);
+    const take = (address: string): number => {
+      let taken = 0;
+      for (; refusals(limits, address) === undefined; taken += 1) hold(limits, address);
+      return taken;
+    };
+    expect([take('192.0.2.1'), take('192.0.2.2'), take('192.0.2.3')]).toEqual([6, 3, 2]);
+    expect(refusals(limits, '192.0.2.4')).toBeUndefined();
+  });
+
+  it('are shared by the addresses of one IPv6 network of 64 bits', () => {
     const limits = new Limits({ ...generous, requests: 2 }, direct);
-    const responses = [new EventEmitter(), new EventEmitter()] as unknown as ServerResponse[];
-    for (const response of responses) {
-      asking(limits, '/v2/');
-      limits.hold(response);
-    }
-    expect(thrown(() => asking(limits, '/v2/'))).toMatchObject({
-      status: 503,
-      headers: { 'Retry-After': '2' },
+    hold(limits, '2001:db8:0:1::1');
+    expect(refusals(limits, '2001:db8::1:a:b:c:d')).toMatchObject(refused);
+    expect(refusals(limits, '2001:db8:0:2::1')).toBeUndefined();
+  });
+
+  it('are counted by the address behind a trusted proxy', () => {
+    const limits = new Limits({ ...generous, requests: 2 }, behind('192.0.2.1'));
+    const asked = (forwarded: string) => ({
+      url: '/v2/',
+      headers: { 'x-forwarded-for': forwarded },
+      socket: { remoteAddress: '192.0.2.1' },
     });
-    responses[0]?.emit('close');
-    asking(limits, '/v2/');
-    limits.hold({ closed: true } as ServerResponse);
-    asking(limits, '/v2/');
+    const response = new EventEmitter() as unknown as ServerResponse;
+    limits.hold({ request: asked('198.51.100.1') as unknown as IncomingMessage, response });
+    const check = (from: string) =>
+      thrown(() => limits.check({ request: asked(from) as unknown as IncomingMessage }, undefined));
+    expect(check('198.51.100.1')).toMatchObject(refused);
+    expect(check('198.51.100.2')).toBeUndefined();
+  });
+
+  it('leave as many for others as a user has, from whatever addresses', () => {
+    const limits = new Limits({ ...generous, requests: 2 }, direct);
+    const response = () => new EventEmitter() as unknown as ServerResponse;
+    limits.holdForUser({ response: response() }, 'ann');
+    expect(thrown(() => limits.holdForUser({ response: response() }, 'ann'))).toMatchObject(refused);
+    expect(thrown(() => limits.holdForUser({ response: response() }, 'bob'))).toBeUndefined();
   });
 });
 

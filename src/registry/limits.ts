@@ -1,77 +1,74 @@
 import type { ServerResponse } from 'node:http';
-import { LRUCache } from 'lru-cache';
 import type { HttpLimits } from '../config/config.js';
 import type { ParsedPath } from '../oci/path.js';
-import type { ClientAddresses } from './client-address.js';
+import { clientKey, type ClientAddresses } from './client-address.js';
 import { RegistryError } from './errors.js';
 import type { Exchange } from './exchange.js';
+import { refusal } from './refusal.js';
+import { Shares } from './shares.js';
+import { TokenBuckets } from './token-buckets.js';
 
-/** More addresses than that are forgotten, the longest unseen first: each then starts anew. */
-const mostAddresses = 50_000;
 const busySeconds = 2;
 
-/** Requests that an address may still make, as of a time in seconds. */
-interface Bucket {
-  left: number;
-  asOf: number;
-}
-
-/** `http.limits`, as far as they are about requests. What was answered when it came costs one comparison. */
+/** The part of `http.limits` that is about requests. An answer from memory costs one comparison. */
 export class Limits {
-  readonly #buckets = new LRUCache<string, Bucket>({ max: mostAddresses });
-  #held = 0;
+  readonly #buckets: TokenBuckets | undefined;
+  /** Running requests by their client. */
+  readonly #requests: Shares;
+  /** Running requests with a login, by their user. */
+  readonly #users: Shares;
 
   constructor(
     private readonly limits: Pick<HttpLimits, 'requests' | 'rate' | 'burst' | 'urlsize'>,
     private readonly addresses: ClientAddresses,
     /** Milliseconds of a clock that never goes back. */
-    private readonly now: () => number = () => performance.now(),
-  ) {}
+    now: () => number = () => performance.now(),
+  ) {
+    const { requests, rate, burst } = limits;
+    this.#buckets = rate === undefined ? undefined : new TokenBuckets(rate, burst, now);
+    this.#requests = new Shares(requests);
+    this.#users = new Shares(requests);
+  }
 
-  /** Before anything is done for a request. Throws the refusal as RegistryError. */
+  /** Call this before any work for a request. Throws the refusal as RegistryError. */
   check({ request }: Pick<Exchange, 'request'>, parsed: ParsedPath | undefined): void {
     const { rate, urlsize } = this.limits;
     if ((request.url ?? '').length > urlsize)
       throw new RegistryError('URL_TOO_LONG', `at most ${urlsize} bytes`);
-    if (rate !== undefined) this.#take(this.addresses.of(request) ?? 'unknown', rate, parsed);
-    if (this.areReached) {
-      throw refusal('UNAVAILABLE', busySeconds, 'the mirror answers as many requests as it may at a time');
+    if (this.#buckets !== undefined) {
+      const client = clientKey(this.addresses.of(request)) ?? 'an unknown address';
+      const seconds = this.#buckets.take(client);
+      if (seconds > 0) throw refusal(parsed, seconds, `more than ${rate} requests a second from ${client}`);
     }
+    if (this.#requests.haveRoomForAll) return;
+    if (this.#requests.haveRoomFor(clientKey(this.addresses.of(request)))) return;
+    throw this.areReached ? tooManyRequests('') : tooManyRequests(' of this address');
   }
 
-  /** Whether as many requests are being answered as may be. */
+  /** Whether `http.limits.requests` requests are running. */
   get areReached(): boolean {
-    return this.#held >= this.limits.requests;
+    return this.#requests.areTaken;
   }
 
-  /** Of a request that is not answered at once: it counts until its answer is over. */
-  hold(response: ServerResponse): void {
-    if (response.closed) return;
-    this.#held += 1;
-    response.once('close', () => (this.#held -= 1));
+  /** Counts a request that is not answered at once, until its response closes. */
+  hold({ request, response }: Pick<Exchange, 'request' | 'response'>): void {
+    holdUntilClosed(response, this.#requests, clientKey(this.addresses.of(request)));
   }
 
-  /** A token bucket for each address. */
-  #take(address: string, rate: number, parsed: ParsedPath | undefined): void {
-    const { burst } = this.limits;
-    const asOf = this.now() / 1000;
-    const bucket = this.#buckets.get(address);
-    const left = bucket === undefined ? burst : Math.min(burst, bucket.left + (asOf - bucket.asOf) * rate);
-    this.#buckets.set(address, { left: Math.max(0, left - 1), asOf });
-    if (left >= 1) return;
-    const message = `more than ${rate} requests a second from ${address}`;
-    throw refusal(isOnlySource(parsed) ? 'TOOMANYREQUESTS' : 'UNAVAILABLE', (1 - left) / rate, message);
+  /** Counts it for its user too, once the user is known. Throws the refusal as RegistryError. */
+  holdForUser({ response }: Pick<Exchange, 'response'>, user: string): void {
+    if (!this.#users.haveRoomFor(user)) throw tooManyRequests(' of this user');
+    holdUntilClosed(response, this.#users, user);
   }
 }
 
-/** Clients take 503 as "use your next host"; 429 makes some wait, which is right where there is no next one. */
-function refusal(code: 'UNAVAILABLE' | 'TOOMANYREQUESTS', seconds: number, message: string): RegistryError {
-  const headers = { 'Retry-After': String(Math.max(1, Math.ceil(seconds))) };
-  return new RegistryError(code, undefined, headers, message);
+function holdUntilClosed(response: ServerResponse, shares: Shares, client: string | undefined): void {
+  if (response.closed) return;
+  response.once('close', shares.take(client));
 }
 
-/** Whether the image was named through this mirror (`mirror.example/ghcr.io/owner/image`). */
-function isOnlySource(parsed: ParsedPath | undefined): boolean {
-  if (parsed === undefined || !('name' in parsed.target)) return false;
-  return !parsed.query?.get('ns') && /^[^/]*[.:][^/]*\//.test(parsed.target.name);
+/** Always 503: another host of the client may be free. */
+function tooManyRequests(whose: '' | ' of this address' | ' of this user'): RegistryError {
+  const message = `the mirror answers as many requests${whose} as it may at a time`;
+  return new RegistryError('UNAVAILABLE', undefined, { 'Retry-After': String(busySeconds) }, message);
 }

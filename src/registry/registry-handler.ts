@@ -79,7 +79,7 @@ export class RegistryHandler {
       this.#fail(exchange, error);
     }
     if (pending === undefined) return;
-    limits.hold(exchange.response);
+    limits.hold(exchange);
     pending.catch((error: unknown) => this.#fail(exchange, error));
   }
 
@@ -106,6 +106,7 @@ export class RegistryHandler {
     if (control === undefined) return this.#dispatch(exchange, parsed, undefined);
     return control.admit(exchange.request, parsed).then((caller) => {
       exchange.user = caller.user;
+      if (caller.user !== undefined) this.options.limits.holdForUser(exchange, caller.user);
       return this.#dispatch(exchange, parsed, caller);
     });
   }

@@ -139,7 +139,8 @@ describe('the fast lane', () => {
 
   it('is shut while as many requests are answered as may be', async () => {
     await converse(url, repeated(wanted, 5));
-    handler.limits.hold({ closed: false, once: () => undefined } as never);
+    const response = { closed: false, once: () => undefined };
+    handler.limits.hold({ request: { headers: {}, socket: {} }, response } as never);
     await converse(url, repeated(wanted, 5));
     expect(handler.handled).toBe(7);
   });
