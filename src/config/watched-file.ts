@@ -1,5 +1,6 @@
 import { readFileSync, statSync, type BigIntStats } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
+import { ConfigError } from './faults.js';
 
 /** A file that is written in place is taken when it has stayed as it is for so long. */
 export const settleMs = 1_000;
@@ -128,7 +129,11 @@ export class WatchedFile<T> {
   #keep({ value }: Known<T>, { version }: Look, err: unknown): T {
     if (this.#told !== version) {
       this.#told = version;
-      this.log.error({ err, path: this.path }, 'a file has changed and cannot be used, what it had stays');
+      const faults = err instanceof ConfigError ? { faults: err.faults } : {};
+      this.log.error(
+        { err, path: this.path, ...faults },
+        'a file has changed and cannot be used, what it had stays',
+      );
     }
     return value;
   }

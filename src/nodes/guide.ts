@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { TLSSocket } from 'node:tls';
-import type { AccessControl } from '../registry/access-control.js';
+import type { AccessControl, AdmissionRequest } from '../registry/access-control.js';
 import type { ClientAddresses } from '../registry/client-address.js';
 import type { UpstreamDirectory } from '../upstream/directory.js';
 import { mirrorAt, parseHost, type MirrorAddress } from './hosts.js';
@@ -31,10 +31,10 @@ export class Guide {
     return mirrorAt(secure === undefined ? isEncrypted(socket) : secure === 'https', host);
   }
 
-  /** The hosts whose images whoever asks may pull. Throws RegistryError where a login would tell. */
-  async registriesFor(request: IncomingMessage): Promise<string[]> {
+  /** The upstream hosts whose images this client may pull. Throws RegistryError if a login is needed to decide. */
+  async registriesFor(asked: AdmissionRequest): Promise<string[]> {
     const { directory, control, verified } = this.options;
-    const caller = await control?.admit(request, undefined);
+    const caller = await control?.admit(asked, undefined);
     const entries = directory.entries.filter(
       ({ host }) =>
         !verified.has(host) &&

@@ -43,6 +43,8 @@ export class NodesController {
     reply: FastifyReply,
     content: (asked: Asked) => string | object,
   ): Promise<void> {
+    const leaving = new AbortController();
+    reply.raw.once('close', () => leaving.abort());
     // A password may be tried here as well as at /v2/.
     reply.headers({ 'Cache-Control': 'no-store', Vary: 'Accept', 'X-Content-Type-Options': 'nosniff' });
     try {
@@ -53,7 +55,12 @@ export class NodesController {
         await reply.code(400).type('text/plain; charset=utf-8').send('the Host header is not a host\n');
         return;
       }
-      await reply.send(content({ mirror, registries: await this.guide.registriesFor(raw) }));
+      await reply.send(
+        content({
+          mirror,
+          registries: await this.guide.registriesFor({ request: raw, signal: leaving.signal }),
+        }),
+      );
     } catch (error) {
       if (!(error instanceof RegistryError)) throw error;
       reply.type('application/json; charset=utf-8').headers(error.headers);

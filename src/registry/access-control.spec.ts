@@ -78,7 +78,8 @@ function ask(
     headers: { authorization: user, host: name },
     socket: { remoteAddress: from, ...certificate },
   };
-  return access.admit(request as unknown as IncomingMessage, parsePath(path));
+  const { signal } = new AbortController();
+  return access.admit({ request: request as unknown as IncomingMessage, signal }, parsePath(path));
 }
 
 /** `200`, the code of a refusal, or `401` with what is challenged for. */

@@ -4,14 +4,16 @@ import type { ParsedPath } from '../oci/path.js';
 import { RouteError, type Route, type RouteQuery, type UpstreamDirectory } from '../upstream/directory.js';
 import {
   certificateHolder,
+  LoginDelayed,
   type Authentication,
   type CertificateHolder,
   type Claim,
   type LoginTrouble,
 } from './authentication.js';
-import type { ClientAddresses } from './client-address.js';
+import { clientKey, type ClientAddresses } from './client-address.js';
 import { RegistryError } from './errors.js';
 import type { Grants, Identity } from './grants.js';
+import { refusal } from './refusal.js';
 
 export interface AccessControlOptions {
   /** `undefined`: nobody is asked for a login. */
@@ -37,6 +39,12 @@ export interface Caller extends Identity {
   readonly letIn: boolean;
 }
 
+/** A request, and a signal that aborts when its client disconnects. */
+export interface AdmissionRequest {
+  readonly request: IncomingMessage;
+  readonly signal: AbortSignal;
+}
+
 /** What is asked for: a repository, with the path's name for it; the catalogue; or nothing of anybody's. */
 type Wanted = { readonly route: Route; readonly name: string } | 'catalogue' | 'nothing';
 
@@ -47,10 +55,12 @@ type Wanted = { readonly route: Route; readonly name: string } | 'catalogue' | '
 export class AccessControl {
   constructor(private readonly options: AccessControlOptions) {}
 
-  /** Throws RegistryError: `UNAUTHORIZED` where a login would help, else `DENIED`. */
-  async admit(request: IncomingMessage, parsed: ParsedPath | undefined): Promise<Caller> {
-    const wanted = this.#wanted(request, parsed);
-    const caller = await this.#callerOf(request, wanted);
+  /** Throws RegistryError: `UNAUTHORIZED` if a login could help, else `DENIED`; 503 or 429 if the login is delayed. */
+  async admit(asked: AdmissionRequest, parsed: ParsedPath | undefined): Promise<Caller> {
+    const wanted = this.#wanted(asked.request, parsed);
+    const caller = await this.#callerOf(asked, wanted).catch((error: unknown) => {
+      throw error instanceof LoginDelayed ? refusal(parsed, error.seconds, error.message) : error;
+    });
     if (typeof wanted === 'object') this.#admitTo(wanted, caller);
     else this.#admitIn(wanted, caller);
     return caller;
@@ -68,7 +78,8 @@ export class AccessControl {
     return grants === undefined ? this.#isIn(caller.known) : grants.areFor(caller);
   }
 
-  async #callerOf(request: IncomingMessage, wanted: Wanted): Promise<Caller> {
+  async #callerOf(asked: AdmissionRequest, wanted: Wanted): Promise<Caller> {
+    const { request } = asked;
     const { authentication, certificates, addresses, grants } = this.options;
     const address = addresses.of(request);
     const stranger: Caller = {
@@ -87,7 +98,10 @@ export class AccessControl {
       return certificates
         ? { ...stranger, known: true, ...this.#withGroups(certificateHolder(request)) }
         : stranger;
-    const login = await authentication.login(request.headers.authorization);
+    const login = await authentication.login(request.headers.authorization, {
+      client: clientKey(address),
+      signal: asked.signal,
+    });
     if (login === undefined) return stranger;
     if (login === 'refused') return { ...stranger, refused: true };
     const { user, claims } = login;

@@ -16,12 +16,31 @@ export interface Login {
   readonly claims: readonly Claim[] | undefined;
 }
 
+/** The client that sends a login. */
+export interface LoginSource {
+  /** Its `clientKey`; `undefined` if its address is unknown. */
+  readonly client: string | undefined;
+  /** Aborts when the client disconnects. */
+  readonly signal: AbortSignal;
+}
+
+/** A login that is not checked now: its address sent too many wrong passwords, or too many checks are queued. */
+export class LoginDelayed extends Error {
+  override readonly name = 'LoginDelayed';
+  constructor(readonly seconds: number) {
+    super('too many wrong passwords came from this address, or too many logins are queued');
+  }
+}
+
 export type LoginTrouble = 'invalid_token' | 'insufficient_scope';
 
 /** One of the ways to know clients by what they send. */
 export interface Authentication {
-  /** `undefined` where nothing was sent that could be a login; `refused` where it is not right. */
-  login(authorization: string | undefined): Promise<Login | 'refused' | undefined>;
+  /**
+   * Resolves to `undefined` if the client sent no login, and to `refused` if the login is wrong. Rejects with
+   * {@link LoginDelayed}, or with the reason of the source's signal.
+   */
+  login(authorization: string | undefined, source: LoginSource): Promise<Login | 'refused' | undefined>;
   /** The error that makes clients log in. `scope`: `repository:team/app:pull`. */
   challenge(scope: string | undefined, trouble: LoginTrouble | undefined): RegistryError;
 }

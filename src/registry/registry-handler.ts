@@ -104,7 +104,7 @@ export class RegistryHandler {
   #answer(exchange: Exchange, parsed: ParsedPath | undefined): Promise<void> | undefined {
     const { control } = this.options;
     if (control === undefined) return this.#dispatch(exchange, parsed, undefined);
-    return control.admit(exchange.request, parsed).then((caller) => {
+    return control.admit(exchange, parsed).then((caller) => {
       exchange.user = caller.user;
       if (caller.user !== undefined) this.options.limits.holdForUser(exchange, caller.user);
       return this.#dispatch(exchange, parsed, caller);
