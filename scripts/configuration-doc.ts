@@ -30,8 +30,15 @@ taken for keys.
 
 **What is wrong** is said at once, all of it, on stderr, before a port is opened; the exit code is 2. A key that nobody
 knows is a warning with the nearest known one in registry's sections, and an error in ours and under \`storage\` and
-\`auth\`. A key of registry's that makes no sense here is a warning that says why. What guards access is honoured or
-refused, never ignored. Passwords and other secrets never appear in a message.
+\`auth\`. A key of registry's that makes no sense here is a warning that says why. Passwords and other secrets never appear in a
+message.
+
+**What guards is honoured or refused, never ignored.** A key that is empty is like no key, with one exception: a key that
+guards something stops the start when nothing is in it (\`auth:\`, \`REGISTRY_AUTH=\`, \`access: []\`, \`clientcas:\` with
+every line commented out, an htpasswd file of comments, an empty secret file). Registry would start, and be open. The
+error says what to write, and when the key may be removed; \`auth: none\` says that everybody may pull. These keys are:
+@@GUARDS@@. A variable that is empty cannot remove a section
+that holds one of them.
 
 **Durations** are written as in Go: \`10ms\`, \`60s\`, \`1h30m\`; a bare number counts nanoseconds, as in registry, and
 everything is rounded up to whole milliseconds. **Sizes** are \`500GB\` (10⁹), \`20GiB\` (2³⁰) or a number of bytes.
@@ -39,7 +46,8 @@ everything is rounded up to whole milliseconds. **Sizes** are \`500GB\` (10⁹),
 
 /** The whole page. */
 export function configurationPage(keys: readonly Key[]): string {
-  const parts = [introduction];
+  const guards = keys.filter(({ facts }) => facts.guard !== undefined).map(({ path }) => `\`${path}\``);
+  const parts = [introduction.replace('@@GUARDS@@', guards.join(', '))];
   const sections = keys.filter(({ path, facts }) => !path.includes('.') && isTable(facts));
   const single = keys.filter(({ path, facts }) => !path.includes('.') && facts.form === 'value');
   parts.push('## At the top\n', table(single));

@@ -1,5 +1,6 @@
 import type { ConfigFault, ConfigNote } from './faults.js';
-import { factsOf, keysOf, type Facts, type SectionFacts } from './key.js';
+import { guardsIn, isEmpty } from './guards.js';
+import { factsAt, factsOf, keysOf, type Facts, type SectionFacts } from './key.js';
 import { unfold } from './legacy.js';
 import { nearest } from './nearest.js';
 import { at, formatPath, isMap, parseYaml, type Path, type Tree, type TreeMap } from './tree.js';
@@ -44,6 +45,12 @@ export function applyEnvironment(tree: TreeMap, root: SectionFacts, env: NodeJS.
     if (parsed.faults !== undefined) {
       const got = `text that is not YAML (${parsed.faults[0]?.problem})`;
       faults.push({ key, env: name, got, wanted: 'a YAML value; put quotes around plain text' });
+      continue;
+    }
+    const lost = guardsRemoved(root, tree, target.path, parsed.tree);
+    if (lost.length > 0) {
+      const wanted = `what the key is to hold: an empty variable would remove ${lost.join(', ')}`;
+      faults.push({ key, env: name, got: 'nothing', wanted });
     } else if (!put(tree, target.path, target.within ? {} : parsed.tree)) {
       faults.push({
         key,
@@ -57,6 +64,13 @@ export function applyEnvironment(tree: TreeMap, root: SectionFacts, env: NodeJS.
   const [first, ...others] = injected;
   if (first !== undefined) notes.push({ key: first, message: injectedVariables(others.length) });
   return { origins, faults, notes };
+}
+
+/** The guards in the file that an empty variable would remove with the section around them. */
+function guardsRemoved(root: SectionFacts, tree: TreeMap, path: Path, given: Tree): string[] {
+  const facts = factsAt(root, path);
+  if (facts === undefined || facts.guard !== undefined || !isEmpty(given)) return [];
+  return guardsIn(facts, at(tree, path), path);
 }
 
 /**

@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, statSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { ConfigFault, ConfigNote } from './faults.js';
 import { factsOf, type Facts, type SectionFacts, type ValueFacts } from './key.js';
@@ -63,7 +63,12 @@ function reportUnknown({ notes, faults }: Findings, facts: SectionFacts, key: st
   });
   const close = nearest(key, known);
   const place = formatPath([...path, key]);
-  if (facts.unknown === 'warning') {
+  const child = close === undefined ? undefined : facts.children[close];
+  const isGuard = child !== undefined && factsOf(child).guard !== undefined;
+  // `clientCAs`: an operator who writes that believes that it guards.
+  if (isGuard && close?.toLowerCase() === key.toLowerCase()) {
+    faults.push({ key: place, got: 'an unknown key', wanted: `${close}, in small letters` });
+  } else if (facts.unknown === 'warning') {
     notes.push({
       key: place,
       message: `is not a known key, and has no effect; the nearest is ${formatPath([...path, close ?? ''])}`,
@@ -83,24 +88,30 @@ function resolvePaths(findings: Findings, facts: ValueFacts, value: Tree, path: 
   }
   if (typeof value !== 'string') return value;
   const absolute = resolve(cwd, value);
-  const trouble = kind === 'file' ? unreadable(absolute) : undefined;
+  const trouble = kind === 'file' ? unusable(absolute, facts.value.holds) : undefined;
   if (trouble !== undefined) {
     findings.faults.push({
       key: formatPath(path),
       got: `${absolute}, ${trouble}`,
-      wanted: 'a readable file',
+      wanted: typeof facts.value.wanted === 'string' ? facts.value.wanted : 'a readable file',
     });
   }
   return absolute;
 }
 
-/** Why a file cannot be read; `undefined` where it can. */
-function unreadable(path: string): string | undefined {
+/** Why a file cannot be read, or holds nothing that guards; `undefined` where it can be used. */
+function unusable(path: string, holds: ((text: string) => boolean) | undefined): string | undefined {
   try {
-    if (statSync(path).isDirectory()) return 'which is a folder';
+    const stats = statSync(path);
+    if (stats.isDirectory()) return 'which is a folder';
     // `access` would go by who started the program, not by whom it acts as (cli/privileges.ts).
-    closeSync(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK));
-    return undefined;
+    const opened = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const isHollow = holds !== undefined && stats.isFile() && !holds(readFileSync(opened, 'utf8'));
+      return isHollow ? 'which holds nothing of that' : undefined;
+    } finally {
+      closeSync(opened);
+    }
   } catch (error) {
     return explainFileError(error);
   }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Secret } from './secret.js';
+import type { Path } from './tree.js';
 import type { Value } from './values.js';
 
 /** What is known of a key besides its type. The documentation, the warnings and the names in the environment come from it. */
@@ -12,6 +13,8 @@ interface Described {
   readonly ours?: boolean;
   /** The name in the environment where it differs from the key: registry derives it from a field of another name. */
   readonly env?: string;
+  /** The key guards something: written with nothing in it, it stops the start. Completes "remove the key if …". */
+  readonly guard?: string;
 }
 
 export interface SectionFacts extends Described {
@@ -72,8 +75,13 @@ function keep<T extends z.ZodType>(schema: T, facts: Facts): T {
   return schema;
 }
 
-type More = Pick<Described, 'ours' | 'env'>;
+type More = Pick<Described, 'ours' | 'env' | 'guard'>;
 export const ours = { ours: true } as const;
+
+/** For a key that guards something. `unless`: when the operator may do without it; completes "remove the key if …". */
+export function guard(unless: string, more: More = {}): More {
+  return { ...more, guard: unless };
+}
 
 function scalar<T>(value: Value<T>): z.ZodType<T> {
   return z.unknown().transform((given, context) => {
@@ -207,13 +215,14 @@ export function optionalSection<S extends z.ZodRawShape>(
 
 export function entries<S extends z.ZodRawShape>(text: string, children: S, options: SectionOptions = {}) {
   const error = () => 'a list of sections';
-  const { env, ...rest } = options;
+  const { env, guard, ...rest } = options;
   return keep(z.array(z.object(children, sectionError), { error }).default([]), {
     form: 'entries',
     text,
     entry: sectionFacts(text, children, rest),
     ...(rest.ours === true ? ours : {}),
     ...(env === undefined ? {} : { env }),
+    ...(guard === undefined ? {} : { guard }),
   });
 }
 
@@ -225,6 +234,16 @@ export function ignored(why: string) {
 /** A key that must not be ignored, and cannot be honoured: refused. */
 export function refused(why: string, wanted: string) {
   return keep(z.unknown().optional(), { form: 'refused', text: why, wanted });
+}
+
+/** What is known of the key that a path leads to, or into. */
+export function factsAt(facts: Facts, path: Path): Facts | undefined {
+  const [step, ...rest] = path;
+  if (step === undefined) return facts;
+  if (facts.form === 'entries') return factsAt(facts.entry, rest);
+  if (facts.form !== 'section') return facts;
+  const child = Object.hasOwn(facts.children, step) ? facts.children[step] : undefined;
+  return child === undefined ? undefined : factsAt(factsOf(child), rest);
 }
 
 export interface Key {

@@ -78,13 +78,14 @@ export const legacy = {
 export function unfold(tree: TreeMap): void {
   for (const key of ['storage', 'auth']) {
     const given = tree[key];
-    const section = typeof given === 'string' && given !== '' ? { [given]: {} } : given;
+    const section = typeof given === 'string' && given.trim() !== '' ? { [given]: {} } : given;
     if (!isMap(section)) continue;
     for (const [type, parameters] of Object.entries(section)) if (parameters === null) section[type] = {};
     tree[key] = section;
   }
   const { auth } = tree;
   if (!isMap(auth)) return;
-  for (const type of Object.keys(auth)) if (type.toLowerCase() === 'none') delete auth[type];
-  if (Object.keys(auth).length === 0) delete tree['auth'];
+  const open = Object.keys(auth).filter((type) => type.toLowerCase() === 'none');
+  for (const type of open) delete auth[type];
+  if (open.length > 0 && Object.keys(auth).length === 0) delete tree['auth'];
 }

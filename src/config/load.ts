@@ -5,7 +5,8 @@ import type { Config } from './config.js';
 import { applyEnvironment, pathVariable } from './environment.js';
 import { ConfigError, type ConfigFault, type ConfigNote } from './faults.js';
 import { explainFileError, inspect } from './inspect.js';
-import { factsOf, type Facts } from './key.js';
+import { checkGuards } from './guards.js';
+import { factsAt } from './key.js';
 import { normalise } from './normalise.js';
 import { checkRules, noteRules } from './rules.js';
 import { root, schema } from './schema.js';
@@ -43,14 +44,19 @@ export function loadConfig({ path, env, cwd, places = usualPlaces }: LoadOptions
   const { source, text } = readFirst(named === undefined ? places : [resolve(cwd, named)]);
   const written = parseFile(source, text);
   const { origins, faults, notes } = applyEnvironment(written, root, env);
+  const empty = checkGuards(written, root);
+  const reported = new Set(empty.map(({ key }) => key));
   const tree = prune(written) as TreeMap;
   const findings = inspect(tree, root, cwd);
   const parsed = schema.safeParse(tree);
   const found = [
     ...faults,
-    ...findings.faults,
-    ...(parsed.error?.issues ?? []).map(({ path, message }) => valueFault(tree, path as Path, message)),
-    ...checkRules(tree),
+    ...empty,
+    ...[
+      ...findings.faults,
+      ...(parsed.error?.issues ?? []).map(({ path, message }) => valueFault(tree, path as Path, message)),
+      ...checkRules(tree),
+    ].filter(({ key }) => !reported.has(key)),
   ];
   if (parsed.data === undefined || found.length > 0) {
     throw new ConfigError(
@@ -100,16 +106,6 @@ function valueFault(tree: Tree, path: Path, wanted: string): ConfigFault {
   const facts = factsAt(root, path);
   const secret = facts?.form === 'headers' || (facts?.form === 'value' && facts.value.secret === true);
   return { key: formatPath(path), got: describe(at(tree, path), secret || facts?.form !== 'value'), wanted };
-}
-
-/** What is known of the key that a path leads to, or into. */
-function factsAt(facts: Facts, path: Path): Facts | undefined {
-  const [step, ...rest] = path;
-  if (step === undefined) return facts;
-  if (facts.form === 'entries') return factsAt(facts.entry, rest);
-  if (facts.form !== 'section') return facts;
-  const child = Object.hasOwn(facts.children, step) ? facts.children[step] : undefined;
-  return child === undefined ? undefined : factsAt(factsOf(child), rest);
 }
 
 /** For an error: text is shown only where it is a value that may be seen, and not a URL with credentials or a query. */

@@ -262,15 +262,11 @@ function checkGrants(tree: Tree, report: Report): void {
         'no remoteurl beside it',
         'it with a remoteurl, whose content it is about',
       );
-    if (grants.length === 0) report([...upstream, 'access'], 'an empty list', 'a grant, or no such key');
     grants.forEach((_, index) => checkGrant(tree, [...upstream, 'access', index], report));
   }
 }
 
 function checkGrant(tree: Tree, path: Path, report: Report): void {
-  for (const key of ['users', 'groups', 'networks', 'repositories'])
-    if (isEmpty(at(tree, [...path, key])))
-      report([...path, key], 'an empty list', 'something in it, or no such key');
   const known = loginKeys.filter((key) => has(tree, [...path, key]));
   const anonymous = isSet(tree, [...path, 'anonymous']);
   if (known.length === 0 && !anonymous && !has(tree, [...path, 'networks']))

@@ -3,6 +3,7 @@ import {
   commaList,
   defaulted,
   entries,
+  guard,
   headers,
   list,
   lists,
@@ -20,12 +21,15 @@ import { schedule } from './schedule.js';
 import {
   address,
   atLeast,
+  certificatesFile,
   count,
   duration,
   endpoint,
   file,
+  filledFile,
   flag,
   host,
+  htpasswdFile,
   image,
   kubernetesLabel,
   kubernetesName,
@@ -77,11 +81,11 @@ const s3 = optionalSection('A bucket of S3 or a server that speaks it; all repli
     secret,
     "The access key; without it the usual places are tried: environment, profile, the machine's role.",
   ),
-  accesskeyfile: optional(file, `A file that holds the access key instead; ${again}.`, ours),
+  accesskeyfile: optional(filledFile, `A file that holds the access key instead; ${again}.`, ours),
   secretkey: optional(secret, 'The secret that goes with it.'),
-  secretkeyfile: optional(file, `A file that holds the secret instead; ${again}.`, ours),
+  secretkeyfile: optional(filledFile, `A file that holds the secret instead; ${again}.`, ours),
   sessiontoken: optional(secret, 'The token of temporary credentials.'),
-  sessiontokenfile: optional(file, `A file that holds the token instead; ${again}.`, ours),
+  sessiontokenfile: optional(filledFile, `A file that holds the token instead; ${again}.`, ours),
   rootdirectory: defaulted(text, '/', 'What stands before the keys.'),
   chunksize: defaulted(partSize, '10MiB', 'The size of the parts in which large blobs are sent.'),
   localcopies: defaulted(
@@ -90,7 +94,12 @@ const s3 = optionalSection('A bucket of S3 or a server that speaks it; all repli
     "How much of this replica's own disk copies of blobs may take, where blobs go through the mirror (`redirect.disable`): beside the spools, never more than is left free there. 0: none.",
     ours,
   ),
-  encrypt: defaulted(flag, 'false', 'Has the server encrypt what it keeps.'),
+  encrypt: defaulted(
+    flag,
+    'false',
+    'Has the server encrypt what it keeps.',
+    guard('the server need not encrypt'),
+  ),
   keyid: optional(text, 'The KMS key for that.'),
   storageclass: optional(text, 'The storage class of objects; `NONE` leaves it to the server.'),
   objectacl: optional(text, 'The canned ACL of objects; without it the bucket decides.'),
@@ -137,6 +146,8 @@ const storage = section(
 
 const aSecond = atLeast(1_000, duration, 'a duration from 1s to 596h, such as 30s');
 
+const plainHttp = 'the server is to speak plain HTTP';
+
 const http = section('The server.', {
   addr: defaulted(text, ':5000', 'Where it listens: `HOST:PORT`, or the path of a socket with `net: unix`.'),
   net: defaulted(oneOf('tcp', 'unix'), 'tcp', 'The kind of socket.'),
@@ -152,7 +163,7 @@ const http = section('The server.', {
   trustedproxies: list(
     network,
     'Proxies in front. Only what they add to `X-Forwarded-For` is believed about the address of a client.',
-    ours,
+    guard('there is no proxy in front', ours),
   ),
   limits: section(
     'What clients may take of this server.',
@@ -167,7 +178,7 @@ const http = section('The server.', {
       rate: optional(
         count(1),
         'Requests that an address may make in a second, on average. More get 503, or 429 where the client named an upstream that it can only reach through this mirror. No limit without it.',
-        ours,
+        guard('an address may make any number of requests', ours),
       ),
       burst: optional(count(1), 'How many of them may come at once; ten times `rate` without it.', ours),
       headersize: defaulted(
@@ -198,20 +209,26 @@ const http = section('The server.', {
     },
     { unknown: 'fault', ...ours },
   ),
-  tls: optionalSection('HTTPS.', {
-    certificate: optional(file, 'The certificate and its chain, in PEM.'),
-    key: optional(file, 'Its private key, in PEM.'),
-    minimumtls: optional(tlsVersion, 'The oldest version that is spoken; `tls1.2` without it.'),
-    clientcas: list(
-      file,
-      'Certificates in PEM. With them every client, health checks too, needs a certificate that one of them vouches for; its common name is the user.',
-    ),
-    clientauth: optional(
-      oneOf('require-and-verify-client-cert'),
-      'What `clientcas` means in any case: other policies are not supported.',
-    ),
-    ...legacy.tls,
-  }),
+  tls: optionalSection(
+    'HTTPS.',
+    {
+      certificate: optional(file, 'The certificate and its chain, in PEM.', guard(plainHttp)),
+      key: optional(file, 'Its private key, in PEM.', guard(plainHttp)),
+      minimumtls: optional(tlsVersion, 'The oldest version that is spoken; `tls1.2` without it.'),
+      clientcas: list(
+        certificatesFile,
+        'Certificates in PEM. With them every client, health checks too, needs a certificate that one of them vouches for; its common name is the user.',
+        guard('clients need no certificate'),
+      ),
+      clientauth: optional(
+        oneOf('require-and-verify-client-cert'),
+        'What `clientcas` means in any case: other policies are not supported.',
+        guard('`clientcas` alone decides'),
+      ),
+      ...legacy.tls,
+    },
+    guard(plainHttp),
+  ),
   debug: section('A second server, for operators alone.', {
     addr: optional(address, 'Where it listens; without it there is none.'),
     prometheus: section('Metrics, on that server.', {
@@ -222,31 +239,42 @@ const http = section('The server.', {
   ...legacy.http,
 });
 
+const guarded = guard('another way of `auth` is used');
+
 const auth = optionalSection(
   'Who may pull: one of these, or `none`.',
   {
     htpasswd: optionalSection('User names and bcrypt hashes from a file.', {
-      realm: required(text, 'What clients show when they ask for the password.'),
-      path: required(file, 'The file, as `htpasswd -B` writes it.'),
+      realm: required(text, 'What clients show when they ask for the password.', guarded),
+      path: required(htpasswdFile, 'The file, as `htpasswd -B` writes it.', guarded),
     }),
     token: optionalSection(
       'Tokens that a token service gives out (JWT, by the registry token specification).',
       {
-        realm: required(url, 'Where clients get them.'),
-        service: required(text, 'The name of this mirror there; a token must be for it (`aud`).'),
-        issuer: required(text, 'Who must have issued them (`iss`).'),
+        realm: required(url, 'Where clients get them.', guarded),
+        service: required(text, 'The name of this mirror there; a token must be for it (`aud`).', guarded),
+        issuer: required(text, 'Who must have issued them (`iss`).', guarded),
         rootcertbundle: optional(
-          file,
+          certificatesFile,
           'Certificates in PEM: their keys sign tokens, as do those of certificates that they vouch for. Read again when it changes.',
+          guard('the keys are in `jwks`'),
         ),
-        jwks: optional(file, 'Keys that sign tokens (RFC 7517, public ones). Read again when it changes.'),
-        signingalgorithms: list(signingAlgorithm, 'How tokens may be signed; without it, all of these ways.'),
+        jwks: optional(
+          filledFile,
+          'Keys that sign tokens (RFC 7517, public ones). Read again when it changes.',
+          guard('the keys are in `rootcertbundle`'),
+        ),
+        signingalgorithms: list(
+          signingAlgorithm,
+          'How tokens may be signed; without it, all of these ways.',
+          guard('tokens may be signed in all of these ways'),
+        ),
         ...legacy.token,
       },
     ),
     ...legacy.auth,
   },
-  { unknown: 'refusal' },
+  { unknown: 'refusal', ...guard('everybody may pull (or write `none`)') },
 );
 
 const periodic = {
@@ -290,7 +318,7 @@ const credentials = {
   username: optional(text, 'Who this mirror is to that upstream.'),
   password: optional(secret, 'Its password or token.'),
 };
-const passwordfile = optional(file, `A file that holds the password instead; ${again}.`, ours);
+const passwordfile = optional(filledFile, `A file that holds the password instead; ${again}.`, ours);
 const helperCommand = 'The program, without arguments: its path, or a name to be found in PATH.';
 const helperLifetime =
   'How long its answer is used, of which the last part while the next one is asked for; `0` for one request alone. Without it: until the upstream refuses the answer.';
@@ -305,40 +333,48 @@ const furtherCredentials = entries(
   },
   { unknown: 'fault', ...ours },
 );
-const realms = list(plainHost, 'Further hosts whose token service may be given the credentials.', ours);
+const realms = list(
+  plainHost,
+  'Further hosts whose token service may be given the credentials.',
+  guard('only hosts of its own domain may', ours),
+);
 const redirects = list(
   plainHost,
   'Hosts that its redirects may lead to on any address. Others only on one that is no further inside than its own: public, private, loopback, link-local.',
-  ours,
+  guard('no other host may', ours),
 );
 const verifycaller = defaulted(
   flag,
   'false',
   'Asks it, with the credential that the client sends, whether that client may read; a yes holds for 5 minutes.',
-  ours,
+  guard('it is not to be asked', ours),
 );
 const access = entries(
   'Who may pull what of it: whatever one of these grants. Without any, whoever was let in by `auth` may pull all of it.',
   {
-    users: list(userName, 'These may, once they logged in; `*` is whoever did.', ours),
+    users: list(
+      userName,
+      'These may, once they logged in; `*` is whoever did.',
+      guard('the grant names no users', ours),
+    ),
     groups: list(
       memberName,
       'Members of these may, once they logged in: of `proxy.groups`, or of the organisations (`O`) that a client certificate names.',
-      ours,
+      guard('the grant names no groups', ours),
     ),
     anonymous: defaulted(flag, 'false', 'Everybody may, without a login.', ours),
     networks: list(
       network,
       'From these addresses. Without `users` and `groups`, everybody there may, and is never asked for a login (dockerd has none for a mirror of Docker Hub), nor verified by `verifycaller`.',
-      ours,
+      guard('the address does not matter', ours),
     ),
     repositories: list(
       repositoryPattern,
       "By the upstream's own names: `library/alpine`, `team/*` for all below; all without it.",
-      ours,
+      guard('the grant is for all repositories', ours),
     ),
   },
-  { unknown: 'fault', ...ours },
+  { unknown: 'fault', ...guard('everybody that `auth` lets in may pull all of it', ours) },
 );
 const someBytes = atLeast(1, size, 'a size above 0, such as 500GB');
 const ca = optional(file, `Certificates in PEM to trust for it, besides the system's; ${again}.`, ours);
@@ -379,7 +415,7 @@ const proxy = section(
     groups: lists(
       memberName,
       'Users by the names of their groups, for `access`: `{devs: [ann, bob]}`.',
-      ours,
+      guard('no grant names such a group', ours),
     ),
     access,
     verifycaller,
@@ -478,6 +514,9 @@ const proxy = section(
   },
 );
 
+const plainRedis = 'Redis speaks no TLS';
+const noCertificate = 'Redis wants no client certificate';
+
 const redis = optionalSection(
   'A Redis, by the keys of registry 2 (`addr`, `pool`) or 3 (`addrs`, `mastername`).',
   {
@@ -487,14 +526,14 @@ const redis = optionalSection(
     username: optional(text, 'A Redis user.'),
     password: optional(secret, 'Its password.'),
     passwordfile: optional(
-      file,
+      filledFile,
       `A file that holds the password instead; ${again} and a connection is made.`,
       ours,
     ),
     sentinelusername: optional(text, 'A user of the Sentinels.'),
     sentinelpassword: optional(secret, 'Its password.'),
     sentinelpasswordfile: optional(
-      file,
+      filledFile,
       `A file that holds that password instead; ${again} and a connection is made.`,
       ours,
     ),
@@ -514,14 +553,24 @@ const redis = optionalSection(
       maxactive: optional(count(), 'As `redis.poolsize`.'),
       idletimeout: optional(duration, 'As `redis.connmaxidletime`.'),
     }),
-    tls: optionalSection('Encryption.', {
-      enabled: defaulted(flag, 'false', 'Registry 2: uses TLS.'),
-      certificate: optional(file, 'Registry 3: a client certificate, in PEM.'),
-      key: optional(file, 'Its private key, in PEM.'),
-      clientcas: list(file, 'Certificates in PEM to trust.'),
-    }),
+    tls: optionalSection(
+      'Encryption.',
+      {
+        enabled: defaulted(flag, 'false', 'Registry 2: uses TLS.', guard(plainRedis)),
+        certificate: optional(file, 'Registry 3: a client certificate, in PEM.', guard(noCertificate)),
+        key: optional(file, 'Its private key, in PEM.', guard(noCertificate)),
+        clientcas: list(
+          certificatesFile,
+          'Certificates in PEM to trust.',
+          guard("the system's certificates do"),
+        ),
+      },
+      guard(plainRedis),
+    ),
   },
 );
+
+const ownSecret = 'the replicas are to make one in the storage';
 
 const cluster = section(
   'How replicas talk to each other, where there is a `redis` section.',
@@ -532,11 +581,15 @@ const cluster = section(
       'Where the others reach it. Default: the host of `addr`, the variable POD_IP, the address from which Redis is reached.',
       ours,
     ),
-    secret: optional(secret, 'What they know each other by. Default: made once, in the storage.', ours),
+    secret: optional(
+      secret,
+      'What they know each other by. Default: made once, in the storage.',
+      guard(ownSecret, ours),
+    ),
     secretfile: optional(
-      file,
+      filledFile,
       `A file that holds the secret instead; ${again}, and the one before it counts for an hour more.`,
-      ours,
+      guard(ownSecret, ours),
     ),
     locktimeout: defaulted(duration, '250ms', 'The budget of a lock.', ours),
     kubeconfig: optional(

@@ -71,11 +71,18 @@ export function parseYaml(text: string): ParsedYaml {
   if (containsItself(document))
     return { faults: [{ ...unplaced, problem: 'an alias inside its own anchor' }] };
   try {
-    return { tree: document.toJS() as Tree };
+    return { tree: unshared(document.toJS() as Tree) };
   } catch {
     // Nothing else can fail here, and the library's message would quote the text.
     return { faults: [{ ...unplaced, problem: 'an alias (*name) or a merge (<<) that leads nowhere' }] };
   }
+}
+
+/** A copy for each alias: a variable that changes a key must not change what an alias has in another place. */
+function unshared(tree: Tree): Tree {
+  if (Array.isArray(tree)) return tree.map(unshared);
+  if (!isMap(tree)) return tree;
+  return Object.fromEntries(Object.entries(tree).map(([key, value]) => [key, unshared(value)]));
 }
 
 function containsItself(document: Document): boolean {

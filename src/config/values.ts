@@ -15,6 +15,8 @@ export interface Value<T> {
   readonly secret?: true;
   /** A path, relative to the working directory; `file` where the file must be there and readable. */
   readonly path?: 'file' | 'any';
+  /** Of a file: whether its text is more than blank lines and comments. */
+  readonly holds?: (text: string) => boolean;
 }
 
 export const text: Value<string> = { kind: 'text', wanted: 'a text', read: (given) => given };
@@ -28,6 +30,29 @@ export const secret: Value<Secret> = {
 
 export const path: Value<string> = { ...text, kind: 'path', wanted: 'a path', path: 'any' };
 export const file: Value<string> = { ...text, kind: 'file', wanted: 'a readable file', path: 'file' };
+
+const isFilled = (text: string): boolean => text.trim() !== '';
+const hasContent = (text: string): boolean =>
+  text.split('\n').some((line) => isFilled(line) && !line.startsWith('#'));
+
+/** A file with a secret or with keys in it. */
+export const filledFile: Value<string> = {
+  ...file,
+  wanted: 'a readable file that is not empty',
+  holds: isFilled,
+};
+
+export const htpasswdFile: Value<string> = {
+  ...file,
+  wanted: 'a readable file with a line USER:HASH, as htpasswd -B writes it',
+  holds: hasContent,
+};
+
+export const certificatesFile: Value<string> = {
+  ...file,
+  wanted: 'a readable file with certificates in PEM',
+  holds: hasContent,
+};
 
 const booleans = new Map<string, boolean>();
 for (const word of ['true', 'yes', 'on', 'y']) booleans.set(word, true);
