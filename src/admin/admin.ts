@@ -1,4 +1,11 @@
-import { jobNames, type JobName, type JobSummary, type Progress, type Removal } from '../scheduler/job.js';
+import {
+  jobNames,
+  type JobName,
+  type JobSummary,
+  type Problems,
+  type Progress,
+  type Removal,
+} from '../scheduler/job.js';
 
 /** What operators may ask for by a command or the admin API (docs/openapi.yaml). Images are as in `docker pull`. */
 export type AdminTask =
@@ -51,6 +58,8 @@ export interface ListedJob {
         readonly ended: string | undefined;
         readonly summary: JobSummary | undefined;
         readonly error: string | undefined;
+        /** The problems that the run skipped; `undefined`: none. */
+        readonly problems: Problems | undefined;
         readonly progress: Progress | undefined;
       }
     | undefined;

@@ -14,6 +14,7 @@ export function listedJob({ name, schedule, nextMs, run }: JobState): ListedJob 
       ended: isoTime(run.endedMs),
       summary: run.summary,
       error: run.error,
+      problems: (run.problems?.count ?? 0) > 0 ? run.problems : undefined,
       progress: run.outcome === 'running' ? run.progress : undefined,
     },
   };

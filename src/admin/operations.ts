@@ -7,7 +7,7 @@ import { PrewarmJob } from '../prewarm/prewarm-job.js';
 import type { ImageWarmer } from '../prewarm/image-warmer.js';
 import { parsePlatform } from '../prewarm/platform.js';
 import type { Tags } from '../proxy/tags.js';
-import type { Job, JobName, JobSummary, Progress, Removal } from '../scheduler/job.js';
+import type { Job, JobName, JobSummary, Problem, Progress, Removal } from '../scheduler/job.js';
 import type { Scheduler } from '../scheduler/scheduler.js';
 import type { BlobStore, RepositoryStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
@@ -108,6 +108,7 @@ export class Operations implements Administration {
         dryRun,
         signal,
         onProgress: (progress) => channel.tellLatest({ type: 'progress', ...progress }),
+        onProblem: (problem) => channel.tell({ type: 'problem', ...problem }),
         onRemoved: (removal) => channel.tell(this.#removed(removal)),
         job: { name, run: atReadersPace(run, channel) },
       });
@@ -132,8 +133,9 @@ export class Operations implements Administration {
 
   async #list(channel: Tell, signal: AbortSignal): Promise<JobSummary> {
     const progress = (progress: Progress): void => channel.tellLatest({ type: 'progress', ...progress });
+    const problem = (problem: Problem): void => channel.tell({ type: 'problem', ...problem });
     let images = 0;
-    for await (const page of this.parts.keeper.images({ progress, signal })) {
+    for await (const page of this.parts.keeper.images({ progress, problem, signal })) {
       for (const { repository, lastUsedMs, ...image } of page) {
         channel.tell({
           type: 'image',
@@ -151,13 +153,11 @@ export class Operations implements Administration {
   #verify(image: string | undefined, dryRun: boolean): Work {
     const chosen = image === undefined ? undefined : this.#stored(image);
     return (channel, signal) => {
-      const unreadable = (digest: Digest, error: Error): void =>
-        channel.tell({ type: 'problem', subject: digest, message: error.message });
       const run: Job['run'] = async (run) => {
         const { blobs, scrubber } = this.parts;
         const root = chosen && (await this.#rootOf(chosen.stored, chosen.reference));
         const digests = root && (await contentOf(blobs, root, run.signal));
-        return scrubber.scrub(run, { rate: Infinity, unreadable, ...(digests && { digests }) });
+        return scrubber.scrub(run, { rate: Infinity, ...(digests && { digests }) });
       };
       return this.#job('scrub', dryRun, run)(channel, signal);
     };
@@ -182,7 +182,6 @@ export class Operations implements Administration {
         warmer: this.parts.warmer,
         images: images.map((image) => ({ image, platforms })),
         log: this.parts.log,
-        failed: (subject, { message }) => channel.tell({ type: 'problem', subject, message }),
       });
       return this.#job('prewarm', false, (run) => job.run(run))(channel, signal);
     };
@@ -243,6 +242,7 @@ function atReadersPace(run: Job['run'], channel: Tell): Job['run'] {
       },
       mayDelete: () => given.mayDelete(),
       progress: (progress) => given.progress(progress),
+      problem: (problem) => given.problem(problem),
       removed: (removal) => given.removed(removal),
     });
 }

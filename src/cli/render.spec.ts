@@ -21,6 +21,7 @@ describe('a job', () => {
     runner: 'host:1',
     began: '2026-11-21T10:00:00.000Z',
     error: undefined,
+    problems: undefined,
     progress: undefined,
   } as const;
 
@@ -30,6 +31,12 @@ describe('a job', () => {
       run: { ...run, ended: '2026-11-21T10:01:05.000Z', summary: { blobs: 2, bytes: 0 } },
     });
     expect(line).toMatch(/^expire +done .* 1m5s .* 10m +blobs 2$/);
+  });
+
+  it('shows how many problems its last run skipped', () => {
+    const problems = { count: 3, first: [] };
+    const done = { ...run, ended: run.began, summary: { blobs: 2 }, problems };
+    expect(jobLine({ ...job, run: done })).toMatch(/ blobs 2, problems 3$/);
   });
 
   it('shows what it is doing', () => {

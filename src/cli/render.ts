@@ -37,9 +37,10 @@ export const jobHeader = jobColumns('JOB', 'STATE', 'LAST RUN', 'TOOK', 'NEXT', 
 export function jobLine({ name, schedule, next, run }: ListedJob): string {
   const ended = run?.ended;
   const took = run && ended !== undefined ? humanTime(Date.parse(ended) - Date.parse(run.began)) : '';
+  const problems = run?.problems === undefined ? '' : `, problems ${run.problems.count}`;
   const did = run?.error ?? (run?.summary && summaryText(run.summary)) ?? run?.progress?.doing ?? '';
   const times = [run ? minutes(run.began) : '', took, next === undefined ? '' : minutes(next)];
-  return jobColumns(name, run?.outcome ?? 'never run', ...times, schedule, did);
+  return jobColumns(name, run?.outcome ?? 'never run', ...times, schedule, did + problems);
 }
 
 function jobColumns(...columns: readonly string[]): string {

@@ -40,7 +40,7 @@ export interface ContentKeeper {
   /** Forgets an image by tag or digest at once; what only it refers to goes by the next runs. `undefined`: all tags and manifests of the repository. */
   purge(repository: Repository, reference: Tag | Digest | undefined, run: JobRun): Promise<JobSummary>;
   /** Looks through the storage, then gives the images by repository and tag, in pages. */
-  images(run: Pick<JobRun, 'progress' | 'signal'>): AsyncIterable<readonly CachedImage[]>;
+  images(run: Pick<JobRun, 'progress' | 'problem' | 'signal'>): AsyncIterable<readonly CachedImage[]>;
   /** `undefined`: nobody has looked yet. */
   totals(): Promise<ContentTotals | undefined>;
 }

@@ -23,7 +23,7 @@ export interface Sources {
   readonly ttlOf: (repository: Repository) => number;
 }
 
-export type Watch = Pick<JobRun, 'progress' | 'signal'>;
+export type Watch = Pick<JobRun, 'progress' | 'problem' | 'signal'>;
 
 /**
  * Fills the index anew from the storage. Blobs come before links, as they do when they are stored: what is seen

@@ -2,13 +2,14 @@ import { describe, expect, it } from 'vitest';
 import type { Coordinator, Lease } from '../cluster/cluster.js';
 import { LocalCoordinator } from '../cluster/local/coordinator.js';
 import { digestOf, type Digest } from '../oci/digest.js';
-import type { JobRun, Progress, Removal } from '../scheduler/job.js';
+import type { JobRun, Problem, Progress, Removal } from '../scheduler/job.js';
 import { StorageError, type BlobStore, type OpenBlob, type StoredBlob } from '../storage/storage.js';
 import { createLogger } from '../telemetry/log.js';
 import { Scrubber, type Scrubbing } from './scrub.js';
 
 class Stored {
   readonly blobs = new Map<Digest, Buffer>();
+  away = false;
   readonly unreadable = new Set<Digest>();
   readonly opened: Digest[] = [];
   /** Done when a blob is opened. */
@@ -61,6 +62,7 @@ class Run implements JobRun {
   readonly steps: (string | undefined)[] = [];
   readonly removals: Removal[] = [];
   readonly told: Progress[] = [];
+  readonly problems: Problem[] = [];
 
   constructor(
     readonly checkpoint: string | undefined = undefined,
@@ -74,6 +76,10 @@ class Run implements JobRun {
 
   mayDelete(): Promise<boolean> {
     return Promise.resolve(false);
+  }
+
+  problem(problem: Problem): void {
+    this.problems.push(problem);
   }
 
   progress(progress: Progress): void {
@@ -98,7 +104,7 @@ function scrub(
     inventory: {
       listBlobs: (after) => stored.listBlobs(after),
       listLinks: () => stored.listBlobs(undefined) as never,
-      now: () => Promise.resolve(0),
+      now: () => (stored.away ? Promise.reject(new StorageError('io', 'away')) : Promise.resolve(0)),
     },
     blobs,
     deletes: { deleteBlob: stored.deleteBlob } as never,
@@ -170,16 +176,23 @@ describe('Scrubber', () => {
     const stored = new Stored();
     const [bad, good] = [stored.add('bad'), stored.add('good')];
     stored.unreadable.add(bad);
-    const told: Digest[] = [];
-    const summary = await scrub(stored, new Run(), { unreadable: (digest) => told.push(digest) });
+    const run = new Run();
+    const summary = await scrub(stored, run);
     expect(summary).toEqual({ blobs: 2, bytes: 4, rotten: 0, unreadable: 1 });
-    expect(told).toEqual([bad]);
+    expect(run.problems.map(({ subject }) => subject)).toEqual([bad]);
     expect(stored.sorted).toEqual([bad, good].toSorted());
+  });
+
+  it('goes on past many blobs in a row that cannot be read, while the storage is there', async () => {
+    const stored = new Stored();
+    for (let index = 0; index < 30; index += 1) stored.unreadable.add(stored.add(`blob ${index}`));
+    await expect(scrub(stored, new Run())).resolves.toMatchObject({ unreadable: 30 });
   });
 
   it('fails when the storage as a whole cannot be read', async () => {
     const stored = new Stored();
     for (let index = 0; index < 30; index += 1) stored.unreadable.add(stored.add(`blob ${index}`));
+    stored.away = true;
     await expect(scrub(stored, new Run())).rejects.toMatchObject({ code: 'io' });
     expect(stored.opened).toHaveLength(10);
   });

@@ -5,7 +5,7 @@ import { StorageError, type BlobStore, type Deletes, type Inventory } from '../s
 import type { Logger } from '../telemetry/log.js';
 import { Pace } from './pace.js';
 
-/** So many blobs in a row that cannot be read are no fault of theirs: the storage is in trouble. */
+/** After this many unreadable blobs in a row the scrub checks that the storage answers at all. */
 const mostUnreadable = 10;
 const progressMs = 500;
 
@@ -30,8 +30,6 @@ export interface Scrubbing {
   readonly rate: number;
   /** In this order; without it all that is stored, by digest, on from the run's checkpoint. */
   readonly digests?: readonly Digest[];
-  /** Told of content that could not be read, and so may be sound. */
-  readonly unreadable?: (digest: Digest, error: StorageError) => void;
 }
 
 interface Counts {
@@ -62,12 +60,10 @@ export class Scrubber {
     );
     let failing = 0;
     for await (const digest of this.#digests(run, scrubbing.digests)) {
-      const verdict = await this.#check(run, digest, reading, counts, scrubbing);
+      const verdict = await this.#check(run, digest, reading, counts);
       failing = verdict === 'unreadable' ? failing + 1 : 0;
       if (verdict !== 'gone') counts.blobs += 1;
-      if (failing === mostUnreadable) {
-        throw new StorageError('io', `${failing} blobs in a row could not be read, the last was ${digest}`);
-      }
+      if (failing > 0 && failing % mostUnreadable === 0) await this.parts.inventory.now();
       reading.blobs += 1;
       await run.step(digest);
     }
@@ -89,13 +85,7 @@ export class Scrubber {
     }
   }
 
-  async #check(
-    run: JobRun,
-    digest: Digest,
-    reading: Reading,
-    counts: Counts,
-    { unreadable }: Scrubbing,
-  ): Promise<Verdict> {
+  async #check(run: JobRun, digest: Digest, reading: Reading, counts: Counts): Promise<Verdict> {
     try {
       const found = await this.#read(digest, reading);
       if (found === undefined) return 'gone';
@@ -108,8 +98,7 @@ export class Scrubber {
       // It may be the disk, the network or a right: what is there is not known to be wrong.
       if (!(err instanceof StorageError)) throw err;
       counts.unreadable += 1;
-      this.parts.log.error({ digest, err }, 'a blob cannot be read');
-      unreadable?.(digest, err);
+      run.problem({ subject: digest, message: err.message });
       return 'unreadable';
     }
   }

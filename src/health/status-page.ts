@@ -1,3 +1,4 @@
+import type { Problems } from '../scheduler/job.js';
 import type { Status } from './status.js';
 
 /** The status as a page without scripts, that a browser loads again by itself. */
@@ -46,18 +47,25 @@ export function statusPage(status: Status): string {
     typeof jobs === 'string'
       ? `<p>${escaped(jobs)}</p>`
       : table(
-          ['job', 'last run', 'ended', 'next', 'by', 'error'],
-          jobs.map(({ name, outcome, ended, next, runner, error }) => [
+          ['job', 'last run', 'ended', 'next', 'by', 'error', 'problems'],
+          jobs.map(({ name, outcome, ended, next, runner, error, problems }) => [
             name,
             outcome ?? 'never',
             ended ?? '',
             next ?? 'never',
             runner ?? '',
             error ?? '',
+            problemsText(problems),
           ]),
         ),
     '</body></html>\n',
   ].join('\n');
+}
+
+function problemsText(problems: Problems | undefined): string {
+  if (problems === undefined) return '';
+  const told = problems.first.map(({ subject, message }) => `${subject}: ${message}`);
+  return `${problems.count}: ${told.join('; ')}`;
 }
 
 const breakerText = {

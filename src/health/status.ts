@@ -1,6 +1,7 @@
 import { within } from '../async/wait.js';
 import type { Cluster } from '../cluster/cluster.js';
 import type { Transfers } from '../proxy/transfers.js';
+import type { Problems } from '../scheduler/job.js';
 import type { Scheduler } from '../scheduler/scheduler.js';
 import { StorageError } from '../storage/storage.js';
 import type { Metrics } from '../telemetry/metrics.js';
@@ -61,6 +62,8 @@ export interface JobStatus {
   readonly ended?: string;
   readonly runner?: string;
   readonly error?: string;
+  /** How many problems the last run skipped, and the first few of them. */
+  readonly problems?: Problems;
 }
 
 interface Gauge {
@@ -124,6 +127,7 @@ export class StatusReport {
         ...(run === undefined ? {} : { outcome: run.outcome, runner: run.runner }),
         ...timeAs('ended', run?.endedMs),
         ...(run?.error === undefined ? {} : { error: run.error }),
+        ...(run?.problems === undefined || run.problems.count === 0 ? {} : { problems: run.problems }),
       })),
     );
     try {

@@ -9,8 +9,6 @@ export interface PrewarmParts {
   readonly warmer: ImageWarmer;
   readonly images: readonly WantedImage[];
   readonly log: Logger;
-  /** Told of an image that could not be had; the others are fetched all the same. */
-  readonly failed?: (image: string, error: Error) => void;
 }
 
 /** Fetches a list of images before anybody asks for them. */
@@ -38,7 +36,7 @@ export class PrewarmJob implements Job {
     checkpoint: string,
     summary: Record<'images' | 'failed' | 'manifests' | 'blobs' | 'bytes', number>,
   ): Promise<void> {
-    const { warmer, log, failed } = this.parts;
+    const { warmer, log } = this.parts;
     try {
       const warmed = await warmer.warm(image, {
         signal: run.signal,
@@ -55,7 +53,7 @@ export class PrewarmJob implements Job {
       if (!isImageFault(err)) throw err;
       summary.failed += 1;
       log.warn({ image: image.image, err }, 'image not fetched ahead');
-      failed?.(image.image, err);
+      run.problem({ subject: image.image, message: err.message });
     }
   }
 }

@@ -1,17 +1,20 @@
 import { setImmediate as breath } from 'node:timers/promises';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
-import type { Job, JobName, JobRun, JobSummary, Progress, Removal } from './job.js';
+import type { Job, JobName, JobRun, JobSummary, Problem, Problems, Progress, Removal } from './job.js';
 import type { HeldLease } from './leases.js';
 
 /** Where another replica would go on is saved this often at most. */
 const saveMs = 1_000;
 /** Requests are let in between steps after so long. */
 const breathMs = 10;
+/** The first problems of a run are logged as warnings and kept in its record; all are counted. */
+const mostProblems = 10;
 
 /** Whoever looks on. */
 export interface RunWatcher {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
+  readonly onProblem?: ((problem: Problem) => void) | undefined;
   readonly onRemoved?: ((removal: Removal) => void) | undefined;
 }
 
@@ -35,6 +38,7 @@ export class ActiveRun implements JobRun {
   readonly checkpoint: string | undefined;
   #latest: string | undefined;
   #progress: Progress | undefined;
+  #problems: Problems = { count: 0, first: [] };
   #savedAt = performance.now();
   #breathedAt = performance.now();
 
@@ -51,6 +55,10 @@ export class ActiveRun implements JobRun {
 
   get latestProgress(): Progress | undefined {
     return this.#progress;
+  }
+
+  get problems(): Problems {
+    return this.#problems;
   }
 
   get dryRun(): boolean {
@@ -103,6 +111,17 @@ export class ActiveRun implements JobRun {
   progress(progress: Progress): void {
     this.#progress = progress;
     this.#parts.onProgress?.(progress);
+  }
+
+  problem(problem: Problem): void {
+    const { name, log, onProblem } = this.#parts;
+    const { count, first } = this.#problems;
+    this.#problems = { count: count + 1, first: count < mostProblems ? [...first, problem] : first };
+    log[count < mostProblems ? 'warn' : 'debug'](
+      { job: name, ...problem },
+      'a job skips a problem and continues',
+    );
+    onProblem?.(problem);
   }
 
   removed(removal: Removal): void {

@@ -30,6 +30,8 @@ export interface JobRun {
   mayDelete(): Promise<boolean>;
   /** How far it is, for whoever watches. */
   progress(progress: Progress): void;
+  /** The job skips something that the storage or an upstream refuses, and continues. */
+  problem(problem: Problem): void;
   /** Something was removed, or would be in a dry run. */
   removed(removal: Removal): void;
 }
@@ -40,6 +42,19 @@ export interface Progress {
   readonly done: number;
   /** `undefined`: not known yet. */
   readonly total: number | undefined;
+}
+
+/** Something that a job skips. */
+export interface Problem {
+  /** A digest, an image or a path. */
+  readonly subject: string;
+  readonly message: string;
+}
+
+/** The number of problems in a run, and the first few of them. */
+export interface Problems {
+  readonly count: number;
+  readonly first: readonly Problem[];
 }
 
 export interface Removal {

@@ -1,5 +1,5 @@
 import type { RecordStore } from '../storage/storage.js';
-import type { JobName, JobSummary, Progress } from './job.js';
+import type { JobName, JobSummary, Problems, Progress } from './job.js';
 
 /** What all replicas know of a job, in the storage. Times are milliseconds since 1970. */
 export interface JobRecord {
@@ -24,6 +24,8 @@ export interface RecordedRun {
   readonly outcome: 'running' | 'stopped' | 'done' | 'failed';
   readonly endedMs: number | undefined;
   readonly summary: JobSummary | undefined;
+  /** Older versions wrote none. */
+  readonly problems?: Problems | undefined;
   /** Why it failed. */
   readonly error: string | undefined;
   readonly checkpoint: string | undefined;
@@ -87,13 +89,27 @@ function encode(record: JobRecord): Buffer {
 function parse(bytes: Buffer): JobRecord {
   try {
     const { slotMs, run, before } = (JSON.parse(bytes.toString('utf8')) ?? {}) as Partial<JobRecord>;
-    if (typeof slotMs === 'number') return { slotMs, run: objectOf(run), before: objectOf(before) };
+    if (isTime(slotMs)) return { slotMs, run: runOf(run), before: runOf(before) };
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
   return { slotMs: 0, run: undefined };
 }
 
-function objectOf<T>(value: T | null | undefined): T | undefined {
-  return typeof value === 'object' && value !== null ? value : undefined;
+function runOf(value: Partial<RecordedRun> | null | undefined): RecordedRun | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { runner, slotMs, attempt, beganMs, beatMs, outcome, endedMs, problems } = value;
+  const sound =
+    typeof runner === 'string' &&
+    isTime(attempt) &&
+    [beganMs, beatMs].every(isTime) &&
+    [slotMs, endedMs].every((time) => time === undefined || isTime(time)) &&
+    (problems === undefined || (isTime(problems.count) && Array.isArray(problems.first))) &&
+    ['running', 'stopped', 'done', 'failed'].includes(outcome ?? '');
+  return sound ? (value as RecordedRun) : undefined;
+}
+
+/** Within what a Date takes (ECMA-262, "Time Values"). */
+function isTime(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Math.abs(value as number) <= 8.64e15;
 }

@@ -67,6 +67,7 @@ export class ScheduledRun {
       run: {
         ...this.first,
         ...ending,
+        problems: run.problems,
         beatMs: now,
         endedMs: over ? now : undefined,
         checkpoint: over ? undefined : run.latestCheckpoint,

@@ -194,6 +194,27 @@ describe('a replica', () => {
     expect(await only.runs('sweep', 'failed')).toBe(1);
   });
 
+  it('shows the problems that a job skips on every replica, and logs the first of them', async () => {
+    const skipping: Job = {
+      name: 'sweep',
+      run: (run) => {
+        for (let n = 0; n < 12; n += 1) run.problem({ subject: `part ${n}`, message: 'no access' });
+        return Promise.resolve({});
+      },
+    };
+    const all = ['a', 'b'].map((name) => replica(name).does(skipping));
+    await pass(12 * minute);
+    for (const each of all) {
+      const { run } = (await stateOf(each)) ?? {};
+      expect(run).toMatchObject({ outcome: 'done', problems: { count: 12 } });
+      expect(run?.problems?.first.map(({ subject }) => subject)).toHaveLength(10);
+      const { values } = await each.metrics.jobProblems.get();
+      expect(values).toEqual([{ labels: { name: 'sweep' }, value: 12 }]);
+    }
+    const logged = all.flatMap((each) => each.warned());
+    expect(logged.filter((line) => line === 'a job skips a problem and continues')).toHaveLength(10);
+  });
+
   it('waits for a Redis that is away, and says so once; who warns of the outage itself is another', async () => {
     leases.away = true;
     const schedules = { sweep: every(10 * minute), scrub: every(10 * minute) };
@@ -228,15 +249,20 @@ describe('a replica', () => {
     expect(ledger.count('end')).toBe(1);
   });
 
-  it.each(['', '{}', 'null', '[1]', '{"slotMs":"1"}'])(
-    'is not put out by a record such as %j',
-    async (text) => {
-      records.records.set('jobs/sweep', Buffer.from(text));
-      const only = stepping('a');
-      await pass(10 * minute);
-      expect(await only.runs('sweep', 'done')).toBeGreaterThan(0);
-    },
-  );
+  it.each([
+    '',
+    '{}',
+    'null',
+    '[1]',
+    '{"slotMs":"1"}',
+    '{"slotMs":1,"run":{"outcome":"done","beganMs":1e300,"endedMs":"x"}}',
+    '{"slotMs":1,"run":{"runner":"a","attempt":0,"beganMs":1,"beatMs":1,"outcome":"done","problems":7}}',
+  ])('is not put out by a record such as %j', async (text) => {
+    records.records.set('jobs/sweep', Buffer.from(text));
+    const only = stepping('a');
+    await pass(10 * minute);
+    expect(await only.runs('sweep', 'done')).toBeGreaterThan(0);
+  });
 });
 
 describe('jobs of the content', () => {

@@ -127,7 +127,7 @@ export class Scheduler {
   }
 
   async #runNow(name: JobName, options: RunOptions): Promise<JobSummary> {
-    const { job = this.#jobs.get(name), dryRun = false, onProgress, onRemoved } = options;
+    const { job = this.#jobs.get(name), dryRun = false, onProgress, onProblem, onRemoved } = options;
     if (job === undefined) throw new RangeError(`no job is registered as ${name}`);
     const lease = await this.#leases.take(name);
     if (lease === undefined) throw new JobBusy(name, await this.#runnerOf(name));
@@ -135,10 +135,15 @@ export class Scheduler {
     const asked = AbortSignal.any([options.signal, this.#stopping.signal]);
     const waiting = { doing: 'waiting for other jobs', done: 0, total: undefined };
     await using turn = await this.#turn(name, held, asked, () => onProgress?.(waiting));
-    const run = this.#newRun(name, [held, turn], asked, { dryRun, onProgress, onRemoved });
+    const run = this.#newRun(name, [held, turn], asked, { dryRun, onProgress, onProblem, onRemoved });
     const beganMs = Date.now();
     const ending = await this.#perform(job, run);
-    if (!dryRun) await this.#remember(name, { ...newRecord(this.#parts.runner, beganMs), ...ending.facts });
+    if (!dryRun)
+      await this.#remember(name, {
+        ...newRecord(this.#parts.runner, beganMs),
+        ...ending.facts,
+        problems: run.problems,
+      });
     if ('cause' in ending) throw ending.cause;
     return ending.facts.summary;
   }
@@ -266,6 +271,7 @@ export class Scheduler {
     if (done?.endedMs === undefined) return;
     metrics.jobLastRun.set({ name }, done.endedMs / 1000);
     metrics.jobDuration.set({ name }, (done.endedMs - done.beganMs) / 1000);
+    metrics.jobProblems.set({ name }, done.problems?.count ?? 0);
     this.#showTotals(done.endedMs, done.summary ?? {});
   }
 

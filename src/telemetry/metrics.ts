@@ -228,6 +228,11 @@ export class Metrics {
     'When a job was last done, by whichever replica.',
     ['name'],
   );
+  readonly jobProblems = this.#gauge(
+    'cistern_job_problems',
+    'How many problems the last run of a job skipped, on any replica: what the storage did not read or remove, images that were not fetched.',
+    ['name'],
+  );
   readonly jobDuration = this.#gauge(
     'cistern_job_duration_seconds',
     'How long a job took when it was last done, by whichever replica.',

@@ -3,7 +3,7 @@ import { StoredContent, type StoredContentOptions } from '../../src/content/stor
 import { digestOf, hexOf, type Digest } from '../../src/oci/digest.js';
 import { references } from '../../src/oci/manifest.js';
 import { parseRepository, parseTag, type Repository, type Tag } from '../../src/oci/name.js';
-import type { JobRun, Removal } from '../../src/scheduler/job.js';
+import type { JobRun, Problem, Removal } from '../../src/scheduler/job.js';
 import { Rescues } from '../../src/storage/rescues.js';
 import type {
   BlobStore,
@@ -43,6 +43,7 @@ export class Model {
   readonly tags = new Map<string, Digest>();
   readonly records = new Map<string, Buffer>();
   readonly removed: Removal[] = [];
+  readonly problems: Problem[] = [];
   readonly #unwritten = new Map<string, number>();
   /** Of other replicas, which this one cannot know of before they are written. */
   readonly #elsewhere = new Map<string, number>();
@@ -113,6 +114,7 @@ export class Model {
       },
       mayDelete: () => Promise.resolve(this.mayDelete),
       progress: () => undefined,
+      problem: (problem) => void this.problems.push(problem),
       removed: (removal) => void this.removed.push(removal),
       ...options,
     };

@@ -151,11 +151,11 @@ describe('fetching images ahead', () => {
       warmer,
       images: ['team/a', 'team/b', 'team/c'].map((name) => ({ image: name, platforms: [] })),
       log,
-      failed: (name) => failed.push(name),
     });
     const steps: (string | undefined)[] = [];
     const run: JobRun = {
       ...watching(),
+      problem: ({ subject }) => void failed.push(subject),
       checkpoint: '1',
       dryRun: false,
       step: (checkpoint) => Promise.resolve(void steps.push(checkpoint)),
