@@ -15,11 +15,11 @@ export async function* inPages<T>(
   if (page.length > 0) yield page;
 }
 
-/** What `work` gives for each item, in the items' order, at most so many at once. After an error no more are begun. */
+/** What `work` gives for each item, in the items' order, at most `atOnce` at a time. After an error no more are begun. */
 export async function mapAtOnce<T, R>(
   items: readonly T[],
   atOnce: number,
-  signal: AbortSignal,
+  signal: AbortSignal | undefined,
   work: (item: T) => Promise<R>,
 ): Promise<R[]> {
   const results: R[] = [];
@@ -28,7 +28,7 @@ export async function mapAtOnce<T, R>(
   const worker = async (): Promise<void> => {
     for (const [index, item] of left) {
       if (failed) return;
-      signal.throwIfAborted();
+      signal?.throwIfAborted();
       try {
         results[index] = await work(item);
       } catch (error) {

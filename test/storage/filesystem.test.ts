@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, readdirSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -15,7 +15,7 @@ import { FilesystemLinks } from '../../src/storage/filesystem/links.js';
 import { LinkedRepositories } from '../../src/storage/linked-repositories.js';
 import { WorkFolder } from '../../src/storage/filesystem/work-folder.js';
 import { establishIdentity, IdentityConflict } from '../../src/storage/identity.js';
-import { blobPath } from '../../src/storage/layout.js';
+import { blobPath, tagCurrentPath } from '../../src/storage/layout.js';
 import { StorageError } from '../../src/storage/storage.js';
 import { blobStoreContract, verifiedFile } from '../contracts/blob-store.js';
 import { deletesContract, inventoryContract, type StorageUnderTest } from '../contracts/inventory.js';
@@ -131,6 +131,28 @@ describe('repositories in a folder', () => {
     ]) {
       expect(await readFile(join(base, path), 'utf8')).toBe(digest);
     }
+  });
+
+  it('opens few of many tags at once', async () => {
+    const store = new LinkedRepositories(new FilesystemLinks(root, workFolder(), unobserved));
+    const digest = digestOf(Buffer.from('x'));
+    await store.writeTag(repository('a'), tag('v0'), digest);
+    const first = join(root, tagCurrentPath(repository('a'), tag('v0')));
+    for (let n = 1; n < 2_000; n += 1) {
+      const path = join(root, tagCurrentPath(repository('a'), tag(`v${n}`)));
+      mkdirSync(dirname(path), { recursive: true });
+      linkSync(first, path);
+    }
+    const open = (): number => readdirSync('/proc/self/fd').length;
+    const before = open();
+    let most = 0;
+    const sampled = setInterval(() => (most = Math.max(most, open())), 0);
+    try {
+      expect(await store.listTags(repository('a'))).toHaveLength(2_000);
+    } finally {
+      clearInterval(sampled);
+    }
+    expect(most - before).toBeLessThan(100);
   });
 
   it('treats a damaged link as none', async () => {

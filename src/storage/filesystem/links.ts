@@ -4,9 +4,13 @@ import type { Digest } from '../../oci/digest.js';
 import { parseTag, type Repository, type Tag } from '../../oci/name.js';
 import * as layout from '../layout.js';
 import type { Links } from '../linked-repositories.js';
+import { mapAtOnce } from '../pages.js';
 import type { ObserveAction } from '../storage.js';
 import { isAbsent, moveIntoPlace, namesIn, storageError } from './files.js';
 import type { WorkFolder } from './work-folder.js';
+
+/** A repository may have many thousands of tags, and a process has few descriptors. */
+const tagsAtOnce = 16;
 
 /** Link files in a folder. */
 export class FilesystemLinks implements Links {
@@ -45,7 +49,9 @@ export class FilesystemLinks implements Links {
   async tags(repository: Repository): Promise<Tag[]> {
     const names = await this.#list(layout.tagsFolder(repository));
     const tags = names.map(parseTag).filter((tag) => tag !== undefined);
-    const current = await Promise.all(tags.map((tag) => this.read(layout.tagCurrentPath(repository, tag))));
+    const current = await mapAtOnce(tags, tagsAtOnce, undefined, (tag) =>
+      this.read(layout.tagCurrentPath(repository, tag)),
+    );
     return tags.filter((_tag, index) => current[index] !== undefined);
   }
 
