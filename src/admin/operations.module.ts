@@ -1,6 +1,4 @@
 import { Module } from '@nestjs/common';
-import { CONFIG } from '../config/config.module.js';
-import type { Config } from '../config/config.js';
 import { CONTENT_KEEPER, ContentModule } from '../content/content.module.js';
 import type { ContentKeeper } from '../content/content.js';
 import { Scrubber } from '../content/scrub.js';
@@ -46,12 +44,11 @@ import { Operations } from './operations.js';
         repositories: RepositoryStore,
         blobs: BlobStore,
         log: Logger,
-        { storage }: Config,
       ) =>
         new Operations({
           keeper,
           scheduler,
-          undeletable: () => whyUndeletable(storage.delete.enabled, deletion),
+          undeletable: () => deletion.obstacle(),
           scrubber,
           warmer,
           directory,
@@ -71,7 +68,6 @@ import { Operations } from './operations.js';
         REPOSITORY_STORE,
         BLOB_STORE,
         LOG,
-        CONFIG,
       ],
     },
     {
@@ -83,9 +79,3 @@ import { Operations } from './operations.js';
   exports: [Operations, AdminAccess],
 })
 export class OperationsModule {}
-
-async function whyUndeletable(enabled: boolean, deletion: Deletion): Promise<string | undefined> {
-  if (!enabled) return 'storage.delete.enabled is false';
-  if (await deletion.allowed()) return undefined;
-  return 'Redis is away, or knows what happens here for less than scheduler.grace';
-}

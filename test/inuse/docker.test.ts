@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DockerApi } from '../../src/inuse/docker-api.js';
 import { DockerImages } from '../../src/inuse/docker-images.js';
 import { FakeDocker } from '../fakes/fake-docker.js';
+import { runCistern } from '../parts/cistern.js';
 import { lacks } from '../parts/debian.js';
 import { startDockerd } from '../parts/dockerd.js';
 import { temporaryFolder } from '../parts/folder.js';
@@ -130,6 +131,18 @@ describe('what Docker says that it runs', () => {
     docker.answers['/info'] = { ID: 'AB:CD', OSType: 'linux', Architecture: 'aarch64' };
     expect(await images().platforms(signal)).toEqual(['linux/arm64']);
   });
+});
+
+it('is named by cistern gc as the reason why nothing is deleted, while the engine does not answer', async () => {
+  await using folder = await temporaryFolder();
+  const docker = { socket: join(folder.path, 'absent.sock') };
+  await using mirror = await startMirror({
+    config: { storage: { delete: { enabled: true } }, scheduler: { enabled: false, inuse: { docker } } },
+  });
+  const { stdout, stderr } = await runCistern(['gc', '--config', mirror.cistern.configFile]);
+  expect(stdout + stderr).toContain('nothing is deleted');
+  expect(stdout + stderr).toContain('scheduler.inuse');
+  expect(stdout + stderr).not.toContain('Redis');
 });
 
 describe.skipIf(lacks('dockerd', 'busybox', 'root'))('a real engine', () => {
