@@ -3,7 +3,10 @@ import { mkdtemp, readFile, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs, promisify } from 'node:util';
-import { formatDescriptor } from '../src/cluster/redis/descriptor-cache.js';
+import { Seal } from '../src/cluster/peers/seal.js';
+import { formatDescriptor, formatTimed } from '../src/cluster/redis/descriptor-cache.js';
+import { SealedValues } from '../src/cluster/redis/sealed-values.js';
+import { timed } from '../src/cluster/redis/tag-cache.js';
 import { Keys } from '../src/cluster/redis/keys.js';
 import { freePort } from '../test/parts/ports.js';
 import { type RedisServer, startRedis } from '../test/parts/redis.js';
@@ -246,18 +249,32 @@ async function lookFirst({ store, server, measured }: Contestant, signal: AbortS
 
 /** Tells Redis of everything in the store, as other replicas do. Returns the bytes that Redis took for descriptors. */
 async function share(store: GrowthStore, redis: RedisServer, signal: AbortSignal): Promise<number> {
-  const { id } = JSON.parse(await readFile(join(store.root, 'cistern/cluster.json'), 'utf8')) as {
+  const { id, secret } = JSON.parse(await readFile(join(store.root, 'cistern/cluster.json'), 'utf8')) as {
     id: string;
+    secret: string;
   };
   const keys = new Keys(id);
+  const seals = [new Seal(secret)];
+  const values = new SealedValues(
+    () => seals,
+    () => undefined,
+  );
   const before = await memoryUsed(redis);
   await inBatches(redis, store.descriptors(), signal, (pipeline, [key, descriptor]) =>
-    pipeline.set(keys.descriptor(key), formatDescriptor(descriptor), 'EX', lifetimeSeconds),
+    pipeline.set(
+      keys.descriptor(key),
+      values.seal(keys.descriptor(key), formatTimed(descriptor)),
+      'EX',
+      lifetimeSeconds,
+    ),
   );
   const taken = (await memoryUsed(redis)) - before;
   const began = Date.now();
   await inBatches(redis, store.tags(), signal, (pipeline, [key, descriptor]) =>
-    pipeline.hset(keys.tag(key), { began, descriptor: formatDescriptor(descriptor) }),
+    pipeline.hset(keys.tag(key), {
+      began,
+      descriptor: values.seal(timed(keys.tag(key), String(began)), formatDescriptor(descriptor)),
+    }),
   );
   return taken;
 }

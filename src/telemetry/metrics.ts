@@ -142,6 +142,11 @@ export class Metrics {
     'Calls that Redis did not answer within their budget.',
     ['connection'],
   );
+  readonly redisRefusedValues = this.#counter(
+    'cistern_redis_refused_values_total',
+    'Values in Redis that this replica ignored because they lack proof of the cluster secret, by kind of key.',
+    ['kind'],
+  );
   readonly transfersRunning = this.#gauge(
     'cistern_transfers_running',
     'Blob transfers from upstreams that are running now.',

@@ -1,8 +1,14 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { LocalDescriptorCache, TieredDescriptorCache } from '../../src/cluster/local/caches.js';
-import { RedisDescriptorCache } from '../../src/cluster/redis/descriptor-cache.js';
+import { Seal } from '../../src/cluster/peers/seal.js';
+import {
+  formatDescriptor,
+  formatTimed,
+  RedisDescriptorCache,
+} from '../../src/cluster/redis/descriptor-cache.js';
 import { Keys } from '../../src/cluster/redis/keys.js';
-import { RedisTagCache } from '../../src/cluster/redis/tag-cache.js';
+import { SealedValues } from '../../src/cluster/redis/sealed-values.js';
+import { RedisTagCache, timed } from '../../src/cluster/redis/tag-cache.js';
 import { digestOf } from '../../src/oci/digest.js';
 import { descriptorCacheContract } from '../contracts/descriptor-cache.js';
 import { lacks } from '../parts/debian.js';
@@ -31,26 +37,36 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
   afterEach(() => void vi.useRealTimers());
 
   const keys = new Keys('store');
+  const seals = [new Seal('secret')];
+  const refused: string[] = [];
+  const values = new SealedValues(
+    () => seals,
+    (kind) => refused.push(kind),
+  );
   const inTime = (): AbortSignal => patience();
   const descriptor = { digest: digestOf(Buffer.from('it')), size: 2, mediaType: 'text/plain' };
 
   describe('descriptors in Redis', () => {
-    descriptorCacheContract(() => Promise.resolve(new RedisDescriptorCache(one.link, new Keys('far'))));
+    descriptorCacheContract(() =>
+      Promise.resolve(new RedisDescriptorCache(one.link, new Keys('far'), values)),
+    );
   });
   describe('descriptors in Redis behind memory', () => {
     descriptorCacheContract(() =>
       Promise.resolve(
-        new TieredDescriptorCache(new RedisDescriptorCache(one.link, new Keys('tiers')), 60_000),
+        new TieredDescriptorCache(new RedisDescriptorCache(one.link, new Keys('tiers'), values), 60_000),
       ),
     );
   });
 
   it('descriptors: what one puts the other has, of the same store alone', async () => {
-    new RedisDescriptorCache(one.link, keys).put('app@it', descriptor);
-    const seen = new RedisDescriptorCache(other.link, keys);
+    new RedisDescriptorCache(one.link, keys, values).put('app@it', descriptor);
+    const seen = new RedisDescriptorCache(other.link, keys, values);
     await until(async () => (await seen.get('app@it')) !== undefined, inTime());
     expect(await seen.get('app@it')).toEqual(descriptor);
-    expect(await new RedisDescriptorCache(other.link, new Keys('elsewhere')).get('app@it')).toBeUndefined();
+    expect(
+      await new RedisDescriptorCache(other.link, new Keys('elsewhere'), values).get('app@it'),
+    ).toBeUndefined();
     expect(await redis.client().ttl(keys.descriptor('app@it'))).toBeGreaterThan(0);
   });
 
@@ -58,12 +74,89 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
     'descriptors: %j, of somebody else, is none',
     async (text) => {
       await redis.client().set(keys.descriptor('foreign'), text);
-      expect(await new RedisDescriptorCache(one.link, keys).get('foreign')).toBeUndefined();
+      expect(await new RedisDescriptorCache(one.link, keys, values).get('foreign')).toBeUndefined();
     },
   );
 
+  describe('of somebody who does not know the secret', () => {
+    const outsider = new SealedValues(
+      () => [new Seal('guessed')],
+      () => undefined,
+    );
+    const text = formatTimed(descriptor);
+    const name = keys.descriptor('app@forged');
+
+    it.each([
+      ['without a proof', text],
+      ['of an earlier version', formatDescriptor(descriptor)],
+      ['with a proof that is none', `${text} ${'A'.repeat(22)}`],
+      ['with an empty proof', `${text} `],
+      ['with the proof of a guessed secret', outsider.seal(name, text)],
+      ['of another repository', values.seal(keys.descriptor('other@forged'), text)],
+      ['of another cluster', values.seal(new Keys('elsewhere').descriptor('app@forged'), text)],
+      ['of another kind of key', values.seal(keys.tag('app@forged'), text)],
+    ])('a descriptor %s is none, and is counted', async (_, value) => {
+      await redis.client().set(name, value);
+      refused.length = 0;
+      expect(await new RedisDescriptorCache(one.link, keys, values).get('app@forged')).toBeUndefined();
+      expect(refused).toEqual(['descriptor']);
+    });
+
+    it('a descriptor that was copied and put back ends when the first one would have', async () => {
+      const cache = new RedisDescriptorCache(one.link, keys, values);
+      await cache.share([['app@forged', descriptor]]);
+      const copy = (await redis.client().get(name)) ?? '';
+      await redis.client().del(name);
+      await redis.client().set(name, copy);
+      expect(await cache.get('app@forged')).toEqual(descriptor);
+      for (const hours of [25, -2]) {
+        vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + hours * 3_600_000 });
+        expect(await cache.get('app@forged')).toBeUndefined();
+        vi.useRealTimers();
+      }
+    });
+
+    it('a tag is none, whatever its time, and does not keep replicas from sharing what they learn', async () => {
+      const tags = new RedisTagCache(one.link, keys, values);
+      const late = String(Number(await tags.now()) + 3_600_000);
+      const [tag, elsewhere] = [keys.tag('app:forged'), keys.tag('other:forged')];
+      for (const forged of [
+        formatDescriptor(descriptor),
+        outsider.seal(timed(tag, late), formatDescriptor(descriptor)),
+        values.seal(timed(elsewhere, late), formatDescriptor(descriptor)),
+        values.seal(timed(tag, '1'), formatDescriptor(descriptor)), // an old answer with a new time
+      ]) {
+        for (const began of [late, 'soon']) {
+          await redis.client().hset(tag, { began, descriptor: forged });
+          expect(await tags.get('app:forged')).toBeUndefined();
+          expect(await tags.put('app:forged', descriptor, (await tags.now()) ?? '')).toBe(true);
+          expect(await tags.get('app:forged')).toMatchObject({ descriptor });
+        }
+      }
+    });
+  });
+
+  it('a value counts at replicas before and after a change of the secret, while both secrets count', async () => {
+    const [before, after] = [new Seal('before'), new Seal('after')];
+    const both = new SealedValues(
+      () => [after, before],
+      () => undefined,
+    );
+    const old = new SealedValues(
+      () => [before],
+      () => undefined,
+    );
+    await new RedisDescriptorCache(one.link, keys, old).share([['app@rotated', descriptor]]);
+    expect(await new RedisDescriptorCache(other.link, keys, both).get('app@rotated')).toEqual(descriptor);
+    await new RedisDescriptorCache(one.link, keys, both).share([['app@rotated', descriptor]]);
+    expect(await new RedisDescriptorCache(other.link, keys, old).get('app@rotated')).toEqual(descriptor);
+  });
+
   it('tags: what one was told the other knows', async () => {
-    const [tags, seen] = [new RedisTagCache(one.link, keys), new RedisTagCache(other.link, keys)];
+    const [tags, seen] = [
+      new RedisTagCache(one.link, keys, values),
+      new RedisTagCache(other.link, keys, values),
+    ];
     expect(await seen.get('app:v1')).toBeUndefined();
     await tags.put('app:v1', descriptor, (await tags.now()) ?? '');
     expect(await seen.get('app:v1')).toMatchObject({ descriptor });
@@ -73,7 +166,10 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
   });
 
   it('tags: who asked earlier and stores later does not turn one back', async () => {
-    const [sleeper, tags] = [new RedisTagCache(one.link, keys), new RedisTagCache(other.link, keys)];
+    const [sleeper, tags] = [
+      new RedisTagCache(one.link, keys, values),
+      new RedisTagCache(other.link, keys, values),
+    ];
     const early = (await sleeper.now()) ?? '';
     const late = String(Number(early) + 1);
     const newer = { ...descriptor, digest: digestOf(Buffer.from('newer')) };
@@ -83,7 +179,10 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
   });
 
   it("tags: their age is told by Redis' clock, whatever a replica's own says", async () => {
-    const [tags, seen] = [new RedisTagCache(one.link, keys), new RedisTagCache(other.link, keys)];
+    const [tags, seen] = [
+      new RedisTagCache(one.link, keys, values),
+      new RedisTagCache(other.link, keys, values),
+    ];
     const minutes = 5 * 60_000;
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + minutes });
     await tags.put('app:clocks', descriptor, (await tags.now()) ?? '');
@@ -99,11 +198,11 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
   it('without Redis there is nothing to know, and nobody waits', async () => {
     using alone = await linked(redis.addr);
     alone.link.close();
-    const tags = new RedisTagCache(alone.link, keys);
+    const tags = new RedisTagCache(alone.link, keys, values);
     expect(await tags.now()).toBeUndefined();
     await tags.put('app:v1', descriptor, '1');
     expect(await tags.get('app:v1')).toBeUndefined();
-    const descriptors = new RedisDescriptorCache(alone.link, keys);
+    const descriptors = new RedisDescriptorCache(alone.link, keys, values);
     descriptors.put('app@it', descriptor);
     descriptors.drop('app@it');
     expect(await descriptors.get('app@it')).toBeUndefined();

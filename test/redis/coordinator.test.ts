@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Lease } from '../../src/cluster/cluster.js';
 import { RedisCoordinator } from '../../src/cluster/redis/coordinator.js';
+import { Seal } from '../../src/cluster/peers/seal.js';
 import { Keys } from '../../src/cluster/redis/keys.js';
+import { SealedValues } from '../../src/cluster/redis/sealed-values.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { lacks } from '../parts/debian.js';
 import { until } from '../parts/process.js';
@@ -15,6 +17,11 @@ const record = { url: 'http://10.0.0.1:5002', attempt: 'a'.repeat(32) };
 describe.skipIf(lacks('redis-server'))('leases in Redis', () => {
   const keys = new Keys('store');
   const log = createLogger({ level: 'error', formatter: 'json', fields: {} });
+  const seals = [new Seal('secret')];
+  const values = new SealedValues(
+    () => seals,
+    () => undefined,
+  );
   const inTime = (): AbortSignal => patience();
   let redis: RedisServer;
   let links: Linked[];
@@ -24,7 +31,7 @@ describe.skipIf(lacks('redis-server'))('leases in Redis', () => {
   beforeEach(async () => {
     redis = await startRedis();
     links = await Promise.all([linked(redis.addr), linked(redis.addr)]);
-    [one, other] = links.map(({ link }) => new RedisCoordinator(link, keys, log)) as [
+    [one, other] = links.map(({ link }) => new RedisCoordinator(link, keys, values, log)) as [
       RedisCoordinator,
       RedisCoordinator,
     ];
@@ -114,6 +121,33 @@ describe.skipIf(lacks('redis-server'))('leases in Redis', () => {
     }
     await redis.client().hset(keys.spools(key), { a: 'no', b: '-1 http://x', c: '7' });
     expect(await one.spools(key)).toEqual([]);
+  });
+
+  it('records are believed under their own key alone, with a proof of the secret', async () => {
+    const elsewhere = 'blob:sha256:other';
+    const lease = await lead(one);
+    await lease.publish(record);
+    one.announceSpool(key, { ...record, length: 5 });
+    await until(async () => (await one.spools(key)).length === 1, inTime());
+    const client = redis.client();
+    await client.set(keys.leader(elsewhere), (await client.get(keys.leader(key))) ?? '');
+    await client.hset(keys.spools(elsewhere), await client.hgetall(keys.spools(key)));
+    await lease.release(true);
+    expect(await other.state(key)).toBe('done');
+    await client.set(keys.done(elsewhere), (await client.get(keys.done(key))) ?? '');
+    expect(await other.leader(elsewhere)).toBeUndefined();
+    expect(await other.spools(elsewhere)).toEqual([]);
+    expect(await other.state(elsewhere)).toBe('free');
+    await client.set(keys.leader(elsewhere), JSON.stringify(record));
+    await client.hset(keys.spools(elsewhere), { [record.attempt]: `5 ${record.url}` });
+    await client.set(keys.done(elsewhere), '1');
+    expect(await other.leader(elsewhere)).toBeUndefined();
+    expect(await other.spools(elsewhere)).toEqual([]);
+    expect(await other.state(elsewhere)).toBe('free');
+    // One replica's announcement does not count for another attempt.
+    const [announced = ''] = Object.values(await client.hgetall(keys.spools(key)));
+    await client.hset(keys.spools(key), { ['b'.repeat(32)]: announced });
+    expect(await other.spools(key)).toEqual([{ ...record, length: 5 }]);
   });
 
   it('a lease is extended for as long as it is held', async () => {

@@ -1,4 +1,7 @@
-import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHmac, createSecretKey, randomBytes, timingSafeEqual, type KeyObject } from 'node:crypto';
+
+/** Bytes of a value's proof: 128 bits resist forging, and take a fifth of the room of a descriptor. */
+const valueProofBytes = 16;
 
 /**
  * Proves one replica to another by their common secret, without telling it. A request is bound to the attempt, the
@@ -6,10 +9,13 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
  * no clock is needed. What the server says beside the bytes is bound to the same nonce.
  */
 export class Seal {
-  readonly #key: Buffer;
+  readonly #key: KeyObject;
+  /** Differs from `#key`, so that the proof of a message never proves a value. */
+  readonly #valueKey: KeyObject;
 
   constructor(secret: string) {
-    this.#key = createHmac('sha256', 'cistern peers').update(secret).digest();
+    this.#key = derivedKey('cistern peers', secret);
+    this.#valueKey = derivedKey('cistern redis', secret);
   }
 
   newNonce(): string {
@@ -32,9 +38,24 @@ export class Seal {
     return equal(this.message(nonce, sequence, text), mac);
   }
 
+  /** The proof of a value that stands under this key in Redis. It proves nothing under another key. */
+  value(key: string, text: string): string {
+    const mac = createHmac('sha256', this.#valueKey).update(`${key}\n${text}`).digest();
+    return mac.toString('base64url', 0, valueProofBytes);
+  }
+
+  isValue(key: string, text: string, mac: string): boolean {
+    return equal(this.value(key, text), mac);
+  }
+
   #mac(text: string): string {
     return createHmac('sha256', this.#key).update(text).digest('hex');
   }
+}
+
+/** A key object: an HMAC with one takes a fifth of the time of an HMAC with bytes. */
+function derivedKey(purpose: string, secret: string): KeyObject {
+  return createSecretKey(createHmac('sha256', purpose).update(secret).digest());
 }
 
 export interface RequestParts {

@@ -4,6 +4,7 @@ import type { Coordinator, Lease, PeerRecord, SpoolRecord, WorkState } from '../
 import { processLease } from '../local/coordinator.js';
 import type { Keys } from './keys.js';
 import { unavailable, type RedisLink } from './link.js';
+import type { SealedValues } from './sealed-values.js';
 
 const leaseMs = 5_000;
 const extendMs = 1_500;
@@ -16,10 +17,11 @@ const announceScript = `
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return redis.call('PEXPIRE', KEYS[1], ARGV[3])`;
 
-// KEYS[1] done, KEYS[2] leader, KEYS[3] lease; ARGV[1] how long the work counts as done (ms; 0: it is not), ARGV[2]
-// what was published, ARGV[3] the lease's value. What another leader has written meanwhile stays.
+// KEYS[1] done, KEYS[2] leader, KEYS[3] lease; ARGV[1] how long the work counts as done (ms; 0: it does not), ARGV[2]
+// the published record, ARGV[3] the lease's value, ARGV[4] the sealed mark of done work. What another leader has
+// written meanwhile stays.
 const releaseScript = `
-if ARGV[1] ~= '0' then redis.call('SET', KEYS[1], '1', 'PX', ARGV[1]) end
+if ARGV[1] ~= '0' then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[1]) end
 if redis.call('GET', KEYS[2]) == ARGV[2] then redis.call('DEL', KEYS[2]) end
 if redis.call('GET', KEYS[3]) == ARGV[3] then redis.call('DEL', KEYS[3]) end
 return 1`;
@@ -36,6 +38,7 @@ export class RedisCoordinator implements Coordinator {
   constructor(
     private readonly link: RedisLink,
     private readonly keys: Keys,
+    private readonly values: SealedValues,
     private readonly log: Logger,
   ) {
     this.#redlock = new Redlock([link.client], {
@@ -52,24 +55,30 @@ export class RedisCoordinator implements Coordinator {
     return taken === unavailable ? processLease : new RedisLease(this, key, taken, this.log);
   }
 
-  leader(key: string): Promise<PeerRecord | undefined> {
-    return this.#readRecord(this.keys.leader(key));
+  async leader(key: string): Promise<PeerRecord | undefined> {
+    const name = this.keys.leader(key);
+    const value = await this.link.call((client) => client.get(name));
+    const text = value === unavailable ? undefined : this.values.open('leader', name, value);
+    return text === undefined ? undefined : (JSON.parse(text) as PeerRecord); // sealed: by a replica of this program
   }
 
   async spools(key: string): Promise<readonly SpoolRecord[]> {
-    const found = await this.link.call((client) => client.hgetall(this.keys.spools(key)));
+    const name = this.keys.spools(key);
+    const found = await this.link.call((client) => client.hgetall(name));
     if (found === unavailable) return [];
     return Object.entries(found)
-      .map(([attempt, value]) => parseSpool(attempt, value))
+      .map(([attempt, value]) => {
+        const text = this.values.open('spools', ofAttempt(name, attempt), value);
+        return text === undefined ? undefined : parseSpool(attempt, text);
+      })
       .filter((record) => record !== undefined)
       .sort((a, b) => b.length - a.length);
   }
 
   announceSpool(key: string, { attempt, url, length }: SpoolRecord): void {
     const name = this.keys.spools(key);
-    void this.link.call((client) =>
-      client.eval(announceScript, 1, name, attempt, `${length} ${url}`, spoolMs),
-    );
+    const value = this.values.seal(ofAttempt(name, attempt), `${length} ${url}`);
+    void this.link.call((client) => client.eval(announceScript, 1, name, attempt, value, spoolMs));
   }
 
   withdrawSpool(key: string, { attempt }: PeerRecord): void {
@@ -77,10 +86,11 @@ export class RedisCoordinator implements Coordinator {
   }
 
   async state(key: string): Promise<WorkState> {
-    const found = await this.link.call((client) => client.mget(this.keys.done(key), this.keys.lease(key)));
+    const name = this.keys.done(key);
+    const found = await this.link.call((client) => client.mget(name, this.keys.lease(key)));
     if (found === unavailable) return 'unknown';
     const [done, held] = found;
-    if (done !== null && done !== undefined) return 'done';
+    if (this.values.open('done', name, done) !== undefined) return 'done';
     return held === null || held === undefined ? 'free' : 'led';
   }
 
@@ -101,27 +111,19 @@ export class RedisCoordinator implements Coordinator {
   }
 
   async publish(key: string, record: PeerRecord): Promise<void> {
-    const value = JSON.stringify(record);
-    await this.link.call((client) => client.set(this.keys.leader(key), value, 'PX', recordMs));
+    const name = this.keys.leader(key);
+    const value = this.values.seal(name, JSON.stringify(record));
+    await this.link.call((client) => client.set(name, value, 'PX', recordMs));
   }
 
   async release(key: string, lock: Lock, done: boolean, record: PeerRecord | undefined): Promise<void> {
-    const names = [this.keys.done(key), this.keys.leader(key), this.keys.lease(key)];
-    const told = record === undefined ? '' : JSON.stringify(record);
+    const [doneKey, leaderKey] = [this.keys.done(key), this.keys.leader(key)];
+    const names = [doneKey, leaderKey, this.keys.lease(key)];
+    const published = record === undefined ? '' : this.values.seal(leaderKey, JSON.stringify(record));
+    const mark = this.values.seal(doneKey, 'done');
     await this.link.call((client) =>
-      client.eval(releaseScript, names.length, ...names, done ? doneMs : 0, told, lock.value),
+      client.eval(releaseScript, names.length, ...names, done ? doneMs : 0, published, lock.value, mark),
     );
-  }
-
-  async #readRecord(name: string): Promise<PeerRecord | undefined> {
-    const text = await this.link.call((client) => client.get(name));
-    if (text === unavailable || text === null) return undefined;
-    try {
-      const { url, attempt } = JSON.parse(text) as Partial<PeerRecord>;
-      return typeof url === 'string' && typeof attempt === 'string' ? { url, attempt } : undefined;
-    } catch {
-      return undefined; // somebody else's value: as good as none
-    }
   }
 }
 
@@ -206,6 +208,11 @@ async function locked(attempt: Promise<Lock>): Promise<Lock | 'held'> {
     if (against.some((vote) => vote instanceof ResourceLockedError)) return 'held';
     throw error;
   }
+}
+
+/** The name that an attempt's field is sealed under. */
+function ofAttempt(name: string, attempt: string): string {
+  return `${name}\n${attempt}`;
 }
 
 function parseSpool(attempt: string, value: string): SpoolRecord | undefined {

@@ -4,8 +4,11 @@ import { parseDigest } from '../../oci/digest.js';
 import type { DescriptorCache } from '../cluster.js';
 import type { Keys } from './keys.js';
 import { unavailable, type RedisLink } from './link.js';
+import type { SealedValues } from './sealed-values.js';
 
 const lifetimeSeconds = 24 * 60 * 60;
+/** A replica whose clock is behind by less than this still believes what the others have just written. */
+const clockToleranceMs = 60 * 60_000;
 const batchMs = 20;
 const mostWaiting = 10_000;
 
@@ -17,11 +20,14 @@ export class RedisDescriptorCache implements DescriptorCache {
   constructor(
     private readonly link: RedisLink,
     private readonly keys: Keys,
+    private readonly values: SealedValues,
   ) {}
 
   async get(key: string): Promise<Descriptor | undefined> {
-    const text = await this.link.call((client) => client.get(this.keys.descriptor(key)));
-    return text === unavailable || text === null ? undefined : parseDescriptor(text);
+    const name = this.keys.descriptor(key);
+    const value = await this.link.call((client) => client.get(name));
+    const text = value === unavailable ? undefined : this.values.open('descriptor', name, value);
+    return text === undefined ? undefined : readTimed(text);
   }
 
   put(key: string, descriptor: Descriptor): void {
@@ -38,7 +44,8 @@ export class RedisDescriptorCache implements DescriptorCache {
     await this.link.call((client) => {
       const batch = client.pipeline();
       for (const [key, descriptor] of entries) {
-        batch.set(this.keys.descriptor(key), formatDescriptor(descriptor), 'EX', lifetimeSeconds);
+        const name = this.keys.descriptor(key);
+        batch.set(name, this.values.seal(name, formatTimed(descriptor)), 'EX', lifetimeSeconds);
       }
       return batch.exec();
     });
@@ -50,6 +57,18 @@ export class RedisDescriptorCache implements DescriptorCache {
     this.#waiting.clear();
     void this.share(entries);
   }
+}
+
+/** The seal covers the time of writing, so that a copy which is put back later ends no later than the value itself. */
+export function formatTimed(descriptor: Descriptor): string {
+  return `${formatDescriptor(descriptor)} ${Date.now()}`;
+}
+
+function readTimed(text: string): Descriptor | undefined {
+  const end = text.lastIndexOf(' ');
+  const ageMs = Date.now() - Number(text.slice(end + 1));
+  const isInTime = ageMs >= -clockToleranceMs && ageMs < lifetimeSeconds * 1000;
+  return isInTime ? parseDescriptor(text.slice(0, end)) : undefined;
 }
 
 /** `<size> <digest> <media type>`: a line that an operator can read. */

@@ -22,6 +22,7 @@ import { RedisDescriptorCache } from './descriptor-cache.js';
 import { Keys } from './keys.js';
 import { Outage, RedisLink } from './link.js';
 import { RedisMemory } from './memory.js';
+import { SealedValues, type SealedKind } from './sealed-values.js';
 import { RedisTagCache } from './tag-cache.js';
 
 /** This process alone, until it knows whose storage it stands on; from then on with the others. */
@@ -51,16 +52,17 @@ export class RedisCluster implements JoiningCluster {
     // Two connections: a lock that waits for a slow answer must not stand behind the caches, nor they behind it.
     const data = this.#link(redis, 'data', commandBudget(redis));
     const locks = this.#link(redis, 'locks', cluster.locktimeout);
-    this.coordinator = new RedisCoordinator(locks, keys, this.log);
-    this.tags = new RedisTagCache(data, keys);
+    const seals = new Seals(secretOf(cluster, this.log) ?? (() => identity.secret), this.log);
+    const values = this.#sealedBy(seals);
+    this.coordinator = new RedisCoordinator(locks, keys, values, this.log);
+    this.tags = new RedisTagCache(data, keys, values);
     this.#memory = new RedisMemory(data, keys);
     if (storage.cache.blobdescriptor === 'redis') {
       const lifetimeMs = memoryLifetime(scheduler.grace);
-      this.descriptors = new TieredDescriptorCache(new RedisDescriptorCache(data, keys), lifetimeMs);
+      this.descriptors = new TieredDescriptorCache(new RedisDescriptorCache(data, keys, values), lifetimeMs);
     }
     // By what the storage keeps, so that replicas count together while the cluster's secret changes.
     this.budgets = new RedisBudgetLedger(data, keys, identity.secret, this.budgets);
-    const seals = new Seals(secretOf(cluster, this.log) ?? (() => identity.secret), this.log);
     this.peers = { seals: () => seals.all(), url: () => advertised(cluster, localAddressOf(locks.client)) };
   }
 
@@ -70,6 +72,21 @@ export class RedisCluster implements JoiningCluster {
 
   close(): void {
     for (const link of this.#links) link.close();
+  }
+
+  #sealedBy(seals: Seals): SealedValues {
+    const logged = new Set<SealedKind>();
+    const refused = (kind: SealedKind, key: string): void => {
+      this.metrics.redisRefusedValues.inc({ kind });
+      if (logged.has(kind)) return;
+      logged.add(kind);
+      const reason = 'an earlier version, a replica with another secret, or another client wrote it';
+      this.log.warn(
+        { key, reason },
+        `ignored a ${kind} value in redis without proof of the secret (said once)`,
+      );
+    };
+    return new SealedValues(() => seals.all(), refused);
   }
 
   #link(redis: RedisConfig, connection: string, budgetMs: number): RedisLink {

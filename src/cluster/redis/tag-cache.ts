@@ -3,39 +3,50 @@ import type { SharedTag, TagCache } from '../cluster.js';
 import { formatDescriptor, parseDescriptor } from './descriptor-cache.js';
 import type { Keys } from './keys.js';
 import { unavailable, type RedisLink } from './link.js';
+import type { SealedValues } from './sealed-values.js';
 
 const lifetimeMs = 24 * 60 * 60_000;
 
-// KEYS[1] tag. Returns the descriptor and the milliseconds since it was asked for, by Redis' clock; or nothing.
+// KEYS[1] tag. Returns the sealed descriptor, when the upstream was asked, and what time it is (ms, Redis' clock).
 const getScript = `
-local stored = redis.call('HMGET', KEYS[1], 'began', 'descriptor')
-if not stored[1] then return {} end
+local stored = redis.call('HMGET', KEYS[1], 'descriptor', 'began')
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-return {stored[2], tostring(now - stored[1])}`;
+return {stored[1], stored[2], string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))}`;
 
-// KEYS[1] tag, ARGV[1] when the upstream was asked (ms, Redis' clock), ARGV[2] descriptor, ARGV[3] lifetime (ms).
-// A replica that slept between asking and storing cannot turn the tag back: the later question wins.
+// KEYS[1] tag, ARGV[1] when the upstream was asked (ms, Redis' clock), ARGV[2] the sealed descriptor, ARGV[3] lifetime
+// (ms), ARGV[4] a descriptor without proof, which is replaced whatever its time is. Returns 1, or the
+// descriptor and the time of a later question, which stays: a replica that slept between asking and storing cannot
+// turn the tag back.
 const putScript = `
-local stored = redis.call('HGET', KEYS[1], 'began')
-if stored and tonumber(stored) > tonumber(ARGV[1]) then return 0 end
+local stored = redis.call('HMGET', KEYS[1], 'descriptor', 'began')
+local began = tonumber(stored[2] or '')
+if stored[1] and stored[1] ~= ARGV[4] and began and began > tonumber(ARGV[1]) then return stored end
 redis.call('HSET', KEYS[1], 'began', ARGV[1], 'descriptor', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1`;
+
+type StoredTag = readonly [descriptor: string | null, began: string | null, now?: string];
+
+/** The name that a tag's descriptor is sealed under. It holds the time, so that an old answer cannot get a new time. */
+export function timed(name: string, began: string): string {
+  return `${name}\n${began}`;
+}
 
 /** Tags that all replicas share, timed by Redis' clock alone. */
 export class RedisTagCache implements TagCache {
   constructor(
     private readonly link: RedisLink,
     private readonly keys: Keys,
+    private readonly values: SealedValues,
   ) {}
 
   async get(key: string): Promise<SharedTag | undefined> {
-    const found = await this.link.call((client) => client.eval(getScript, 1, this.keys.tag(key)));
+    const name = this.keys.tag(key);
+    const found = await this.link.call((client) => client.eval(getScript, 1, name));
     if (found === unavailable) return undefined;
-    const [text, age] = found as [string?, string?];
-    const descriptor = text === undefined ? undefined : parseDescriptor(text);
-    return descriptor && { descriptor, ageMs: Math.max(0, Number(age)) };
+    const [value, began, now] = found as StoredTag;
+    const descriptor = this.#open(name, value, began);
+    return descriptor && { descriptor, ageMs: Math.max(0, Number(now) - Number(began)) };
   }
 
   async now(): Promise<string | undefined> {
@@ -46,11 +57,20 @@ export class RedisTagCache implements TagCache {
   }
 
   async put(key: string, descriptor: Descriptor, began: string): Promise<boolean> {
-    const text = formatDescriptor(descriptor);
-    const stored = await this.link.call((client) =>
-      client.eval(putScript, 1, this.keys.tag(key), began, text, lifetimeMs),
-    );
-    return stored !== 0;
+    const name = this.keys.tag(key);
+    const value = this.values.seal(timed(name, began), formatDescriptor(descriptor));
+    const write = (replaced: string): Promise<unknown> =>
+      this.link.call((client) => client.eval(putScript, 1, name, began, value, lifetimeMs, replaced));
+    const later = await write('');
+    if (!Array.isArray(later)) return true;
+    const [found, when] = later as unknown as StoredTag;
+    if (this.#open(name, found, when) !== undefined) return false;
+    return !Array.isArray(await write(found ?? ''));
+  }
+
+  #open(name: string, value: string | null, began: string | null): Descriptor | undefined {
+    const text = this.values.open('tag', timed(name, began ?? ''), value);
+    return text === undefined ? undefined : parseDescriptor(text);
   }
 
   drop(key: string): void {

@@ -1,0 +1,41 @@
+import type { Seal } from '../peers/seal.js';
+
+/** The part of a value's key that follows the cluster's id. */
+export type SealedKind = 'descriptor' | 'tag' | 'leader' | 'spools' | 'done';
+
+/** A value has a proof of the newest secret, and one of the secret before. */
+const mostProofs = 2;
+
+/**
+ * Values in Redis that only a replica of this cluster can write: each ends with a proof of the cluster's secret for the
+ * key that it stands under. A value without a proof, or with the proof of another key, counts as absent.
+ */
+export class SealedValues {
+  constructor(
+    /** The newest first, at least one; after a change of the secret also the one before it. */
+    private readonly seals: () => readonly Seal[],
+    /** Called for each value whose proofs are wrong. */
+    private readonly refused: (kind: SealedKind, key: string) => void,
+  ) {}
+
+  /**
+   * `<text> <proofs>`: a line that an operator can read. There is a proof of each secret that counts, joined by commas:
+   * a replica that does not have the newest secret yet believes the value too.
+   */
+  seal(key: string, text: string): string {
+    const proofs = this.seals().map((seal) => seal.value(key, text));
+    if (proofs.length === 0) throw new TypeError('a cluster without a secret');
+    return `${text} ${proofs.join(',')}`;
+  }
+
+  /** The text of a sealed value; `undefined` where there is no value or no proof of it is right. */
+  open(kind: SealedKind, key: string, value: string | null | undefined): string | undefined {
+    if (value === null || value === undefined) return undefined;
+    const end = value.lastIndexOf(' ');
+    const text = value.slice(0, Math.max(end, 0));
+    const proofs = value.slice(end + 1).split(',', mostProofs);
+    if (this.seals().some((seal) => proofs.some((proof) => seal.isValue(key, text, proof)))) return text;
+    this.refused(kind, key);
+    return undefined;
+  }
+}
