@@ -86,6 +86,13 @@ describe.skipIf(lacks('openssl'))('a token with the chain of its certificate', (
     return login(signer, await Promise.all(chain.map(derOf)), bundle);
   }
 
+  it('is refused without a check of a signature by a key of a stranger, which may take long', async () => {
+    const verify = vi.spyOn(X509Certificate.prototype, 'verify');
+    onTestFinished(() => verify.mockRestore());
+    expect(await loginBy(['foreign', 'stranger'])).toBe('refused');
+    expect(verify).not.toHaveBeenCalled();
+  });
+
   it.each<[string[], string?]>([
     [['root']],
     [['signer']],
