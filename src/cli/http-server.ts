@@ -1,10 +1,12 @@
 import { unlink } from 'node:fs/promises';
 import { createServer, type RequestListener, type Server, type ServerOptions } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { HttpConfig, HttpLimits, TlsConfig } from '../config/config.js';
 import { parseListen } from '../config/listen.js';
+import { ClientAddresses, clientKey } from '../registry/client-address.js';
+import { Shares } from '../registry/shares.js';
 import type { Logger } from '../telemetry/log.js';
 import { endOf, followCertificates, readCertificates } from './certificates.js';
 
@@ -24,13 +26,13 @@ export function createHttpServer(
   tls: TlsConfig | undefined,
   listener: RequestListener,
   log: Logger,
-  limits?: HttpLimits,
+  clients?: Pick<HttpConfig, 'limits' | 'trustedproxies'>,
   ends: (atMs: number) => void = () => undefined,
 ): Server {
   const options =
-    limits === undefined
+    clients === undefined
       ? { keepAliveTimeout: keepAliveMs, headersTimeout: headersMs, requestTimeout: 0 }
-      : optionsFor(limits);
+      : optionsFor(clients.limits);
   const server =
     tls === undefined
       ? createServer(options, listener)
@@ -40,10 +42,10 @@ export function createHttpServer(
     // Before, `listen` gives the error to its caller.
     if (server.listening) log.error({ err }, 'a connection could not be accepted');
   });
-  if (limits !== undefined) {
-    // Also for answers that are handed over whole. Whoever sends a body tells a stall by itself, and earlier.
-    server.timeout = limits.readtimeout + answerMs;
-    limitConnections(server, limits.connections, log);
+  if (clients !== undefined) {
+    // For answers that are handed over whole. The sender of a stream notices a stalled client by itself, and earlier.
+    server.timeout = clients.limits.readtimeout + answerMs;
+    limitConnections(server, clients.limits.connections, new ClientAddresses(clients.trustedproxies), log);
   }
   return server;
 }
@@ -58,13 +60,28 @@ function optionsFor({ headersize, headertimeout, idletimeout }: HttpLimits): Ser
   };
 }
 
-function limitConnections(server: Server, most: number, log: Logger): void {
+/** An address has a share of the connections. A trusted proxy has none, because it connects for many clients. */
+function limitConnections(server: Server, most: number, addresses: ClientAddresses, log: Logger): void {
+  const shares = new Shares(most);
   let quietUntil = 0;
-  server.maxConnections = most;
-  server.on('drop', () => {
+  const warn = (facts: { readonly address?: string }): void => {
     if (performance.now() < quietUntil) return;
     quietUntil = performance.now() + repeatMs;
-    log.warn({ connections: most }, 'as many connections are open as may be, more are closed at once');
+    log.warn(
+      { connections: most, ...facts },
+      'as many connections are open as may be, more are closed at once',
+    );
+  };
+  server.maxConnections = most;
+  server.on('drop', () => warn({}));
+  server.on('connection', (socket: Socket) => {
+    const client = addresses.isProxied(socket) ? undefined : clientKey(addresses.of({ socket, headers: {} }));
+    if (!shares.haveRoomForAll && !shares.haveRoomFor(client)) {
+      socket.destroy();
+      if (client !== undefined) warn({ address: client });
+      return;
+    }
+    socket.once('close', shares.take(client));
   });
 }
 

@@ -128,7 +128,9 @@ interface Application {
 /** A framework application on a server of ours, whose requests `front` sees first. */
 async function createApplication(
   module: DynamicModule,
-  http: (Pick<HttpConfig, 'tls' | 'limits'> & { readonly ends: (atMs: number) => void }) | undefined,
+  http:
+    | (Pick<HttpConfig, 'tls' | 'limits' | 'trustedproxies'> & { readonly ends: (atMs: number) => void })
+    | undefined,
   log: Logger,
   front: (framework: RequestListener) => RequestListener,
 ): Promise<Application> {
@@ -137,7 +139,7 @@ async function createApplication(
     http?.tls,
     (request, response) => listener(request, response),
     log,
-    http?.limits,
+    http,
     http?.ends,
   );
   const adapter = new FastifyAdapter({

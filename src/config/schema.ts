@@ -174,7 +174,12 @@ const http = section('The server.', {
         'Requests that the mirror answers at a time; those that memory answers do not count. More get 503 with `Retry-After`. An address (of IPv6: a network of 64 bits) and a user may hold as many as are free: half of them alone, a third each for two. All clients behind a proxy that is missing in `trustedproxies` share one address.',
         ours,
       ),
-      connections: defaulted(count(1), '16384', 'Open connections. More are closed at once.', ours),
+      connections: defaulted(
+        count(1),
+        '16384',
+        'Open connections. More are closed at once. An address has a share of them, as of `requests`; a proxy in `trustedproxies` has no limit but that of all.',
+        ours,
+      ),
       rate: optional(
         count(1),
         'Requests that an address may make in a second, on average. More get 503, or 429 where the client named an upstream that it can only reach through this mirror. No limit without it.',

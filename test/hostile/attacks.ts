@@ -41,7 +41,8 @@ function repeating(url: string, text: string): Promise<Disposable> {
 const flood = Array.from({ length: 5_000 }, (_, index) => `X-Flood-${index}: ${'x'.repeat(20)}`);
 
 export const attacks: readonly (readonly [string, Attack])[] = [
-  ['idle connections', ({ url, idle }) => many(idle, () => dial(url))],
+  // From many addresses: each has a share of the connections.
+  ['idle connections', ({ url, idle }) => many(idle, (index) => dial(url, `127.0.3.${(index % 100) + 1}`))],
   [
     'slow headers',
     ({ url }) =>

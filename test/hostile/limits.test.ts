@@ -1,5 +1,9 @@
+import { get as httpsGet } from 'node:https';
 import { describe, expect, it } from 'vitest';
 import { SlowClient } from '../fakes/slow-client.js';
+import { makeOwnCertificate } from '../parts/certificates.js';
+import { lacks } from '../parts/debian.js';
+import { temporaryFolder } from '../parts/folder.js';
 import { imageOf, randomLayer } from '../parts/image.js';
 import { blobOf, expectSpecError, filesUnder, startMirror, untilIdle } from '../parts/mirror.js';
 import { receivesAll } from '../parts/replicas.js';
@@ -84,11 +88,46 @@ describe('http.limits', () => {
   it('connections: more are closed, until there is room again', async () => {
     await using mirror = await limited({ connections: 3 });
     const { url } = mirror.cistern;
-    const open = [await dial(url), await dial(url), await dial(url)];
-    expect(await say(url, get('/v2/'))).toBe('');
+    const open = [await dial(url), await dial(url), await dial(url, '127.0.0.2')];
+    expect(await say(url, get('/v2/'), '127.0.0.3')).toBe('');
     await expect.poll(() => mirror.cistern.log()).toContain('more are closed at once');
     for (const connection of open) connection[Symbol.dispose]();
     await expect.poll(() => say(url, get('/v2/'))).toMatch(/^HTTP\/1.1 200 /);
+  });
+
+  it('connections: an address cannot take the share of another', async () => {
+    await using mirror = await limited({ connections: 6 });
+    const { url } = mirror.cistern;
+    using open = new DisposableStack();
+    for (let count = 0; count < 3; count += 1) open.use(await dial(url));
+    expect(await say(url, get('/v2/'))).toBe('');
+    expect(await say(url, get('/v2/'), '127.0.0.2')).toMatch(/^HTTP\/1.1 200 /);
+    await expect.poll(() => mirror.cistern.log()).toContain('"address":"127.0.0.1"');
+  });
+
+  it('connections: a trusted proxy may take the shares of all', async () => {
+    const http = { limits: { connections: 6 }, trustedproxies: ['127.0.0.1'] };
+    await using mirror = await startMirror({ config: { http } });
+    const { url } = mirror.cistern;
+    using open = new DisposableStack();
+    for (let count = 0; count < 5; count += 1) open.use(await dial(url));
+    expect(await say(url, get('/v2/'))).toMatch(/^HTTP\/1.1 200 /);
+  });
+});
+
+describe.skipIf(lacks('openssl'))('http.limits over TLS', () => {
+  it('connections: an address gets its share back when its connections close', async () => {
+    await using folder = await temporaryFolder();
+    const tls = await makeOwnCertificate(folder.path, 'mirror');
+    await using mirror = await startMirror({ config: { http: { tls, limits: { connections: 1 } } } });
+    const ask = async (): Promise<number | undefined> => {
+      const { promise, resolve, reject } = Promise.withResolvers<number | undefined>();
+      httpsGet(mirror.url(''), { agent: false, rejectUnauthorized: false }, (response) => {
+        response.resume().once('close', () => resolve(response.statusCode));
+      }).once('error', reject);
+      return promise;
+    };
+    for (let count = 0; count < 5; count += 1) await expect.poll(() => ask().catch(String)).toBe(200);
   });
 });
 
