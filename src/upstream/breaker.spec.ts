@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Breaker, type Pass, type Verdict } from './breaker.js';
+import { Breaker, Breakers, type Pass, type Verdict } from './breaker.js';
 import type { BreakerState } from './observer.js';
 
 function start(): {
@@ -104,5 +104,66 @@ describe('the breaker', () => {
     expect(breaker.state).toBe('half-open');
     breaker.settle(probe, 'alive');
     expect(breaker.state).toBe('closed');
+  });
+});
+
+describe('the breakers of an upstream', () => {
+  function startAll() {
+    let time = 0;
+    const opened: string[] = [];
+    const breakers = new Breakers(
+      () => time,
+      () => undefined,
+      (repository) => opened.push(repository),
+    );
+    const request = (repository: string, verdict: Verdict | 'unconnected'): boolean => {
+      const pass = breakers.enter(repository);
+      if (pass !== undefined) breakers.settle(pass, verdict);
+      return pass !== undefined;
+    };
+    return { breakers, opened, request, pass: (ms: number) => (time += ms) };
+  }
+
+  it('leave one repository alone after five troubles, and let the others through', () => {
+    const { breakers, opened, request, pass } = startAll();
+    for (let i = 0; i < 5; i += 1) expect(request('strange', 'trouble')).toBe(true);
+    expect(request('strange', 'alive')).toBe(false);
+    expect(opened).toEqual(['strange']);
+    expect(breakers.state).toBe('closed');
+    expect(request('other', 'alive')).toBe(true);
+    pass(10_000);
+    expect(request('strange', 'trouble')).toBe(true);
+    expect(request('strange', 'alive')).toBe(false);
+    pass(20_000);
+    expect(request('strange', 'alive')).toBe(true);
+    for (let i = 0; i < 4; i += 1) request('strange', 'trouble');
+    expect(request('strange', 'alive')).toBe(true);
+  });
+
+  it('leave the whole upstream alone after five repositories with trouble in a row', () => {
+    const { breakers, request } = startAll();
+    for (const repository of ['a', 'b', 'c', 'd', 'd', 'd']) request(repository, 'trouble');
+    expect(breakers.state).toBe('closed');
+    request('e', 'trouble');
+    expect(breakers.state).toBe('open');
+    expect(request('other', 'alive')).toBe(false);
+  });
+
+  it('leave the whole upstream alone after five failed connections, for whatever repository', () => {
+    const { breakers, request } = startAll();
+    for (let i = 0; i < 5; i += 1) request('a', 'unconnected');
+    expect(breakers.state).toBe('open');
+  });
+
+  it('keep the probe of the upstream for a repository that may be asked about', () => {
+    const { breakers, request, pass } = startAll();
+    for (let i = 0; i < 5; i += 1) request('strange', 'trouble');
+    pass(5_000);
+    for (let i = 0; i < 5; i += 1) request('a', 'unconnected');
+    pass(10_000);
+    expect(request('strange', 'trouble')).toBe(true);
+    pass(20_000);
+    expect(request('a', 'alive')).toBe(true);
+    expect(breakers.state).toBe('closed');
   });
 });

@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import type { BreakerState } from './observer.js';
 
 /** How a request that was let through ended. `unknown`: it was given up before it told anything. */
@@ -11,6 +12,7 @@ export interface Pass {
 const troublesToOpen = 5;
 const shortestOpenMs = 10_000;
 const longestOpenMs = 60_000;
+const mostRepositories = 1_000;
 
 /**
  * Keeps an upstream that does not answer from costing every request a time-out: after five troubles in a row nobody
@@ -20,6 +22,8 @@ const longestOpenMs = 60_000;
 export class Breaker {
   #state: BreakerState = 'closed';
   #troubles = 0;
+  /** The repositories of the troubles that had one. */
+  readonly #failed = new Set<string>();
   #openMs = shortestOpenMs;
   #openUntil = 0;
 
@@ -41,17 +45,23 @@ export class Breaker {
     return { probe: true };
   }
 
-  settle(pass: Pass, verdict: Verdict): void {
+  /** Troubles of the same `repository` in a row count once. */
+  settle(pass: Pass, verdict: Verdict, repository?: string): void {
     if (verdict === 'alive') return this.#close();
     if (pass.probe) return this.#reopen(verdict);
     // A request from before the breaker opened tells nothing new.
     if (verdict === 'unknown' || this.#state !== 'closed') return;
+    if (repository !== undefined) {
+      if (this.#failed.has(repository)) return;
+      this.#failed.add(repository);
+    }
     this.#troubles += 1;
     if (this.#troubles >= troublesToOpen) this.#open();
   }
 
   #close(): void {
     this.#troubles = 0;
+    this.#failed.clear();
     this.#openMs = shortestOpenMs;
     if (this.#state !== 'closed') this.#change('closed');
   }
@@ -72,5 +82,69 @@ export class Breaker {
   #change(state: BreakerState): void {
     this.#state = state;
     this.onChange(state);
+  }
+}
+
+/** Leave to make one request for a repository; to be settled once. */
+export interface RepositoryPass {
+  readonly repository: string;
+  readonly whole: Pass;
+  readonly single: Pass | undefined;
+}
+
+/**
+ * The breakers of one upstream: one for the whole upstream, and one for each repository with trouble. An upstream may
+ * fail for one strange name and answer for all others. So troubles of one repository in a row open its own breaker, and
+ * count as one trouble of the upstream; a connection that fails counts each time for the upstream.
+ */
+export class Breakers {
+  readonly #whole: Breaker;
+  readonly #single = new LRUCache<string, Breaker>({ max: mostRepositories });
+
+  constructor(
+    private readonly now: () => number,
+    onChange: (state: BreakerState) => void,
+    private readonly onRepositoryOpen: (repository: string) => void,
+  ) {
+    this.#whole = new Breaker(now, onChange);
+  }
+
+  /** Of the whole upstream. */
+  get state(): BreakerState {
+    return this.#whole.state;
+  }
+
+  /** `undefined`: do not ask. */
+  enter(repository: string): RepositoryPass | undefined {
+    const whole = this.#whole.enter();
+    if (whole === undefined) return undefined;
+    const breaker = this.#single.get(repository);
+    const single = breaker?.enter();
+    if (breaker === undefined || single !== undefined) return { repository, whole, single };
+    this.#whole.settle(whole, 'unknown');
+    return undefined;
+  }
+
+  /** `unconnected`: there was no connection to the upstream itself. */
+  settle({ repository, whole, single }: RepositoryPass, verdict: Verdict | 'unconnected'): void {
+    if (verdict === 'unconnected') {
+      this.#whole.settle(whole, 'trouble');
+      if (single !== undefined) this.#single.get(repository)?.settle(single, 'unknown');
+      return;
+    }
+    this.#whole.settle(whole, verdict, repository);
+    if (verdict === 'alive') this.#single.delete(repository);
+    else if (verdict === 'trouble') this.#breakerOf(repository).settle(single ?? { probe: false }, verdict);
+    else if (single !== undefined) this.#single.get(repository)?.settle(single, verdict);
+  }
+
+  #breakerOf(repository: string): Breaker {
+    const known = this.#single.get(repository);
+    if (known !== undefined) return known;
+    const breaker = new Breaker(this.now, (state) => {
+      if (state === 'open') this.onRepositoryOpen(repository);
+    });
+    this.#single.set(repository, breaker);
+    return breaker;
   }
 }

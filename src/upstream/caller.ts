@@ -35,8 +35,8 @@ export interface CallerCheckOptions {
   /** What stands before the repository in a URL: `https://ghcr.io/v2`. */
   readonly base: string;
   readonly transport: Transport;
-  /** Runs requests unless the upstream's breaker is open. */
-  readonly guarded: <T>(signal: AbortSignal, work: () => Promise<T>) => Promise<T>;
+  /** Runs requests for a repository unless a breaker is open. */
+  readonly guarded: <T>(repository: Repository, signal: AbortSignal, work: () => Promise<T>) => Promise<T>;
   /** For a whole answer. */
   readonly answerMs: number;
   /** Milliseconds of a clock that never goes back. */
@@ -108,7 +108,9 @@ export class CallerCheck {
     const late = new UpstreamError('timeout', rule.host, `did not say within ${answerMs} ms who may read`);
     const timer = setTimeout(() => deadline.abort(late), answerMs);
     try {
-      return await guarded(deadline.signal, () => this.#verdict(caller, repository, wanted, deadline.signal));
+      return await guarded(repository, deadline.signal, () =>
+        this.#verdict(caller, repository, wanted, deadline.signal),
+      );
     } finally {
       clearTimeout(timer);
     }

@@ -130,7 +130,7 @@ class RegistryClient implements RegistryUpstream {
   }
 
   headManifest(repository: Repository, reference: Tag | Digest, signal: AbortSignal): Promise<Descriptor> {
-    return this.#requests.guarded(signal, async () => {
+    return this.#requests.guarded(repository, signal, async () => {
       const reply = await this.#askManifest('HEAD', repository, reference, signal);
       discard(reply);
       if (reply.status === 200) {
@@ -152,11 +152,11 @@ class RegistryClient implements RegistryUpstream {
     reference: Tag | Digest,
     signal: AbortSignal,
   ): Promise<FetchedManifest> {
-    return this.#requests.guarded(signal, () => this.#getManifest(repository, reference, signal));
+    return this.#requests.guarded(repository, signal, () => this.#getManifest(repository, reference, signal));
   }
 
   headBlob(repository: Repository, digest: Digest, signal: AbortSignal): Promise<number | undefined> {
-    return this.#requests.guarded(signal, () =>
+    return this.#requests.guarded(repository, signal, () =>
       askBlobSize(this.host, digest, (method, range) =>
         this.#askBlob(method, repository, digest, range, signal),
       ),
@@ -182,7 +182,7 @@ class RegistryClient implements RegistryUpstream {
     range: ByteRange,
     signal: AbortSignal,
   ): Promise<FetchedBlob> {
-    return this.#requests.guarded(signal, async () => {
+    return this.#requests.guarded(repository, signal, async () => {
       const header = `bytes=${range.start}-${range.end}`;
       const reply = await this.#askBlob('GET', repository, digest, header, signal);
       if (reply.status === 200) throw this.#wrongRange(reply, 'answered 200 to GET blob with a range');
@@ -199,11 +199,13 @@ class RegistryClient implements RegistryUpstream {
   }
 
   listTags(repository: Repository, signal: AbortSignal): Promise<string[]> {
-    return this.#requests.guarded(signal, () => fetchTags(this.#requests, this.#base, repository, signal));
+    return this.#requests.guarded(repository, signal, () =>
+      fetchTags(this.#requests, this.#base, repository, signal),
+    );
   }
 
   listReferrers(repository: Repository, digest: Digest, signal: AbortSignal): Promise<Referrers> {
-    return this.#requests.guarded(signal, async () => ({
+    return this.#requests.guarded(repository, signal, async () => ({
       manifests: await fetchReferrers(this.#requests, this.#base, repository, digest, signal),
     }));
   }
@@ -304,7 +306,7 @@ class RegistryClient implements RegistryUpstream {
     end: number | undefined,
     signal: AbortSignal,
   ): Promise<OpenedBlob> {
-    return this.#requests.guarded(signal, async () => {
+    return this.#requests.guarded(repository, signal, async () => {
       const range = start === 0 && end === undefined ? undefined : `bytes=${start}-${end ?? ''}`;
       const reply = await this.#askBlob('GET', repository, digest, range, signal);
       const isPart = reply.status === 206 && range !== undefined;

@@ -1,6 +1,6 @@
 import type { Repository } from '../oci/name.js';
 import { Authorizer, type Authorization } from './authorizer.js';
-import { Breaker, type Verdict } from './breaker.js';
+import { Breakers, type Verdict } from './breaker.js';
 import type { RealmRule } from './realm.js';
 import type {
   BreakerState,
@@ -76,7 +76,7 @@ export class Requests {
   readonly transport: Transport;
   readonly #identities: readonly Known[];
   readonly #standing: Standing<Known>;
-  readonly #breaker: Breaker;
+  readonly #breakers: Breakers;
   readonly #views: (BudgetView | undefined)[] = [];
   #ledger: BudgetLedger = new LocalBudgetLedger();
   #budget: Budget | undefined;
@@ -93,7 +93,11 @@ export class Requests {
       authorizer: new Authorizer(rule, { identify, timeoutMs: tokenMs, host, transport, now, observer }),
     }));
     this.#standing = new Standing(host, this.#identities, now, log);
-    this.#breaker = new Breaker(now, (state) => this.#breakerChanged(state));
+    this.#breakers = new Breakers(
+      now,
+      (state) => this.#breakerChanged(state),
+      (repository) => this.#repositoryLeftAlone(repository),
+    );
   }
 
   get budget(): Budget | undefined {
@@ -106,21 +110,21 @@ export class Requests {
   }
 
   get breakerState(): BreakerState {
-    return this.#breaker.state;
+    return this.#breakers.state;
   }
 
   /**
-   * Does work that consists of requests, unless the breaker is open, and tells the breaker how it went. A caller that
-   * goes away tells nothing; one that gives up by a deadline of its own aborts with an UpstreamError of code
+   * Does work that consists of requests for a repository, unless the breaker of the upstream or of the repository is
+   * open, and tells the breakers how it ended. A caller that goes away tells nothing; one that gives up by a deadline of its own aborts with an UpstreamError of code
    * `timeout`, which counts as any other time-out.
    */
-  async guarded<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  async guarded<T>(repository: Repository, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     signal.throwIfAborted();
-    const pass = this.#breaker.enter();
+    const pass = this.#breakers.enter(repository);
     if (pass === undefined) {
       throw new UpstreamError('breaker-open', this.host, 'not asked, it failed too often just before');
     }
-    let verdict: Verdict = 'unknown';
+    let verdict: Verdict | 'unconnected' = 'unknown';
     try {
       const result = await work();
       verdict = 'alive';
@@ -129,7 +133,7 @@ export class Requests {
       verdict = verdictOf(error, signal);
       throw error;
     } finally {
-      this.#breaker.settle(pass, verdict);
+      this.#breakers.settle(pass, verdict);
     }
   }
 
@@ -243,6 +247,15 @@ export class Requests {
     else log.warn(facts, 'the pull limit is used up, serving what is here');
   }
 
+  /** An information: a client chooses the name. */
+  #repositoryLeftAlone(repository: string): void {
+    const facts = { upstream: this.host, repository };
+    this.options.log.info(
+      facts,
+      'the upstream fails for this repository, which it is not asked about for a while',
+    );
+  }
+
   #breakerChanged(state: BreakerState): void {
     const { log, observer } = this.options;
     const facts = { upstream: this.host };
@@ -252,8 +265,9 @@ export class Requests {
   }
 }
 
-function verdictOf(error: unknown, signal: AbortSignal): Verdict {
+function verdictOf(error: unknown, signal: AbortSignal): Verdict | 'unconnected' {
   if (!(error instanceof UpstreamError)) return 'unknown';
+  if (error.code === 'unreachable' && !error.redirected) return 'unconnected';
   if (troubles.has(error.code)) return 'trouble';
   if (error.code === 'rate-limited' && error.status === undefined) return 'unknown'; // not asked at all
   return signal.aborted ? 'unknown' : 'alive';

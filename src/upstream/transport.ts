@@ -80,7 +80,17 @@ export class Transport {
    * One request; a redirect is an answer like another. A connection that is lost before the answer is replaced once:
    * the other side may have closed a kept one just then (RFC 9112 §9.3.1).
    */
-  async request(url: URL, method: Method, headers: Headers, signal: AbortSignal): Promise<Reply> {
+  request(url: URL, method: Method, headers: Headers, signal: AbortSignal): Promise<Reply> {
+    return this.#request(url, method, headers, signal, false);
+  }
+
+  async #request(
+    url: URL,
+    method: Method,
+    headers: Headers,
+    signal: AbortSignal,
+    redirected: boolean,
+  ): Promise<Reply> {
     const options = {
       origin: url.origin,
       path: url.pathname + url.search,
@@ -101,9 +111,9 @@ export class Transport {
         );
       // The body may fail before anybody reads it; whoever reads it then sees that.
       reply.body.on('error', () => {});
-      return { status: reply.statusCode, headers: reply.headers, body: reply.body, redirected: false };
+      return { status: reply.statusCode, headers: reply.headers, body: reply.body, redirected };
     } catch (error) {
-      throw this.failure(error, signal);
+      throw this.failure(error, signal, false, redirected);
     }
   }
 
@@ -128,19 +138,19 @@ export class Transport {
       discard(reply);
       if (hops === mostRedirects) throw this.#invalid(`redirected more than ${mostRedirects} times`);
       from = this.#target(from, reply.headers.location);
-      reply = { ...(await this.request(from, method, headers, signal)), redirected: true };
+      reply = await this.#request(from, method, headers, signal, true);
     }
     return reply;
   }
 
   /** What a failed request or body means to the caller. The cause is left out where it holds received bytes. */
-  failure(error: unknown, signal: AbortSignal, begun = false): unknown {
+  failure(error: unknown, signal: AbortSignal, begun = false, redirected = false): unknown {
     if (signal.aborted) return signal.reason;
     if (error instanceof UpstreamError) return error;
     const code = codeOf(error);
-    const cause = error instanceof errors.HTTPParserError ? {} : { cause: error };
+    const facts = { redirected, ...(error instanceof errors.HTTPParserError ? {} : { cause: error }) };
     const fail = (meaning: UpstreamCode, reason: string): UpstreamError =>
-      new UpstreamError(meaning, this.#host, reason, cause);
+      new UpstreamError(meaning, this.#host, reason, facts);
     if (code === 'UND_ERR_BODY_TIMEOUT') return fail('timeout', 'sent nothing for too long inside a body');
     if (begun) return fail('broken-body', `the body broke (${code})`);
     if (code === 'UND_ERR_HEADERS_TIMEOUT') return fail('timeout', 'gave no answer in time');

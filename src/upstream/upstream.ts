@@ -100,17 +100,25 @@ export class UpstreamError extends Error {
   readonly kind: UpstreamKind;
   readonly status: number | undefined;
   readonly retryAfterMs: number | undefined;
+  /** Whether a host that a redirect led to failed, and not the registry itself. */
+  readonly redirected: boolean;
   constructor(
     readonly code: UpstreamCode,
     readonly host: string,
     /** Says what happened without the host, credentials or a URL's query: `answered 503 to HEAD manifest`. */
     readonly reason: string,
-    facts: { status?: number | undefined; retryAfterMs?: number | undefined; cause?: unknown } = {},
+    facts: {
+      status?: number | undefined;
+      retryAfterMs?: number | undefined;
+      redirected?: boolean;
+      cause?: unknown;
+    } = {},
   ) {
     super(`upstream ${host}: ${reason}`, facts.cause === undefined ? undefined : { cause: facts.cause });
     this.kind = answers.has(code) ? 'answer' : 'trouble';
     this.status = facts.status;
     this.retryAfterMs = facts.retryAfterMs;
+    this.redirected = facts.redirected ?? false;
   }
 }
 

@@ -127,13 +127,15 @@ describe('a caller that goes away', () => {
 });
 
 describe('the breaker of an upstream', () => {
-  it('opens after five failures, and lets one request try again', async () => {
+  it('opens after five failures for different repositories, and lets one request try again', async () => {
     let script = failing;
     const server = await serve((request, response) => script(request, response));
     let time = 0;
     const { upstream, told } = clientOf(server.url, { now: () => time });
-    const ask = (): Promise<unknown> => upstream.headManifest(name, latest, patient);
-    for (let i = 0; i < 5; i += 1) await expect(ask()).rejects.toMatchObject({ code: 'server-error' });
+    const ask = (of = name): Promise<unknown> => upstream.headManifest(of, latest, patient);
+    for (let i = 0; i < 5; i += 1) {
+      await expect(ask(repository(`o/i${i}`))).rejects.toMatchObject({ code: 'server-error' });
+    }
     expect(upstream.breakerState()).toBe('open');
     await expect(ask()).rejects.toMatchObject({ code: 'breaker-open', kind: 'trouble' });
     expect(server.arrived).toHaveLength(5);
@@ -144,6 +146,32 @@ describe('the breaker of an upstream', () => {
     expect(upstream.breakerState()).toBe('closed');
     expect(told.breaker).toEqual(['open', 'half-open', 'closed']);
     expect(told.log).toHaveLength(2);
+  });
+
+  it('opens after five failed connections, for one repository too', async () => {
+    const { upstream } = clientOf('http://127.0.0.1:1');
+    for (let i = 0; i < 5; i += 1) {
+      await expect(upstream.headManifest(name, latest, patient)).rejects.toMatchObject({
+        code: 'unreachable',
+      });
+    }
+    expect(upstream.breakerState()).toBe('open');
+  });
+
+  it('stays closed where a redirect of one repository leads to a host without a connection', async () => {
+    const server = await serve((_, response) => {
+      response.writeHead(307, { location: 'http://127.0.0.1:1/blob' }).end();
+    });
+    const { upstream } = clientOf(server.url);
+    for (let i = 0; i < 5; i += 1) {
+      await expect(upstream.headManifest(name, latest, patient)).rejects.toMatchObject({
+        code: 'unreachable',
+      });
+    }
+    expect(upstream.breakerState()).toBe('closed');
+    await expect(upstream.headManifest(name, latest, patient)).rejects.toMatchObject({
+      code: 'breaker-open',
+    });
   });
 
   it.each<[string, Script]>([
@@ -173,7 +201,7 @@ describe('the breaker of an upstream', () => {
     for (let i = 0; i < 5; i += 1) {
       arrived = Promise.withResolvers();
       const leaving = new AbortController();
-      const asked = upstream.headManifest(name, latest, leaving.signal);
+      const asked = upstream.headManifest(repository(`o/i${i}`), latest, leaving.signal);
       await arrived.promise;
       leaving.abort(reason);
       await expect(asked).rejects.toBe(reason);
