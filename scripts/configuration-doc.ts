@@ -40,8 +40,16 @@ error says what to write, and when the key may be removed; \`auth: none\` says t
 @@GUARDS@@. A variable that is empty cannot remove a section
 that holds one of them.
 
-**Durations** are written as in Go: \`10ms\`, \`60s\`, \`1h30m\`; a bare number counts nanoseconds, as in registry, and
-everything is rounded up to whole milliseconds. **Sizes** are \`500GB\` (10⁹), \`20GiB\` (2³⁰) or a number of bytes.
+**Durations** are written as in Go: \`10ms\`, \`60s\`, \`1h30m\`; a bare number counts nanoseconds, as in registry, with
+a warning. What is less than 1 ms and not 0 is refused, as is a \`ttl\` without a unit that comes to less than a minute, and
+a job's schedule below 1 s: \`168\` is 168 ns, and the error asks whether \`168h\` was meant. The rest is rounded up to whole
+milliseconds. **Sizes** are \`500GB\` (10⁹), \`20GiB\` (2³⁰) or a number of bytes, of at least 1000 where it has no unit.
+
+**Secrets in variables** (passwords, keys, tokens, \`REGISTRY_CLUSTER_SECRET\`) are not YAML but taken literally: \`a #b\`,
+\`*a\` and \`a: b\` are what they look like, where registry cuts the first at \` #\` and does not start with the others. Quotes
+around all of the value are taken away as YAML takes them, so that a value quoted for registry means the same here; a secret
+that itself begins and ends with a quote is quoted once more. One newline at the end is left out. In the file, and inside
+the value of a section's variable (\`REGISTRY_PROXY={…}\`), a secret is YAML as everything else.
 `;
 
 /** The whole page. */

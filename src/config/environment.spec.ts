@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { ConfigTexts, minimal } from '../../test/compat/config-text.js';
+import { applyEnvironment } from './environment.js';
 import { formatFaults } from './faults.js';
 import { keysOf, type Facts } from './key.js';
 import { root } from './schema.js';
+import { at } from './tree.js';
 
 const texts = new ConfigTexts();
 
@@ -144,9 +146,10 @@ describe('the environment', () => {
       `${minimal}auth: {token: {realm: 'https://a.example', service: s, issuer: i, jwks: /dev/null}}`,
     ],
   ] as const;
-  const variables = (form: Facts['form']) =>
+  const isSecret = (facts: Facts) => facts.form === 'value' && facts.value.secret === true;
+  const variables = (form: Facts['form'], secret = false) =>
     [...keysOf(root)]
-      .filter(({ facts }) => facts.form === form)
+      .filter(({ facts }) => facts.form === form && isSecret(facts) === secret)
       .map(({ variable, path }) => [variable, path] as const);
 
   it.each(variables('ignored'))('knows %s, which is without effect', (variable, path) => {
@@ -163,4 +166,40 @@ describe('the environment', () => {
     const fault = faults.find(({ env }) => env === variable);
     expect(fault?.key).toContain(path.replaceAll('[]', '[0]'));
   });
+
+  it.each(variables('value', true))(
+    'takes %s literally, whatever YAML would make of it',
+    (variable, path) => {
+      for (const [given, taken] of secrets) {
+        const tree = { version: '0.1' };
+        expect(applyEnvironment(tree, root, { [variable]: given })).toMatchObject({ faults: [], notes: [] });
+        const steps = path
+          .split('.')
+          .flatMap((step) => (step.endsWith('[]') ? [step.slice(0, -2), 0] : [step]));
+        expect(at(tree, steps)).toBe(taken);
+      }
+    },
+  );
+
+  const secrets = [
+    ['abc #def', 'abc #def'],
+    ['#abc', '#abc'],
+    ['*abc', '*abc'],
+    ['!abc', '!abc'],
+    ['a: b', 'a: b'],
+    ['{a: {}}', '{a: {}}'],
+    ['[a', '[a'],
+    ['~', '~'],
+    [' a ', ' a '],
+    ['007', '007'],
+    ['"abc', '"abc'],
+    ['"a" #b"', '"a" #b"'],
+    // As with registry, where quotes are the one way to write these.
+    ['"a #b"', 'a #b'],
+    ["'a #b'", 'a #b'],
+    // A Secret that was made from a file with a newline at its end.
+    ['abc\n', 'abc'],
+    ['', ''],
+    ['  ', ''],
+  ] as const;
 });

@@ -41,7 +41,7 @@ export function applyEnvironment(tree: TreeMap, root: SectionFacts, env: NodeJS.
     }
     const key = formatPath(target.path);
     origins.set(key, name);
-    const parsed = parseYaml(value);
+    const parsed = isSecret(root, target.path) ? { tree: literal(value) } : parseYaml(value);
     if (parsed.faults !== undefined) {
       const got = `text that is not YAML (${parsed.faults[0]?.problem})`;
       faults.push({ key, env: name, got, wanted: 'a YAML value; put quotes around plain text' });
@@ -64,6 +64,28 @@ export function applyEnvironment(tree: TreeMap, root: SectionFacts, env: NodeJS.
   const [first, ...others] = injected;
   if (first !== undefined) notes.push({ key: first, message: injectedVariables(others.length) });
   return { origins, faults, notes };
+}
+
+function isSecret(root: SectionFacts, path: Path): boolean {
+  const facts = factsAt(root, path);
+  return facts?.form === 'value' && facts.value.secret === true;
+}
+
+/** One quoted scalar of YAML, from the first character to the last. */
+const wholeQuote = /^(?:"(?:[^"\\]|\\[^])*"|'(?:[^']|'')*')$/;
+
+/**
+ * A secret as it is: YAML would cut it at ` #`, and take `*`, `!` or `: ` for something else. Only quotes around all of
+ * it are YAML's, since with registry there is no other way to write such a secret. One newline at the end does not
+ * belong to it, as in a file.
+ */
+function literal(value: string): string {
+  const text = value.replace(/\r?\n$/, '');
+  if (wholeQuote.test(text)) {
+    const { tree } = parseYaml(text) as { tree?: Tree };
+    if (typeof tree === 'string') return tree;
+  }
+  return text.trim() === '' ? '' : text;
 }
 
 /** The guards in the file that an empty variable would remove with the section around them. */

@@ -47,8 +47,10 @@ export function inspect(tree: TreeMap, root: SectionFacts, cwd: string): Finding
       if (schema === undefined) reportUnknown(findings, facts, key, path);
       else {
         const child = factsOf(schema);
-        if (child.form === 'value') section[key] = resolvePaths(findings, child, value, [...path, key], cwd);
-        else visit(child, value, [...path, key]);
+        if (child.form === 'value') {
+          noteBareDuration(findings, child, value, [...path, key]);
+          section[key] = resolvePaths(findings, child, value, [...path, key], cwd);
+        } else visit(child, value, [...path, key]);
       }
     }
   };
@@ -78,6 +80,15 @@ function reportUnknown({ notes, faults }: Findings, facts: SectionFacts, key: st
       close === undefined ? 'no key here' : `one of ${known.join(', ')}; the nearest is ${close}`;
     faults.push({ key: place, got: 'an unknown key', wanted });
   }
+}
+
+/** Lawful, as in registry, and seldom what the operator means. */
+function noteBareDuration({ notes }: Findings, facts: ValueFacts, value: Tree, path: Path): void {
+  const { kind, read } = facts.value;
+  if (kind !== 'duration' && kind !== 'schedule') return;
+  if (typeof value !== 'string' || !/^0*[1-9]\d*$/.test(value) || read(value) === undefined) return;
+  const message = `has no unit, so it counts nanoseconds: ${Number(value) / 1e9} s; write it with a unit`;
+  notes.push({ key: formatPath(path), message });
 }
 
 function resolvePaths(findings: Findings, facts: ValueFacts, value: Tree, path: Path, cwd: string): Tree {

@@ -83,12 +83,13 @@ export function guard(unless: string, more: More = {}): More {
   return { ...more, guard: unless };
 }
 
-function scalar<T>(value: Value<T>): z.ZodType<T> {
+function scalar<T>(value: Value<T>, fallback?: string): z.ZodType<T> {
   return z.unknown().transform((given, context) => {
     const read = typeof given === 'string' ? value.read(given) : undefined;
     if (read !== undefined) return read;
     const { wanted } = value;
-    const message = typeof wanted === 'string' ? wanted : wanted(typeof given === 'string' ? given : '');
+    const message =
+      typeof wanted === 'string' ? wanted : wanted(typeof given === 'string' ? given : '', fallback);
     context.addIssue({ code: 'custom', message });
     return z.NEVER;
   });
@@ -101,7 +102,7 @@ export function optional<T>(value: Value<T>, text: string, more: More = {}): z.Z
 /** A key with a default, which is written as it would be in the file. */
 export function defaulted<T>(value: Value<T>, fallback: string, text: string, more: More = {}): z.ZodType<T> {
   return keep(
-    z.preprocess((given) => given ?? fallback, scalar(value)),
+    z.preprocess((given) => given ?? fallback, scalar(value, fallback)),
     { form: 'value', many: 'no', value, text, fallback, ...more },
   );
 }

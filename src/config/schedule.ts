@@ -1,5 +1,8 @@
 import { Cron } from 'croner';
-import { time, type Value } from './values.js';
+import { hint, time, type Value } from './values.js';
+
+/** A job that ran more often would do nothing else. */
+const shortestMs = 1_000;
 
 /** When a job runs. */
 export type Schedule =
@@ -14,11 +17,16 @@ export const cronOptions = { mode: '5-or-6-parts' } as const;
 
 export const schedule: Value<Schedule> = {
   kind: 'schedule',
-  wanted: 'a duration such as 24h, a cron expression such as 0 3 * * *, or never',
+  wanted: (given, fallback) => {
+    const wanted = 'a duration of 1s or more such as 24h, a cron expression such as 0 3 * * *, or never';
+    const meant = hint(given, fallback);
+    return meant === undefined ? wanted : `${wanted} (${meant})`;
+  },
   read: (given) => {
     if (given.toLowerCase() === 'never') return { kind: 'never' };
     const ms = time.read(given);
-    if (ms !== undefined) return ms === 0 ? { kind: 'never' } : { kind: 'every', ms };
+    if (ms === 0) return { kind: 'never' };
+    if (ms !== undefined) return ms < shortestMs ? undefined : { kind: 'every', ms };
     return comes(given) ? { kind: 'cron', pattern: given } : undefined;
   },
 };

@@ -91,3 +91,37 @@ describe('the scheduler', () => {
     expect(proxy.upstreams.map(({ ttl }) => ttl)).toEqual([720 * hour, 0]);
   });
 });
+
+describe('a number without a unit', () => {
+  it.each([
+    ['proxy: {remoteurl: http://a, ttl: 168}', 'proxy.ttl', '168 has no unit: write 168h?'],
+    ['proxy: {remoteurl: http://a, ttl: 604800}', 'proxy.ttl', '604800 has no unit: write 604800s?'],
+    [
+      'proxy: {remoteurl: http://a, ttl: 604800000}',
+      'proxy.ttl',
+      '604800000 has no unit: write 604800000ms?',
+    ],
+    ['scheduler: {evict: {schedule: "300"}}', 'scheduler.evict.schedule', '300 has no unit: write 300s?'],
+    ['scheduler: {sweep: {schedule: 24}}', 'scheduler.sweep.schedule', '24 has no unit: write 24h?'],
+    ['scheduler: {grace: 15}', 'scheduler.grace', '15 has no unit: write 15m?'],
+    ['http: {draintimeout: 60}', 'http.draintimeout', '60 has no unit: write 60s?'],
+    ['cluster: {locktimeout: 250}', 'cluster.locktimeout', '250 has no unit: write 250ms?'],
+  ])('is refused with what was probably meant: %s', (yaml, key, question) => {
+    const { faults } = texts.failure(`${minimal}${yaml}\n`);
+    expect(faults.map((fault) => fault.key)).toEqual([key]);
+    expect(faults[0]?.wanted).toContain(question);
+  });
+
+  it('counts nanoseconds where registry would take it so, with a warning', () => {
+    const { config, warnings } = texts.load(
+      `${minimal}redis: {addr: 'a:1', dialtimeout: 10000000}\nproxy: {remoteurl: http://a, ttl: 0}\n`,
+    );
+    expect(config.redis?.dialtimeout).toBe(10);
+    expect(warnings).toEqual([
+      {
+        key: 'redis.dialtimeout',
+        message: 'has no unit, so it counts nanoseconds: 0.01 s; write it with a unit',
+      },
+    ]);
+  });
+});

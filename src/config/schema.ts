@@ -33,6 +33,7 @@ import {
   image,
   kubernetesLabel,
   kubernetesName,
+  lifetime,
   memberName,
   network,
   plainHost,
@@ -42,6 +43,7 @@ import {
   partSize,
   path,
   platform,
+  remoteAddress,
   repositoryPattern,
   secret,
   signingAlgorithm,
@@ -311,7 +313,7 @@ const health = section('Checks. Their results are at `/debug/health` of the debu
   tcp: entries(
     'Of TCP servers, by connecting.',
     {
-      addr: required(address, 'Where.'),
+      addr: required(remoteAddress, 'Where.'),
       timeout: defaulted(orIfZero(duration, 3000), '3s', 'When it counts as failed.'),
       ...periodic,
     },
@@ -426,7 +428,7 @@ const proxy = section(
     verifycaller,
     redirects,
     ca,
-    ttl: defaulted(time, '168h', 'How long content is kept after its last use; `0` for ever.'),
+    ttl: defaulted(lifetime, '168h', 'How long content is kept after its last use; `0` for ever.'),
     host: optional(host, 'What the default upstream stands for; `docker.io` without it.', ours),
     freshness: defaulted(
       duration,
@@ -511,7 +513,11 @@ const proxy = section(
           { unknown: 'fault', ...ours },
         ),
         siblings: optional(flag, 'As `proxy.siblings`, which it is without it.', ours),
-        ttl: optional(time, 'How long its content is kept after its last use; `proxy.ttl` without it.', ours),
+        ttl: optional(
+          lifetime,
+          'How long its content is kept after its last use; `proxy.ttl` without it.',
+          ours,
+        ),
       },
       { unknown: 'fault', ...ours },
     ),
@@ -525,8 +531,8 @@ const noCertificate = 'Redis wants no client certificate';
 const redis = optionalSection(
   'A Redis, by the keys of registry 2 (`addr`, `pool`) or 3 (`addrs`, `mastername`).',
   {
-    addr: optional(address, 'Where it is.'),
-    addrs: commaList(address, 'Where it is, or its Sentinels are.'),
+    addr: optional(remoteAddress, 'Where it is.'),
+    addrs: commaList(remoteAddress, 'Where it is, or its Sentinels are.'),
     mastername: optional(text, 'The name of the master, which the Sentinels are asked for.'),
     username: optional(text, 'A Redis user.'),
     password: optional(secret, 'Its password.'),
@@ -544,7 +550,7 @@ const redis = optionalSection(
     ),
     sentinel: optionalSection('Another spelling of `mastername` and `addrs`.', {
       mastername: optional(text, 'As `redis.mastername`.'),
-      addrs: commaList(address, 'As `redis.addrs`.'),
+      addrs: commaList(remoteAddress, 'As `redis.addrs`.'),
     }),
     db: defaulted(count(), '0', 'The number of the database.'),
     dialtimeout: optional(duration, 'For connecting.'),

@@ -1,7 +1,19 @@
 import { describe, expect, it } from 'vitest';
 import { parseListen } from './listen.js';
 import { nearest } from './nearest.js';
-import { duration, flag, host, origin, size, tlsVersion } from './values.js';
+import { schedule } from './schedule.js';
+import {
+  count,
+  duration,
+  flag,
+  host,
+  lifetime,
+  origin,
+  remoteAddress,
+  size,
+  time,
+  tlsVersion,
+} from './values.js';
 
 describe('a duration', () => {
   it.each([
@@ -13,13 +25,30 @@ describe('a duration', () => {
     ['0', 0],
     ['0s', 0],
     ['10000000000', 10_000],
-    ['1us', 1],
+    ['1ms', 1],
+    ['1500us', 2],
+    ['1000000', 1],
     ['0.1s', 100],
   ])('%s is %d ms', (given, expected) => {
     expect(duration.read(given)).toBe(expected);
   });
 
-  it.each(['', '-1s', '1d', '1 s', 's', '10ms5', '1000h'])('%j is none', (given) => {
+  it.each([
+    '',
+    '-1s',
+    '1d',
+    '1 s',
+    's',
+    '10ms5',
+    '1000h',
+    '1e9',
+    '+1s',
+    '-1',
+    'NaN',
+    'Infinity',
+    '0x10',
+    '9'.repeat(400),
+  ])('%j is none', (given) => {
     expect(duration.read(given)).toBeUndefined();
   });
 
@@ -27,8 +56,20 @@ describe('a duration', () => {
     expect(duration.read(`${'10s'.repeat(1000)}x`)).toBeUndefined();
   });
 
-  it('is never rounded down to nothing, so that no timer runs without a pause', () => {
-    expect(duration.read('10')).toBe(1);
+  it.each(['1', '168', '999999', '1ns', '1us', '999us', '0.9ms', '0.0001s'])(
+    '%s is none: it is less than 1 ms, and not 0',
+    (given) => {
+      for (const value of [duration, time, lifetime, schedule]) expect(value.read(given)).toBeUndefined();
+    },
+  );
+
+  it.each(['604800000', '3600000000'])('%s is too short to delete content after: it has no unit', (given) => {
+    expect(lifetime.read(given)).toBeUndefined();
+    expect(time.read(given)).toBeGreaterThan(0);
+  });
+
+  it.each(['1ms', '999ms', '300', '999000000'])('%s is too short between two runs of a job', (given) => {
+    expect(schedule.read(given)).toBeUndefined();
   });
 });
 
@@ -46,7 +87,24 @@ describe('a size', () => {
     expect(size.read(given)).toBe(expected);
   });
 
-  it.each(['', 'GB', '-1', '1XB', '5iB', '1e9', '99999999PB'])('%j is none', (given) => {
+  it.each([
+    '',
+    'GB',
+    '-1',
+    '1XB',
+    '5iB',
+    '1e9',
+    '99999999PB',
+    '1',
+    '500',
+    '999',
+    '0.5',
+    '1500.5',
+    '1.5',
+    'NaN',
+    '-1GB',
+    '9'.repeat(400),
+  ])('%j is none', (given) => {
     expect(size.read(given)).toBeUndefined();
   });
 });
@@ -67,12 +125,24 @@ describe('a host', () => {
     expect(host.read('registry-1.docker.io')).toBe('docker.io');
   });
 
-  it.each(['', 'a/b', 'https://a', 'a..b', '-a', 'a:', 'a:b', '../x', 'a_b', 'a b', '[::1]:5000'])(
-    '%j is none',
-    (given) => {
-      expect(host.read(given)).toBeUndefined();
-    },
-  );
+  it.each([
+    '',
+    'a/b',
+    'https://a',
+    'a..b',
+    '-a',
+    'a:',
+    'a:b',
+    '../x',
+    'a_b',
+    'a b',
+    '[::1]:5000',
+    'a:0',
+    'a:65536',
+    'a:99999',
+  ])('%j is none', (given) => {
+    expect(host.read(given)).toBeUndefined();
+  });
 });
 
 describe('an origin', () => {
@@ -127,4 +197,28 @@ it('finds the nearest name by the fewest edits', () => {
   expect(nearest('remoteulr', ['username', 'remoteurl', 'ttl'])).toBe('remoteurl');
   expect(nearest('maxsiz', ['directory', 'maxsize'])).toBe('maxsize');
   expect(nearest('x', [])).toBeUndefined();
+});
+
+describe('a count', () => {
+  it.each(['', '-1', '1.5', '1e3', 'NaN', '0x1', '+1', ' 1', '2147483648', '9'.repeat(400)])(
+    '%j is none',
+    (given) => {
+      expect(count().read(given)).toBeUndefined();
+    },
+  );
+
+  it('says both ends where it has them', () => {
+    expect(count(1, 16).wanted).toBe('a whole number from 1 to 16');
+    expect(count(1).wanted).toBe('a whole number, 1 or more');
+  });
+});
+
+describe('an address to connect to', () => {
+  it.each(['a:0', ':0', 'a:65536', 'a:-1', 'a:1e3', 'a', '[::1]'])('%j is none', (given) => {
+    expect(remoteAddress.read(given)).toBeUndefined();
+  });
+
+  it('is a host and a port', () => {
+    expect(['redis:6379', ':6379', '[::1]:1', 'a:65535'].map(remoteAddress.read)).not.toContain(undefined);
+  });
 });

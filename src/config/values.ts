@@ -9,7 +9,7 @@ export interface Value<T> {
   /** What the documentation calls it. */
   readonly kind: string;
   /** What an error says that it wants, for the text that it got. */
-  readonly wanted: string | ((text: string) => string);
+  readonly wanted: string | ((text: string, fallback?: string) => string);
   /** `undefined` where the text is not such a value. */
   read(text: string): T | undefined;
   readonly secret?: true;
@@ -68,7 +68,8 @@ export const flag: Value<boolean> = {
 export function count(least = 0, most = 2 ** 31 - 1): Value<number> {
   return {
     kind: 'number',
-    wanted: `a whole number, ${least} or more`,
+    wanted:
+      most === 2 ** 31 - 1 ? `a whole number, ${least} or more` : `a whole number from ${least} to ${most}`,
     read: (given) => {
       const number = /^\d{1,10}$/.test(given) ? Number(given) : -1;
       return number >= least && number <= most ? number : undefined;
@@ -98,22 +99,40 @@ const milliseconds: Record<string, number> = {
 /** The longest time that a timer of the platform counts; it would fire at once for a longer one. */
 const longestTimer = 2 ** 31 - 1;
 
-/** Milliseconds, rounded up to whole ones. Go's time.ParseDuration, and a bare number of nanoseconds, as registry has it. */
+/**
+ * Milliseconds, rounded up to whole ones. Go's time.ParseDuration, and a bare number of nanoseconds, as registry has
+ * it. Less than a millisecond is refused: nobody means 168 ns by `168`.
+ */
 function readDuration(given: string): number | undefined {
   let total = 0;
-  if (/^\d+$/.test(given)) total = Number(given) / 1e6;
+  if (bareNumber.test(given)) total = Number(given) / 1e6;
   else if (durationForm.test(given)) {
     for (const [, number, unit] of given.matchAll(/([\d.]+)([a-zµμ]+)/g)) {
       total += Number(number) * (milliseconds[unit ?? ''] ?? Number.NaN);
     }
   } else return undefined;
-  return Math.ceil(Number(total.toFixed(6)));
+  return total > 0 && total < 1 ? undefined : Math.ceil(Number(total.toFixed(6)));
+}
+
+const bareNumber = /^\d+$/;
+
+/** Where a number has no unit: the same number with the unit that comes closest to the default. */
+export function hint(given: string, fallback: string | undefined): string | undefined {
+  if (!bareNumber.test(given)) return undefined;
+  const usual = readDuration(fallback ?? '') ?? 60_000;
+  const distance = (unit: string): number =>
+    Math.abs(Math.log((Number(given) * (milliseconds[unit] ?? 1)) / usual));
+  const [unit = 's'] = ['ms', 's', 'm', 'h'].toSorted((a, b) => distance(a) - distance(b));
+  return `${given} has no unit: write ${given}${unit}?`;
 }
 
 function durationUpTo(most: number, wanted: string): Value<number> {
   return {
     kind: 'duration',
-    wanted,
+    wanted: (given, fallback) => {
+      const meant = hint(given, fallback);
+      return meant === undefined ? `${wanted}, at least 1ms or 0` : `${wanted} (${meant})`;
+    },
     read: (given) => {
       const ms = readDuration(given);
       return ms !== undefined && ms <= most ? ms : undefined;
@@ -127,11 +146,23 @@ export const duration = durationUpTo(longestTimer, 'a duration such as 10ms, 60s
 /** A duration that is compared with the clock: registry's own limit, some 290 years. */
 export const time = durationUpTo(2 ** 63 / 1e6, 'a duration such as 60s, 1h30m or 720h');
 
+/** After which content is deleted. A number of nanoseconds that comes to seconds was meant in another unit. */
+export const lifetime: Value<number> = {
+  ...time,
+  read: (given) => {
+    const ms = time.read(given);
+    return ms !== undefined && ms > 0 && ms < 60_000 && bareNumber.test(given) ? undefined : ms;
+  },
+};
+
 /** The same, with a least value, which `wanted` names. */
 export function atLeast(least: number, value: Value<number>, wanted: string): Value<number> {
   return {
     ...value,
-    wanted,
+    wanted: (given, fallback) => {
+      const meant = value.kind === 'duration' ? hint(given, fallback) : undefined;
+      return meant === undefined ? wanted : `${wanted} (${meant})`;
+    },
     read: (given) => {
       const number = value.read(given);
       return number === undefined || number < least ? undefined : number;
@@ -150,21 +181,30 @@ export function orIfZero(value: Value<number>, fallback: number): Value<number> 
   };
 }
 
+/** Fewer bytes than this without a unit are no size that an operator means. */
+const leastBareSize = 1000;
+
+const bareSize = /^[\d.]+$/;
 const sizeForm = /^(\d+(?:\.\d+)?) ?(?:([kmgtp])(i)?)?b?$/i;
 
 /** Bytes. 1GB is 10^9, 1GiB is 2^30. */
 export const size: Value<number> = {
   kind: 'size',
-  wanted: 'a size such as 500GB, 20GiB or a number of bytes',
+  wanted: 'a size such as 500GB, 20GiB, or 1000 bytes or more where it has no unit',
   read: (given) => {
     const match = sizeForm.exec(given);
     if (match === null) return undefined;
     const [, number, unit, binary] = match;
+    if (bareSize.test(given) && Number(number) !== 0 && !isWholeSize(number ?? '')) return undefined;
     const power = unit === undefined ? 0 : 'kmgtp'.indexOf(unit.toLowerCase()) + 1;
     const bytes = Math.round(Number(number) * (binary === undefined ? 1000 : 1024) ** power);
     return Number.isSafeInteger(bytes) ? bytes : undefined;
   },
 };
+
+function isWholeSize(number: string): boolean {
+  return Number.isInteger(Number(number)) && Number(number) >= leastBareSize;
+}
 
 const smallestPart = 5 * 2 ** 20;
 const largestPart = 5 * 2 ** 30;
@@ -185,13 +225,22 @@ export const dockerHubAliases: readonly string[] = ['index.docker.io', 'registry
 
 const hostForm = /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*(?::\d{1,5})?$/;
 
+function isHost(name: string): boolean {
+  return hostForm.test(name) && isPort(/:(\d+)$/.exec(name)?.[1] ?? '1');
+}
+
+/** A port that something can be reached at. */
+function isPort(digits: string): boolean {
+  return Number(digits) >= 1 && Number(digits) <= 65_535;
+}
+
 /** `host` or `host:port` by the grammar of image references, in lower case; Docker Hub's other names become `docker.io`. */
 export const host: Value<string> = {
   kind: 'host',
   wanted: 'a host name with an optional port, such as ghcr.io or registry.local:5000',
   read: (given) => {
     const name = given.toLowerCase();
-    if (!hostForm.test(name)) return undefined;
+    if (!isHost(name)) return undefined;
     return dockerHubAliases.includes(name) ? dockerHub : name;
   },
 };
@@ -199,7 +248,7 @@ export const host: Value<string> = {
 /** A host name that is itself and nothing else: in the `Host` header, in a token realm. */
 export const plainHost: Value<string> = {
   ...host,
-  read: (given) => (hostForm.test(given.toLowerCase()) ? given.toLowerCase() : undefined),
+  read: (given) => (isHost(given.toLowerCase()) ? given.toLowerCase() : undefined),
 };
 
 /** The origin of a registry: `https://ghcr.io`. */
@@ -227,7 +276,7 @@ export const url: Value<string> = {
 
 function parseHttpUrl(given: string): URL | undefined {
   const parsed = /^https?:\/\//i.test(given) ? URL.parse(given) : null;
-  return parsed ?? undefined;
+  return parsed === null || parsed.port === '0' ? undefined : parsed;
 }
 
 /** The address of an S3 server, as registry takes it: a URL, or `HOST[:PORT]` alone. */
@@ -241,11 +290,18 @@ export const endpoint: Value<string> = {
   },
 };
 
-/** `host:port` to connect to or listen on. */
+/** `host:port` to listen on. */
 export const address: Value<string> = {
   kind: 'address',
   wanted: 'HOST:PORT, :PORT or [IPv6]:PORT',
   read: (given) => (parseListen(given) === undefined ? undefined : given),
+};
+
+/** `host:port` to connect to. */
+export const remoteAddress: Value<string> = {
+  ...address,
+  wanted: 'HOST:PORT, :PORT or [IPv6]:PORT, with a port from 1 to 65535',
+  read: (given) => (isPort(String(parseListen(given)?.port ?? 0)) ? given : undefined),
 };
 
 /** A path in a URL, beginning with a slash. */
