@@ -7,6 +7,9 @@ describe('parseRange', () => {
     ['bytes=5-', { start: 5, end: undefined }],
     ['bytes=-7', { last: 7 }],
     ['bytes = 1 - 2', { start: 1, end: 2 }],
+    [`bytes=${'9'.repeat(16)}-`, { start: Number.MAX_SAFE_INTEGER, end: undefined }],
+    [`bytes=0-${'9'.repeat(400)}`, { start: 0, end: Number.MAX_SAFE_INTEGER }],
+    [`bytes=-${'9'.repeat(16)}`, { last: Number.MAX_SAFE_INTEGER }],
   ])('reads %s', (header, range) => {
     expect(parseRange(header)).toEqual(range);
   });

@@ -8,7 +8,10 @@ export interface ByteRange {
 export type RequestedRange =
   { readonly start: number; readonly end: number | undefined } | { readonly last: number };
 
-const single = /^bytes[ \t]*=[ \t]*(?:(\d{1,15})[ \t]*-[ \t]*(\d{1,15})?|-[ \t]*(\d{1,15}))$/;
+const single = /^bytes[ \t]*=[ \t]*(?:(\d+)[ \t]*-[ \t]*(\d+)?|-[ \t]*(\d+))$/;
+
+/** Content is never that long, so larger positions may all be this one. */
+const bytePosition = (digits: string): number => Math.min(Number(digits), Number.MAX_SAFE_INTEGER);
 
 /**
  * Reads a `Range` header (RFC 9110 §14.2). `undefined` means: answer the whole (no header, another unit, a form
@@ -19,10 +22,10 @@ export function parseRange(header: string | undefined): RequestedRange | undefin
   const match = single.exec(header.trim());
   if (match === null) return undefined;
   const [, start, end, last] = match;
-  if (last !== undefined) return { last: Number(last) };
-  const from = Number(start);
+  if (last !== undefined) return { last: bytePosition(last) };
+  const from = bytePosition(start ?? '');
   if (end === undefined) return { start: from, end: undefined };
-  return Number(end) < from ? undefined : { start: from, end: Number(end) };
+  return bytePosition(end) < from ? undefined : { start: from, end: bytePosition(end) };
 }
 
 /** A range that begins after the end of what it was asked of: 416. */
