@@ -41,6 +41,9 @@ export async function* listObjects(
       modifiedMs: LastModified?.getTime() ?? Infinity, // unknown: it counts as new
     }));
     const next: string | undefined = page.IsTruncated === true ? page.NextContinuationToken : undefined;
+    if (next !== undefined && next === from.ContinuationToken) {
+      throw new StorageError('io', `listing ${prefix}: the server repeats the token of a page`);
+    }
     from = next === undefined ? undefined : { ContinuationToken: next };
   }
 }

@@ -87,10 +87,14 @@ export class Uploads {
         yield { key: this.objects.keyOf(Key), uploadId: UploadId, begun: Initiated };
       }
       const { IsTruncated, NextKeyMarker: KeyMarker, NextUploadIdMarker: UploadIdMarker } = page;
-      marker =
-        IsTruncated === true && KeyMarker !== undefined && UploadIdMarker !== undefined
-          ? { KeyMarker, UploadIdMarker }
-          : undefined;
+      const isLast = IsTruncated !== true || KeyMarker === undefined || UploadIdMarker === undefined;
+      if (!isLast && KeyMarker === marker.KeyMarker && UploadIdMarker === marker.UploadIdMarker) {
+        throw new StorageError(
+          'io',
+          `listing uploads of ${prefix}: the server repeats the markers of a page`,
+        );
+      }
+      marker = isLast ? undefined : { KeyMarker, UploadIdMarker };
     }
   }
 
