@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { pause } from '../async/wait.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import { KubernetesError, type KubernetesApi } from './kubernetes.js';
@@ -60,6 +60,7 @@ export class ObjectWatch<T> {
   async run(signal: AbortSignal): Promise<void> {
     const { metrics, resource } = this.parts;
     while (!signal.aborted) {
+      const begun = performance.now();
       try {
         this.#version ??= await this.#list(signal);
         if (await this.#follow(this.#version, signal)) this.#failures = 0;
@@ -67,10 +68,12 @@ export class ObjectWatch<T> {
         metrics.kubernetesWatches.inc({ resource, result: 'ended' });
       } catch (error) {
         if (signal.aborted) return;
-        if (!(error instanceof KubernetesError)) throw error;
-        this.#fail(error);
+        this.#fail(error instanceof KubernetesError ? error : unexpected(error));
       }
+      // A server may also say one thing and end the watch, again and again.
+      const rest = firstPauseMs - (performance.now() - begun);
       if (this.#failures > 0) await this.#pause(signal);
+      else if (rest > 0) await pause(rest, signal);
     }
   }
 
@@ -87,11 +90,18 @@ export class ObjectWatch<T> {
       );
       const items: unknown = page['items'] ?? [];
       if (!Array.isArray(items)) throw new KubernetesError('invalid', `${path}: a list without items`);
-      for (const item of items as KubernetesObject[]) {
+      for (const each of items as unknown[]) {
+        const item = asObject(each);
+        const name = nameOf(item);
         const value = read(item);
-        if (value !== undefined) found.set(nameOf(item), value);
+        if (value !== undefined) found.set(name, value);
       }
-      from = page.metadata?.continue ?? '';
+      const next: unknown = page.metadata?.continue ?? '';
+      if (typeof next !== 'string') throw new KubernetesError('invalid', `${path}: a token that is no text`);
+      if (next !== '' && next === from) {
+        throw new KubernetesError('invalid', `${path}: the token of a page comes again`);
+      }
+      from = next;
       if (from !== '') continue;
       const version = versionOf(page);
       if (version === undefined) throw new KubernetesError('invalid', `${path}: a list without a version`);
@@ -134,7 +144,8 @@ export class ObjectWatch<T> {
     this.#failures += 1;
     // A connection may be cut, and what is too old is listed again: that is no outage yet.
     const outage = this.#failures > 1 || (this.#version === undefined && !expired);
-    if (expired) this.#version = undefined;
+    // From there on the same malformed event would come again.
+    if (expired || err.code === 'invalid') this.#version = undefined;
     if (!outage || this.#down) return;
     this.#down = true;
     metrics.kubernetesUsable.set({ resource }, 0);
@@ -143,21 +154,25 @@ export class ObjectWatch<T> {
 
   async #pause(signal: AbortSignal): Promise<void> {
     const ms = Math.min(firstPauseMs * 2 ** (this.#failures - 1), longestPauseMs);
-    try {
-      await sleep(ms / 2 + (Math.random() * ms) / 2, undefined, { signal });
-    } catch (error) {
-      if (!signal.aborted) throw error;
-    }
+    await pause(ms / 2 + (Math.random() * ms) / 2, signal);
   }
 }
 
 function asObject(value: unknown): KubernetesObject {
-  if (typeof value === 'object' && value !== null) return value as KubernetesObject;
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as KubernetesObject;
   throw new KubernetesError('invalid', 'an answer without an object');
 }
 
 function nameOf({ metadata }: KubernetesObject): string {
-  return `${metadata?.namespace ?? ''}/${metadata?.name ?? ''}`;
+  const { namespace, name } = metadata ?? {};
+  if (typeof namespace === 'string' && typeof name === 'string') return `${namespace}/${name}`;
+  throw new KubernetesError('invalid', 'an object without a namespace and a name');
+}
+
+/** Another answer may be read well: a watch that ended here would never learn of it. */
+function unexpected(cause: unknown): KubernetesError {
+  const name = cause instanceof Error ? cause.name : typeof cause;
+  return new KubernetesError('invalid', `an answer that cannot be read (${name})`);
 }
 
 function versionOf({ metadata }: KubernetesObject): string | undefined {
