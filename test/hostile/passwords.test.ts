@@ -36,7 +36,8 @@ it('answers other requests while wrong passwords from many addresses wait for th
   await using mirror = await startWithUser(13); // some tenths of a second for each check
   const { url } = mirror.cistern;
   const pull = () => say(url, get(manifest, [as('ann', 'right')]));
-  expect(statusOf(await pull())).toBe(200);
+  // On a busy machine the check may take longer than the mirror waits for it, which is then a 503.
+  await expect.poll(async () => statusOf(await pull())).toBe(200);
   using connections = new DisposableStack();
   let answered = 0;
   for (let index = 1; index <= 30; index += 1) {
