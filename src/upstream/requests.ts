@@ -115,8 +115,8 @@ export class Requests {
 
   /**
    * Does work that consists of requests for a repository, unless the breaker of the upstream or of the repository is
-   * open, and tells the breakers how it ended. A caller that goes away tells nothing; one that gives up by a deadline of its own aborts with an UpstreamError of code
-   * `timeout`, which counts as any other time-out.
+   * open, and tells the breakers how it ended. A caller that leaves tells nothing; one that gives up by a deadline of
+   * its own aborts with an UpstreamError of code `timeout`, which counts as any other time-out.
    */
   async guarded<T>(repository: Repository, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     signal.throwIfAborted();

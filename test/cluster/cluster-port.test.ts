@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FrameReader, messageFrame } from '../../src/cluster/peers/frames.js';
 import { peerPath } from '../../src/cluster/peers/peer-server.js';
+import { SealedValues } from '../../src/cluster/redis/sealed-values.js';
 import { Seal } from '../../src/cluster/peers/seal.js';
 import { digestOf } from '../../src/oci/digest.js';
 import { SlowClient } from '../fakes/slow-client.js';
@@ -38,9 +39,12 @@ describe.skipIf(lacks('redis-server'))('the cluster port', () => {
     const name = `cistern:{${identity.id}}:leader:blob:${blob.digest}`;
     const redis = cluster.redis.client();
     await until(async () => (await redis.get(name)) !== null, patience());
-    ({ attempt } = JSON.parse(/^\{[^}]*\}/.exec((await redis.get(name)) ?? '')?.[0] ?? '{}') as {
-      attempt: string;
-    });
+    const values = new SealedValues(
+      () => [seal],
+      () => undefined,
+    );
+    const record = values.open('leader', name, await redis.get(name)) ?? '{}';
+    ({ attempt } = JSON.parse(record) as { attempt: string });
   });
   afterAll(async () => {
     goOn.resolve();
