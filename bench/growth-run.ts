@@ -1,15 +1,13 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, statfs } from 'node:fs/promises';
+import { mkdtemp, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs, promisify } from 'node:util';
-import { Seal } from '../src/cluster/peers/seal.js';
 import { formatDescriptor, formatTimed } from '../src/cluster/redis/descriptor-cache.js';
-import { SealedValues } from '../src/cluster/redis/sealed-values.js';
 import { timed } from '../src/cluster/redis/tag-cache.js';
-import { Keys } from '../src/cluster/redis/keys.js';
 import { freePort } from '../test/parts/ports.js';
 import { type RedisServer, startRedis } from '../test/parts/redis.js';
+import { redisValuesOf } from '../test/parts/sealed.js';
 import { CannotMeasure, requireParts, runBenchmark, say } from './command.js';
 import { GrowthStore } from './growth-store.js';
 import { growthTable, holds, type Line } from './growth-table.js';
@@ -249,16 +247,7 @@ async function lookFirst({ store, server, measured }: Contestant, signal: AbortS
 
 /** Tells Redis of everything in the store, as other replicas do. Returns the bytes that Redis took for descriptors. */
 async function share(store: GrowthStore, redis: RedisServer, signal: AbortSignal): Promise<number> {
-  const { id, secret } = JSON.parse(await readFile(join(store.root, 'cistern/cluster.json'), 'utf8')) as {
-    id: string;
-    secret: string;
-  };
-  const keys = new Keys(id);
-  const seals = [new Seal(secret)];
-  const values = new SealedValues(
-    () => seals,
-    () => undefined,
-  );
+  const { keys, values } = await redisValuesOf(store.root);
   const before = await memoryUsed(redis);
   await inBatches(redis, store.descriptors(), signal, (pipeline, [key, descriptor]) =>
     pipeline.set(

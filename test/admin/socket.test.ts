@@ -1,18 +1,16 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { request, type IncomingMessage } from 'node:http';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { adminKey } from '../../src/admin/access.js';
+import { identityOf } from '../parts/sealed.js';
 import { startMirror } from '../parts/mirror.js';
 
 it('a mirror without a debug port serves the admin API on a socket that is its own, to those with the token', async () => {
   await using mirror = await startMirror({ config: { http: { debug: undefined } } });
   const { cistern } = mirror;
-  const identity = JSON.parse(await readFile(join(cistern.root, 'cistern/cluster.json'), 'utf8')) as {
-    secret: string;
-  };
-  const key = adminKey(identity.secret);
+  const { secret } = await identityOf(cistern.root);
+  const key = adminKey(secret);
   const socketPath = key.socketFor(cistern.host);
   await expect.poll(() => cistern.log()).toContain('admin socket listens');
   const found = await stat(socketPath);
@@ -32,5 +30,5 @@ it('a mirror without a debug port serves the admin API on a socket that is its o
   await cistern.stop();
   await expect(stat(socketPath)).rejects.toMatchObject({ code: 'ENOENT' });
   expect(cistern.log()).not.toContain(key.token);
-  expect(cistern.log()).not.toContain(identity.secret);
+  expect(cistern.log()).not.toContain(secret);
 });

@@ -1,9 +1,6 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FrameReader, messageFrame } from '../../src/cluster/peers/frames.js';
 import { peerPath } from '../../src/cluster/peers/peer-server.js';
-import { SealedValues } from '../../src/cluster/redis/sealed-values.js';
 import { Seal } from '../../src/cluster/peers/seal.js';
 import { digestOf } from '../../src/oci/digest.js';
 import { SlowClient } from '../fakes/slow-client.js';
@@ -12,6 +9,7 @@ import { blobOf } from '../parts/mirror.js';
 import { until } from '../parts/process.js';
 import { type Replica, type Replicas, startReplicas } from '../parts/replicas.js';
 import { patience } from '../parts/patience.js';
+import { identityOf, redisValuesOf } from '../parts/sealed.js';
 
 const size = 8 * 1024 * 1024;
 
@@ -32,17 +30,12 @@ describe.skipIf(lacks('redis-server'))('the cluster port', () => {
     cluster.upstream.fault({ path: /blobs/ }, { stallAt: size / 2, until: goOn.promise });
     client = new SlowClient(replica.v2(`app/blobs/${blob.digest}`));
     await client.received(size / 4);
-    const identity = JSON.parse(
-      await readFile(join(cluster.store.root, 'cistern', 'cluster.json'), 'utf8'),
-    ) as Readonly<Record<'id' | 'secret', string>>;
-    seal = new Seal(identity.secret);
-    const name = `cistern:{${identity.id}}:leader:blob:${blob.digest}`;
+    const { root } = cluster.store;
+    seal = new Seal((await identityOf(root)).secret);
+    const { keys, values } = await redisValuesOf(root);
+    const name = keys.leader(`blob:${blob.digest}`);
     const redis = cluster.redis.client();
     await until(async () => (await redis.get(name)) !== null, patience());
-    const values = new SealedValues(
-      () => [seal],
-      () => undefined,
-    );
     const record = values.open('leader', name, await redis.get(name)) ?? '{}';
     ({ attempt } = JSON.parse(record) as { attempt: string });
   });

@@ -12,11 +12,14 @@ import { freePort } from '../parts/ports.js';
 import { until } from '../parts/process.js';
 import { type SentinelGroup, type SentinelOptions, startSentinelGroup } from '../parts/sentinel.js';
 import { patience } from '../parts/patience.js';
+import { redisValuesOf } from '../parts/sealed.js';
 
 interface Stage extends AsyncDisposable {
   readonly group: SentinelGroup;
   readonly upstream: FakeUpstream;
   readonly replicas: readonly Cistern[];
+  /** The storage root of the replicas. */
+  readonly root: string;
 }
 
 /** As many replicas as there are `redis` sections, on one folder, behind one upstream. */
@@ -39,7 +42,7 @@ async function startStage(
     replicas.push(cleanup.use(await startCistern({ root, config })));
   }
   const owned = cleanup.move();
-  return { group, upstream, replicas, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { group, upstream, replicas, root, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 /** Until both connections of so many replicas lead to this server. */
@@ -142,7 +145,7 @@ class Load implements AsyncDisposable {
 }
 
 /** One cold blob for everybody: the lease is in this server meanwhile, the descriptor afterwards. */
-async function expectLocksAndDescriptors({ upstream, replicas }: Stage, redis: Redis): Promise<void> {
+async function expectLocksAndDescriptors({ upstream, replicas, root }: Stage, redis: Redis): Promise<void> {
   const blob = blobOf(2_000_000, 'afterwards');
   upstream.addBlob('team/after', blob);
   const path = `/v2/team/after/blobs/${blob.digest}`;
@@ -160,12 +163,11 @@ async function expectLocksAndDescriptors({ upstream, replicas }: Stage, redis: R
   halted.resolve();
   expect(await pulls).toEqual(replicas.map(() => undefined));
   expect(upstream.asked({ method: 'GET', path })).toHaveLength(1);
+  const { keys, values } = await redisValuesOf(root);
+  const key = keys.descriptor(`team/after@${blob.digest}`);
   await expect
-    .poll(async () => {
-      const key = await keyOf(redis, `descriptor:team/after@${blob.digest}`);
-      return key && (await redis.get(key));
-    })
-    .toBe(`${blob.size} ${blob.digest} application/octet-stream`);
+    .poll(async () => values.open('descriptor', key, await redis.get(key)))
+    .toMatch(`${blob.size} ${blob.digest} application/octet-stream`);
 }
 
 const outages = ({ logRecords }: Cistern) =>

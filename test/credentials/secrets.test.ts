@@ -1,7 +1,8 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { FakeUpstream } from '../fakes/fake-upstream.js';
+import { identityOf } from '../parts/sealed.js';
 import { runCistern, startCistern } from '../parts/cistern.js';
 import { lacks } from '../parts/debian.js';
 import { writeHtpasswd } from '../parts/docker-registry.js';
@@ -105,9 +106,7 @@ describe.skipIf(lacks('docker-registry', 'openssl'))('no secret is told', () => 
       }
       await cistern.stop();
 
-      const identity = JSON.parse(await readFile(join(cistern.root, 'cistern', 'cluster.json'), 'utf8')) as {
-        secret: string;
-      };
+      const identity = await identityOf(cistern.root);
       const upstreamSecrets = [...formsOf(user, password), ...registry.issued(), identity.secret];
       const clientSecrets = [...formsOf('dev', clientPassword), ...formsOf('dev', wrongPassword)];
       expect(registry.issued().length > 0).toBe(protection === 'token server');

@@ -1,20 +1,29 @@
 import { connect, createServer } from 'node:net';
 import { until } from './process.js';
 
-// Below Linux's ephemeral range, so that no outgoing connection takes a port between choosing and listening; workers
-// start at different places.
+// Below Linux's ephemeral range, so that no outgoing connection takes a port between choosing and listening. Processes
+// start at different places, so that they rarely look at the same port.
 const first = 20_000;
 const count = 12_000;
 let next = (process.pid * 61) % count;
 
-/** A loopback port that nobody listens on, given out once by this process. */
+/** A free loopback port. Until this process ends, no other call returns it, in any test process of this machine. */
 export async function freePort(): Promise<number> {
   for (let tries = 0; tries < 100; tries += 1) {
     const port = first + next;
     next = (next + 1) % count;
-    if (await canListen(port)) return port;
+    if ((await canClaim(port)) && (await canListen(port))) return port;
   }
   throw new Error('no free port in 100 tries');
+}
+
+/** A name of the kernel is the claim: it ends with the process, however that ends. */
+function canClaim(port: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const claim = createServer().unref();
+  claim.once('error', () => resolve(false));
+  claim.listen(`\0cistern test port ${port}`, () => resolve(true));
+  return promise;
 }
 
 function canListen(port: number): Promise<boolean> {

@@ -1,13 +1,11 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { LocalDescriptorCache, TieredDescriptorCache } from '../../src/cluster/local/caches.js';
-import { Seal } from '../../src/cluster/peers/seal.js';
 import {
   formatDescriptor,
   formatTimed,
   RedisDescriptorCache,
 } from '../../src/cluster/redis/descriptor-cache.js';
 import { Keys } from '../../src/cluster/redis/keys.js';
-import { SealedValues } from '../../src/cluster/redis/sealed-values.js';
 import { RedisTagCache, timed } from '../../src/cluster/redis/tag-cache.js';
 import { digestOf } from '../../src/oci/digest.js';
 import { descriptorCacheContract } from '../contracts/descriptor-cache.js';
@@ -16,6 +14,7 @@ import { until } from '../parts/process.js';
 import { type RedisServer, startRedis } from '../parts/redis.js';
 import { type Linked, linked } from './linked.js';
 import { patience } from '../parts/patience.js';
+import { valuesSealedBy } from '../parts/sealed.js';
 
 describe('descriptors in this process', () => {
   descriptorCacheContract(() => Promise.resolve(new LocalDescriptorCache(60_000)));
@@ -37,12 +36,8 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
   afterEach(() => void vi.useRealTimers());
 
   const keys = new Keys('store');
-  const seals = [new Seal('secret')];
   const refused: string[] = [];
-  const values = new SealedValues(
-    () => seals,
-    (kind) => refused.push(kind),
-  );
+  const values = valuesSealedBy(['secret'], (kind) => refused.push(kind));
   const inTime = (): AbortSignal => patience();
   const descriptor = { digest: digestOf(Buffer.from('it')), size: 2, mediaType: 'text/plain' };
 
@@ -79,10 +74,7 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
   );
 
   describe('of somebody who does not know the secret', () => {
-    const outsider = new SealedValues(
-      () => [new Seal('guessed')],
-      () => undefined,
-    );
+    const outsider = valuesSealedBy(['guessed']);
     const text = formatTimed(descriptor);
     const name = keys.descriptor('app@forged');
 
@@ -137,15 +129,8 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
   });
 
   it('a value counts at replicas before and after a change of the secret, while both secrets count', async () => {
-    const [before, after] = [new Seal('before'), new Seal('after')];
-    const both = new SealedValues(
-      () => [after, before],
-      () => undefined,
-    );
-    const old = new SealedValues(
-      () => [before],
-      () => undefined,
-    );
+    const both = valuesSealedBy(['after', 'before']);
+    const old = valuesSealedBy(['before']);
     await new RedisDescriptorCache(one.link, keys, old).share([['app@rotated', descriptor]]);
     expect(await new RedisDescriptorCache(other.link, keys, both).get('app@rotated')).toEqual(descriptor);
     await new RedisDescriptorCache(one.link, keys, both).share([['app@rotated', descriptor]]);

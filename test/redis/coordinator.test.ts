@@ -1,15 +1,14 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Lease } from '../../src/cluster/cluster.js';
 import { RedisCoordinator } from '../../src/cluster/redis/coordinator.js';
-import { Seal } from '../../src/cluster/peers/seal.js';
 import { Keys } from '../../src/cluster/redis/keys.js';
-import { SealedValues } from '../../src/cluster/redis/sealed-values.js';
 import { createLogger } from '../../src/telemetry/log.js';
 import { lacks } from '../parts/debian.js';
 import { until } from '../parts/process.js';
 import { type RedisServer, startRedis } from '../parts/redis.js';
 import { type Linked, linked } from './linked.js';
 import { patience } from '../parts/patience.js';
+import { valuesSealedBy } from '../parts/sealed.js';
 
 const key = 'blob:sha256:it';
 const record = { url: 'http://10.0.0.1:5002', attempt: 'a'.repeat(32) };
@@ -17,11 +16,7 @@ const record = { url: 'http://10.0.0.1:5002', attempt: 'a'.repeat(32) };
 describe.skipIf(lacks('redis-server'))('leases in Redis', () => {
   const keys = new Keys('store');
   const log = createLogger({ level: 'error', formatter: 'json', fields: {} });
-  const seals = [new Seal('secret')];
-  const values = new SealedValues(
-    () => seals,
-    () => undefined,
-  );
+  const values = valuesSealedBy(['secret']);
   const inTime = (): AbortSignal => patience();
   let redis: RedisServer;
   let links: Linked[];
