@@ -1,5 +1,6 @@
 import { afterEach, expect, it } from 'vitest';
-import { blobOf, untilIdle } from '../parts/mirror.js';
+import { SlowClient } from '../fakes/slow-client.js';
+import { blobOf, sha256, untilIdle } from '../parts/mirror.js';
 import { receivesAll, type Replicas, roles, startReplicas, warnings } from '../parts/replicas.js';
 import { describeOverStores, expectUnfinished } from '../parts/stores.js';
 
@@ -57,6 +58,38 @@ describeOverStores('one transfer for all replicas', ['redis-server'], (newStore)
     await Promise.all(replicas.map(untilIdle));
     expect((await store.blobs()).toSorted()).toEqual(layers.map(({ digest }) => digest).toSorted());
     await expectUnfinished(store);
+    expect(replicas.flatMap(warnings)).toEqual([]);
+  });
+
+  it('gives 100 repositories that wait at two replicas one blob with one request', async () => {
+    cluster = await startReplicas({ newStore, count: 2 });
+    const { upstream, replicas, replica } = cluster;
+    const blob = blobOf(1_000_000, 'in many repositories');
+    // All names together take three times as much as a message between replicas may.
+    const names = Array.from({ length: 100 }, (_, n) => `team/${'r'.repeat(120)}${n}`);
+    const paths = names.map((name) => `${name}/blobs/${blob.digest}`);
+    for (const name of names) upstream.addBlob(name, blob);
+    const served = Promise.withResolvers<void>();
+    upstream.fault({ path: `/v2/${paths[0]}`, nth: 1 }, { stallAt: 500_000, until: served.promise });
+
+    const waiting: SlowClient[] = [];
+    const wait = async (index: number, some: readonly string[]): Promise<void> => {
+      const clients = some.map((path) => new SlowClient(replica(index).v2(path)));
+      waiting.push(...clients);
+      await Promise.all(clients.map((client) => client.received(1)));
+    };
+    await wait(0, paths.slice(0, 1));
+    await wait(0, paths.slice(1, 50));
+    await wait(1, paths.slice(50));
+    served.resolve();
+    const received = await Promise.all(waiting.map(({ finished }) => finished));
+    for (const each of received) {
+      expect(each).toMatchObject({ end: 'complete', sha256: sha256(blob.bytes) });
+    }
+    const asked = paths.flatMap((path) => upstream.asked({ method: 'GET', path: `/v2/${path}` }));
+    expect(asked).toHaveLength(1);
+    await Promise.all(replicas.map(untilIdle));
+    expect(await roles(replicas)).toEqual({ lead: 1, follow: 1, alone: 0, takeover: 0 });
     expect(replicas.flatMap(warnings)).toEqual([]);
   });
 });

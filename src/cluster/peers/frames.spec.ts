@@ -1,6 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { dataFrame, FrameError, frameHead, FrameReader, longestFrame, messageFrame } from './frames.js';
+import {
+  dataFrame,
+  formatMessage,
+  FrameError,
+  frameHead,
+  FrameReader,
+  longestFrame,
+  longestMessage,
+  messageFrame,
+} from './frames.js';
 
 interface Sent {
   readonly type: number;
@@ -87,5 +96,23 @@ describe('peer frames', () => {
         expect(bytesRead(chunks.map((chunk) => Buffer.from(chunk)))).toBeLessThanOrEqual(given);
       }),
     );
+  });
+});
+
+describe('formatMessage', () => {
+  it('names as many of 100 repositories as fit', () => {
+    const repositories = Array.from({ length: 100 }, (_, n) => `team/${'r'.repeat(80)}${n}`);
+    const message = { kind: 'alive', length: 1, size: 2, repositories } as const;
+    const text = formatMessage(message, longestMessage);
+    expect(Buffer.byteLength(text)).toBeLessThanOrEqual(longestMessage);
+    const { repositories: named } = JSON.parse(text) as { repositories: string[] };
+    expect(named.length).toBeGreaterThan(30);
+    expect(named).toEqual(repositories.slice(0, named.length));
+  });
+
+  it('cuts the reason of a failure that does not fit', () => {
+    const text = formatMessage({ kind: 'failed', reason: 'ä"'.repeat(5_000) }, longestMessage);
+    expect(Buffer.byteLength(text)).toBeLessThanOrEqual(longestMessage);
+    expect(JSON.parse(text)).toMatchObject({ kind: 'failed', reason: expect.stringMatching(/^ä/) });
   });
 });

@@ -6,7 +6,9 @@ export const dataFrame = 1;
 export const messageFrame = 2;
 export const longestFrame = 1024 * 1024;
 const headBytes = 5;
-const longestMessage = 4096;
+export const longestMessage = 4096;
+/** A control character in JSON: `\u0000`. */
+const mostBytesOfCharacter = 6;
 
 /** Sent at once and every second: the writer lives, and this is how far it is. */
 export interface PeerProgress {
@@ -43,6 +45,28 @@ export function frameHead(type: number, length: number): Buffer {
   head.writeUInt8(type, 0);
   head.writeUInt32BE(length, 1);
   return head;
+}
+
+/**
+ * A message as JSON of at most `room` bytes. Progress loses the repositories that do not fit: the reader confirms the
+ * size with the upstream of a repository that no message names. A failure loses the end of its reason.
+ */
+export function formatMessage(message: PeerMessage, room: number): string {
+  const text = JSON.stringify(message);
+  if (Buffer.byteLength(text) <= room || message.kind === 'complete') return text;
+  if (message.kind === 'alive') return JSON.stringify(withFewer(message, room));
+  const left = room - Buffer.byteLength(JSON.stringify({ ...message, reason: '' }));
+  const reason = message.reason.slice(0, Math.max(0, Math.floor(left / mostBytesOfCharacter)));
+  return JSON.stringify({ ...message, reason });
+}
+
+function withFewer(message: PeerProgress, room: number): PeerProgress {
+  let left = room - Buffer.byteLength(JSON.stringify({ ...message, repositories: [] }));
+  const repositories = message.repositories.filter((repository) => {
+    left -= Buffer.byteLength(JSON.stringify(repository)) + 1;
+    return left >= 0;
+  });
+  return { ...message, repositories };
 }
 
 export class FrameError extends Error {

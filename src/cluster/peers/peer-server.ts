@@ -3,7 +3,9 @@ import { LRUCache } from 'lru-cache';
 import type { Logger } from '../../telemetry/log.js';
 import {
   dataFrame,
+  formatMessage,
   frameHead,
+  longestMessage,
   messageFrame,
   type PeerFailure,
   type PeerMessage,
@@ -15,6 +17,8 @@ const heartbeatMs = 1_000;
 const stalledMs = 30_000;
 const chunkBytes = 256 * 1024;
 const noncesKept = 20_000;
+/** The proof before a message, and the space between them. */
+const proofBytes = 65;
 
 /** A spool of this process, as its replicas may read it: all that is in it, verified or not, for they verify too. */
 export interface PeerSpool {
@@ -125,7 +129,7 @@ export class PeerServer {
     response.writeHead(200, { 'Content-Type': 'application/octet-stream' });
     let sequence = 0;
     const say = (message: PeerMessage): Promise<void> => {
-      const text = JSON.stringify(message);
+      const text = formatMessage(message, longestMessage - proofBytes);
       const line = `${seal.message(asked.nonce, sequence, text)} ${text}`;
       sequence += 1;
       return write(response, messageFrame, Buffer.from(line), gone.signal);
