@@ -1,3 +1,4 @@
+import { Lifetime } from '../async/lifetime.js';
 import { SingleFlight } from '../async/single-flight.js';
 import { waitFor } from '../async/wait.js';
 import { createHash } from 'node:crypto';
@@ -23,7 +24,7 @@ export type ReferrerEntry = Readonly<Record<string, unknown>>;
 
 interface Copy {
   readonly items: readonly unknown[];
-  readonly until: number;
+  readonly freshness: Lifetime;
 }
 
 /**
@@ -95,14 +96,14 @@ export class Listings {
     },
   ): Promise<ListingAnswer<unknown>> {
     const copy = this.#copies.get(name);
-    if (copy !== undefined && copy.until > Date.now()) {
+    if (copy?.freshness.isOver === false) {
       return { items: copy.items, outcome: 'hit', warning: undefined };
     }
     const asked = this.#asking.join(name, async () => {
       using deadline = new Deadline(listMs, upstream.host, 'a listing');
       try {
         const items = await source.fetch(deadline.signal);
-        this.#copies.set(name, { items, until: Date.now() + this.freshnessMs });
+        this.#copies.set(name, { items, freshness: new Lifetime(this.freshnessMs) });
         const record = Buffer.from(JSON.stringify({ name, items }));
         await this.trouble.survive(() => this.records.writeRecord(recordKey(name), record));
         return { items, outcome: 'miss' as const, warning: undefined };

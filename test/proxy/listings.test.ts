@@ -2,6 +2,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FakeUpstream } from '../fakes/fake-upstream.js';
 import { type Cistern, startCistern } from '../parts/cistern.js';
+import { movableWallClock } from '../parts/clock.js';
+import { lacks } from '../parts/debian.js';
 import { temporaryFolder, type TemporaryFolder } from '../parts/folder.js';
 import { type Image, imageOf, jsonContent, randomLayer } from '../parts/image.js';
 import { expectSpecError } from '../parts/mirror.js';
@@ -195,5 +197,35 @@ describe('listings', () => {
     expect(again.headers.get('warning')).toContain('299 - "');
     expect(await again.json()).toEqual({ name: 'team/app', tags });
     await expectSpecError(await fetch(url('never/seen/tags/list')), 503, 'UNAVAILABLE');
+  });
+});
+
+describe.skipIf(lacks('faketime'))('a list of tags', () => {
+  it('is asked for again after its freshness time although the wall clock has stepped back', async () => {
+    await using cleanup = new AsyncDisposableStack();
+    const folder = cleanup.use(await temporaryFolder());
+    const upstream = cleanup.use(await FakeUpstream.start());
+    upstream.addManifest('app', imageOf({ layers: [randomLayer(10, 'clock')] }).manifest, 'v1');
+    const clock = await movableWallClock(join(folder.path, 'clock'));
+    const config = { proxy: { remoteurl: upstream.url, freshness: '1s' } };
+    const cistern = cleanup.use(
+      await startCistern({ root: join(folder.path, 'root'), config, env: clock.env }),
+    );
+    /** Asks for the list; returns by how much the mirror's clock is behind, in milliseconds. */
+    const behindMs = async (): Promise<number> => {
+      const answer = await fetch(`${cistern.url}/v2/app/tags/list`);
+      expect(await answer.json()).toEqual({ name: 'app', tags: ['v1'] });
+      return Date.now() - Date.parse(answer.headers.get('date') ?? '');
+    };
+    const asked = (): number => upstream.asked({ path: '/v2/app/tags/list' }).length;
+    expect(await behindMs()).toBeLessThan(1_800_000);
+    await clock.ahead(-3_600);
+    await expect.poll(behindMs).toBeGreaterThan(1_800_000);
+    const before = asked();
+    const askedAgain = async (): Promise<number> => {
+      await behindMs();
+      return asked() - before;
+    };
+    await expect.poll(askedAgain).toBeGreaterThan(1);
   });
 });

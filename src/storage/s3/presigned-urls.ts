@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import type { Lifetime } from '../../async/lifetime.js';
 import { SingleFlight } from '../../async/single-flight.js';
 import type { Digest } from '../../oci/digest.js';
 import { blobPath } from '../layout.js';
@@ -8,7 +9,7 @@ import type { SignedAddresses } from './signed-addresses.js';
 const most = 50_000;
 
 interface Minted extends Presigned {
-  readonly until: number;
+  readonly lifetime: Lifetime;
 }
 
 /** Addresses for clients, each made after a look at its object and handed out until shortly before its end. */
@@ -25,7 +26,7 @@ export class PresignedUrls {
   /** One that was made before, and is good for some minutes yet. */
   recall(digest: Digest): Presigned | undefined {
     const known = this.#minted.get(digest);
-    return known !== undefined && known.until > Date.now() ? known : undefined;
+    return known?.lifetime.isOver === false ? known : undefined;
   }
 
   get(digest: Digest): Promise<Presigned | undefined> {

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { Lifetime } from '../../async/lifetime.js';
 
 /** As long as registry's are. */
 export const lifetimeSeconds = 20 * 60;
@@ -9,11 +10,11 @@ const most = 20_000;
 export interface SignedAddress {
   /** A credential: never for a log. */
   readonly url: string;
-  /** When it is handed out no more, in milliseconds since 1970. */
-  readonly until: number;
+  /** Afterwards it is handed out no more. */
+  readonly lifetime: Lifetime;
 }
 
-/** Signs an address for so many seconds; `until`: when the credentials end, where they do. */
+/** Signs an address that lasts `seconds`; `until`: when the credentials end (ms of Unix time), where they do. */
 export type Sign = (key: string, seconds: number) => Promise<{ url: string; until: number | undefined }>;
 
 /** Addresses of objects that need no further credentials. To sign costs more than to read a small object. */
@@ -25,11 +26,11 @@ export class SignedAddresses {
   /** Throws StorageError. */
   async get(key: string): Promise<SignedAddress> {
     const known = this.#known.get(key);
-    if (known !== undefined && known.until > Date.now()) return known;
-    const started = Date.now();
+    if (known?.lifetime.isOver === false) return known;
     const { url, until = Infinity } = await this.sign(key, lifetimeSeconds);
     // An address ends with the credentials that signed it.
-    const address = { url, until: Math.min(started + lifetimeSeconds * 1000, until) - marginMs };
+    const ms = Math.min(lifetimeSeconds * 1000, until - Date.now()) - marginMs;
+    const address = { url, lifetime: new Lifetime(ms) };
     this.#known.set(key, address);
     return address;
   }
