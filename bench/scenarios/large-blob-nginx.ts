@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { has } from '../../test/parts/debian.js';
+import { startNginx } from '../../test/parts/nginx.js';
 import { say } from '../command.js';
 import { blobUrl } from '../lab.js';
 import { loadGet } from '../load.js';
-import { startNginx } from '../nginx.js';
 import { sizeText } from '../plan.js';
 import { byTurns, measureOf, type Scenario, type Side } from '../scenario.js';
 
@@ -22,7 +22,8 @@ export const largeBlobNginx: Scenario = {
     const blob = await lab.pushBlob(plan.largeBlob, 'nginx');
     const hex = blob.digest.slice('sha256:'.length);
     const file = `docker/registry/v2/blobs/sha256/${hex.slice(0, 2)}/${hex}/data`;
-    await using nginx = await startNginx(join(upstream.root, '..', 'nginx'), upstream.root);
+    const files = `root ${upstream.root}; sendfile on; tcp_nopush on;`;
+    await using nginx = await startNginx(join(upstream.root, '..', 'nginx'), files);
     await using mirror = await lab.startMirror('cistern', upstream.url);
     await lab.pullBlob(mirror, blob);
     const urls: Record<Side, string> = { peer: `${nginx.url}/${file}`, cistern: blobUrl(mirror, blob) };

@@ -20,6 +20,7 @@ import { StatusReport } from '../health/status.js';
 import { InUseWatches } from '../inuse/in-use-watches.js';
 import { Siblings } from '../proxy/siblings.js';
 import { Transfers } from '../proxy/transfers.js';
+import { BodySender } from '../registry/body-sender.js';
 import type { FastLane } from '../registry/fast-lane.js';
 import { RegistryHandler } from '../registry/registry-handler.js';
 import { FAST_LANE } from '../registry/registry.module.js';
@@ -93,6 +94,8 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
       const timeout = AbortSignal.timeout(draintimeout);
       const transfers = app.application.get(Transfers).idle(timeout);
       await lane?.sent(timeout); // the server takes their connections for idle ones
+      const sender = app.application.get(BodySender);
+      timeout.addEventListener('abort', () => sender.cutUnframed()); // before the server closes all connections
       await Promise.all([closeGracefully(app.server, timeout), transfers, jobs]);
       await app.application.close();
       await Promise.all([debug.close(), peers?.close()]);

@@ -221,7 +221,8 @@ export class Blobs {
       return { size: running.size, outcome: 'miss' };
     }
     if (route.upstream === undefined) return undefined;
-    return { size: await this.#confirm(route.upstream, route, digest, key, signal), outcome: 'miss' };
+    const said = await this.#confirm(route.upstream, route, digest, key, signal);
+    return { size: said ?? this.sizes.get(key), outcome: 'miss' };
   }
 
   /**
@@ -378,13 +379,28 @@ export class Blobs {
     try {
       await reader.opened(inTime);
       const { size } = reader.transfer;
-      const range = requested && size !== undefined ? resolveRange(requested, size) : undefined;
+      if (size === undefined) return this.#openUnsized(reader, source, key, close, signal);
+      const range = requested && resolveRange(requested, size);
       return { size, range, outcome: 'miss', body: this.#readRunning(reader, source, range, signal), close };
     } catch (error) {
       await close();
       if (error instanceof UpstreamError && error.kind === 'answer') this.#refusals.remember(key, error);
       throw error;
     }
+  }
+
+  /** The whole blob, whose upstream does not say its size; a manifest that names it may. */
+  #openUnsized(
+    reader: TransferReader,
+    { upstream }: Source,
+    key: string,
+    close: () => Promise<void>,
+    signal: AbortSignal,
+  ): BlobAnswer {
+    const size = this.sizes.get(key);
+    const bytes = reader.read(undefined, signal);
+    const body = size === undefined ? bytes : exactly(size, bytes, upstream);
+    return { size, range: undefined, outcome: 'miss', body, close };
   }
 
   /**
@@ -451,4 +467,33 @@ export class Blobs {
       this.#farRanges.set(upstream, (this.#farRanges.get(upstream) ?? 1) - 1);
     }
   }
+}
+
+/**
+ * A body that a manifest names the size of. Its last byte waits for its end, so that a body of another size is never
+ * taken for a whole one. Throws UpstreamError `invalid` where it has another size.
+ */
+async function* exactly(
+  size: number,
+  body: AsyncIterable<Uint8Array>,
+  upstream: Upstream,
+): AsyncGenerator<Uint8Array> {
+  let read = 0;
+  let last: Uint8Array | undefined;
+  for await (const chunk of body) {
+    read += chunk.byteLength;
+    if (read > size) break;
+    if (read === size) last = Uint8Array.from(chunk.subarray(-1)); // the chunk's memory is used again
+    const rest = read === size ? chunk.subarray(0, -1) : chunk;
+    if (rest.byteLength > 0) yield rest;
+  }
+  if (read !== size) {
+    const found = read > size ? 'more' : `${read}`;
+    throw new UpstreamError(
+      'invalid',
+      upstream.host,
+      `a manifest says ${size} bytes of a blob that has ${found}`,
+    );
+  }
+  if (last !== undefined) yield last;
 }

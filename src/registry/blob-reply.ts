@@ -4,19 +4,19 @@ import type { Blobs } from '../proxy/blobs.js';
 import type { BlobAnswer, Outcome } from '../proxy/proxy.js';
 import type { Route } from '../upstream/directory.js';
 import type { UsageRecorder } from '../usage/usage.js';
+import { WrongLength, type BodySender } from './body-sender.js';
 import { RegistryError, unknownContent } from './errors.js';
 import type { Exchange } from './exchange.js';
 import { matches } from './manifest-reply.js';
 import { longestReady } from './ready-answers.js';
-import { cacheHeaders, sendBytes, sendHead, sendStream, ShortBody, type Headers } from './reply.js';
+import { cacheHeaders, sendBytes, sendHead, type Headers } from './reply.js';
 
 /** GET and HEAD of blobs, with ranges. Bytes go out as they are stored, without any content encoding. */
 export class BlobReply {
   constructor(
     private readonly blobs: Blobs,
     private readonly usage: UsageRecorder,
-    /** When a client that takes nothing counts as gone. */
-    private readonly stalledMs: number,
+    private readonly sender: BodySender,
   ) {}
 
   async send(exchange: Exchange, route: Route, reference: string): Promise<void> {
@@ -86,7 +86,7 @@ export class BlobReply {
     if (length !== undefined) headers['Content-Length'] = length;
     if (range !== undefined) headers['Content-Range'] = `bytes ${range.start}-${range.end}/${size}`;
     exchange.response.writeHead(range === undefined ? 200 : 206, headers);
-    await sendStream(exchange, answer.body, length, this.stalledMs);
+    await this.sender.send(exchange, answer.body, length);
   }
 
   #headers(exchange: Exchange, route: Route, digest: Digest, outcome: Outcome): Headers {
@@ -107,11 +107,11 @@ async function collect(body: AsyncIterable<Uint8Array>, size: number): Promise<B
   const bytes = Buffer.allocUnsafeSlow(size);
   let length = 0;
   for await (const chunk of body) {
-    if (length + chunk.byteLength > size) throw new ShortBody(size, length + chunk.byteLength);
+    if (length + chunk.byteLength > size) throw new WrongLength(size, length + chunk.byteLength);
     bytes.set(chunk, length);
     length += chunk.byteLength;
   }
-  if (length !== size) throw new ShortBody(size, length);
+  if (length !== size) throw new WrongLength(size, length);
   return bytes;
 }
 

@@ -22,6 +22,7 @@ import { AccessControl } from './access-control.js';
 import { Access } from './access.js';
 import type { Authentication } from './authentication.js';
 import { BlobReply } from './blob-reply.js';
+import { BodySender } from './body-sender.js';
 import { CallerGate } from './caller-gate.js';
 import { ClientAddresses } from './client-address.js';
 import { FastLane } from './fast-lane.js';
@@ -64,6 +65,11 @@ export const FAST_LANE = Symbol('FastLane');
       inject: [CONFIG, LOG, Metrics],
     },
     {
+      provide: BodySender,
+      useFactory: ({ http }: Config) => new BodySender(http.limits.readtimeout),
+      inject: [CONFIG],
+    },
+    {
       provide: FAST_LANE,
       useFactory: fastLane,
       inject: [CONFIG, UPSTREAMS, ACCESS_CONTROL, TRACING, Tags, Access, Limits, REPEAT_LIFETIME, LOG],
@@ -84,13 +90,14 @@ export const FAST_LANE = Symbol('FastLane');
         limits: Limits,
         control: AccessControl | undefined,
         access: Access,
+        sender: BodySender,
         lane: FastLane | undefined,
         tracing: Tracing | undefined,
       ) =>
         new RegistryHandler({
           directory,
           manifests: new ManifestReply(manifests, tags, usage, siblings),
-          blobs: new BlobReply(blobs, usage, config.http.limits.readtimeout),
+          blobs: new BlobReply(blobs, usage, sender),
           listings: new ListingReply(listings, repositories),
           access,
           limits,
@@ -114,12 +121,13 @@ export const FAST_LANE = Symbol('FastLane');
         Limits,
         ACCESS_CONTROL,
         Access,
+        BodySender,
         FAST_LANE,
         TRACING,
       ],
     },
   ],
-  exports: [RegistryHandler, ClientAddresses, Limits, ACCESS_CONTROL, FAST_LANE],
+  exports: [RegistryHandler, BodySender, ClientAddresses, Limits, ACCESS_CONTROL, FAST_LANE],
 })
 export class RegistryModule {}
 

@@ -1,15 +1,15 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { commandOf } from '../test/parts/debian.js';
-import { freePort, waitForPort } from '../test/parts/ports.js';
-import { startProcess } from '../test/parts/process.js';
+import { commandOf } from './debian.js';
+import { freePort, waitForPort } from './ports.js';
+import { startProcess, untilReady } from './process.js';
 
-export interface FileServer extends AsyncDisposable {
+export interface Nginx extends AsyncDisposable {
   readonly url: string;
 }
 
-/** nginx with `sendfile` on all files below `root`: what a machine can do that has nothing to decide. */
-export async function startNginx(folder: string, root: string): Promise<FileServer> {
+/** nginx on loopback, with one server: `server` is what its block says besides `listen`. Its files are in the folder. */
+export async function startNginx(folder: string, server: string): Promise<Nginx> {
   await mkdir(folder, { recursive: true });
   const port = await freePort();
   const config = join(folder, 'nginx.conf');
@@ -27,16 +27,14 @@ events {}
 http {
   ${temporary.join(' ')}
   access_log ${join(folder, 'access.log')};
-  sendfile on;
-  tcp_nopush on;
-  server { listen 127.0.0.1:${port}; root ${root}; }
+  server { listen 127.0.0.1:${port}; ${server} }
 }
 `,
   );
-  const running = await startProcess(commandOf('nginx'), ['-c', config, '-e', join(folder, 'error.log')]);
   await using cleanup = new AsyncDisposableStack();
-  cleanup.use(running);
-  await waitForPort(port, AbortSignal.timeout(20_000));
+  const log = join(folder, 'error.log');
+  const running = cleanup.use(await startProcess(commandOf('nginx'), ['-c', config, '-e', log]));
+  await untilReady(running, 'nginx', (signal) => waitForPort(port, signal));
   const owned = cleanup.move();
   return { url: `http://127.0.0.1:${port}`, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

@@ -1,0 +1,123 @@
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Exchange } from './exchange.js';
+
+/** Sends bodies at the pace of their clients. */
+export class BodySender {
+  /** Answers that only the end of their connection ends: HTTP/1.0 without a length (RFC 9112 §6.3). */
+  readonly #unframed = new Set<ServerResponse>();
+
+  constructor(
+    /** A client that takes nothing for so many milliseconds is cut. */
+    private readonly stalledMs: number,
+  ) {}
+
+  /**
+   * Sends the body of an answer whose head is sent. `length`: what the head announces, in bytes. After the first byte
+   * an error can only be told by cutting the connection: the client then sees a short body, never a wrong one that
+   * looks whole. Throws the body's error, WrongLength, ClientStalled, ClientGone.
+   */
+  async send(exchange: Exchange, body: AsyncIterable<Uint8Array>, length: number | undefined): Promise<void> {
+    const { response } = exchange;
+    if (length === undefined && !response.chunkedEncoding) this.#unframed.add(response);
+    try {
+      using client = new Recipient(exchange, this.stalledMs);
+      for await (const chunk of body) {
+        if (length !== undefined && exchange.sent + chunk.byteLength > length)
+          throw new WrongLength(length, exchange.sent + chunk.byteLength);
+        exchange.sent += chunk.byteLength;
+        await client.take(chunk, exchange.sent === length);
+      }
+      if (length !== undefined && exchange.sent !== length) throw new WrongLength(length, exchange.sent);
+      if (!response.writableEnded) response.end();
+    } catch (error) {
+      exchange.failure = error; // before the access line, which is written when the response closes
+      cut(response);
+      throw error;
+    } finally {
+      this.#unframed.delete(response);
+    }
+  }
+
+  /** Cuts all answers that would look whole if their connection were merely closed. */
+  cutUnframed(): void {
+    for (const response of this.#unframed) cut(response);
+  }
+}
+
+/**
+ * Ends an answer in the middle. Where only the end of the connection ends the body, a plain close looks like the end of
+ * a whole body, so the connection is reset; under TLS too, because clients take the end of the connection for the end of
+ * the body there. A Unix socket cannot be reset.
+ */
+function cut(response: ServerResponse): void {
+  const isFramed = response.chunkedEncoding || response.hasHeader('content-length');
+  const connection = response.socket === null ? undefined : connectionOf(response.socket);
+  if (!isFramed && connection?.remoteAddress !== undefined) connection.resetAndDestroy();
+  response.destroy();
+}
+
+/** The TCP connection below the TLS of a socket, for which Node has no public name. */
+function connectionOf(socket: Socket & { readonly _parent?: Socket | null }): Socket {
+  return socket._parent ?? socket;
+}
+
+export class WrongLength extends Error {
+  override readonly name = 'WrongLength';
+  constructor(announced: number, found: number) {
+    super(`announced ${announced} bytes, but the body has ${found}${found > announced ? ' or more' : ''}`);
+  }
+}
+
+export class ClientStalled extends Error {
+  override readonly name = 'ClientStalled';
+  constructor(stalledMs: number) {
+    super(`the client took nothing for ${stalledMs / 1000} s`);
+  }
+}
+
+/** The client that an answer's body is for: one timer and one listener, however many chunks there are. */
+class Recipient implements Disposable {
+  readonly #stalled: NodeJS.Timeout;
+  #taken: PromiseWithResolvers<void> | undefined;
+
+  constructor(
+    private readonly exchange: Exchange,
+    stalledMs: number,
+  ) {
+    this.#stalled = setTimeout(() => this.#leave(new ClientStalled(stalledMs)), stalledMs);
+    exchange.signal.addEventListener('abort', this.#aborted);
+  }
+
+  /** Settles when the system has taken the chunk, or never will: its memory may then be used again. */
+  async take(chunk: Uint8Array, isLast: boolean): Promise<void> {
+    const { response, signal } = this.exchange;
+    signal.throwIfAborted();
+    this.#stalled.refresh();
+    this.#taken = Promise.withResolvers<void>();
+    if (isLast) response.end(chunk, this.#settle);
+    else response.write(chunk, this.#settle);
+    await this.#taken.promise;
+    this.#taken = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#stalled);
+    this.exchange.signal.removeEventListener('abort', this.#aborted);
+  }
+
+  readonly #settle = (error?: Error | null): void => {
+    if (error) this.#taken?.reject(error);
+    else this.#taken?.resolve();
+  };
+
+  readonly #aborted = (): void => this.#leave(this.exchange.signal.reason);
+
+  /** In the middle of a chunk. The connection is cut before the chunk's memory can become another's. */
+  #leave(reason: unknown): void {
+    if (this.#taken === undefined) return;
+    this.exchange.failure = reason; // before the access line, which is written when the response closes
+    cut(this.exchange.response);
+    this.#taken.reject(reason);
+  }
+}
