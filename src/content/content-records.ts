@@ -1,6 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { parseDigest, type Digest } from '../oci/digest.js';
-import type { RecordStore } from '../storage/storage.js';
+import { StorageError, type RecordStore } from '../storage/storage.js';
+import { linePages } from '../usage/records.js';
 
 const hiddenKey = 'content/hidden';
 const summaryKey = 'content/summary.json';
@@ -19,37 +21,79 @@ export interface Summary {
   readonly ttls: string;
 }
 
-export type Hidden = readonly [at: number, digest: Digest];
+export interface Hidden {
+  readonly at: number;
+  readonly digest: Digest;
+}
 
-const pageBytes = 64 * 1024;
+/** A record grows no longer than about this, in bytes; what does not fit goes into further ones. */
+const longestRecord = 8 * 1024 * 1024;
+const moreFolder = 'content/hidden-more/';
 
-/** Since when content is hidden: lines of a time in seconds and a digest. In pages. */
-export async function* readHidden(records: RecordStore): AsyncGenerator<readonly Hidden[]> {
-  const bytes = (await records.readRecord(hiddenKey)) ?? Buffer.alloc(0);
-  for (let from = 0; from < bytes.length;) {
-    const end = bytes.indexOf('\n', from + pageBytes);
-    const to = end === -1 ? bytes.length : end + 1;
-    yield parseHidden(bytes.toString('latin1', from, to));
-    from = to;
+/**
+ * Since when content is hidden: lines of a time in seconds and a digest. Where that is more than a record takes, its
+ * last line is `more <records>`: the keys of the others, below {@link moreFolder}. In pages. A record that cannot be read
+ * is skipped: its content counts as hidden from now on.
+ */
+export async function* readHidden(
+  records: RecordStore,
+  skip: (record: string, error: Error) => Promise<void>,
+): AsyncGenerator<readonly Hidden[]> {
+  const keys = [hiddenKey];
+  for (let key = keys.shift(); key !== undefined; key = keys.shift()) {
+    try {
+      const bytes = (await records.readRecord(key)) ?? Buffer.alloc(0);
+      for (const lines of linePages(bytes)) {
+        yield parseHidden(lines);
+        if (key === hiddenKey) keys.push(...lines.flatMap(moreIn));
+      }
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error;
+      await skip(key, error);
+    }
   }
 }
 
-function parseHidden(text: string): Hidden[] {
-  return text.split('\n').flatMap((line) => {
+function moreIn(line: string): string[] {
+  return line.startsWith('more ')
+    ? line
+        .split(' ')
+        .slice(1)
+        .map((name) => moreFolder + name)
+    : [];
+}
+
+function parseHidden(lines: readonly string[]): Hidden[] {
+  return lines.flatMap((line) => {
     const [at = '', name = ''] = line.split(' ');
     const digest = parseDigest(name);
-    return digest !== undefined && /^\d{1,12}$/.test(at) ? [[Number(at), digest] as const] : [];
+    return digest !== undefined && /^\d{1,12}$/.test(at) ? [{ at: Number(at), digest }] : [];
   });
 }
 
+/** The first record goes last: it says which of the others count. */
 export async function writeHidden(records: RecordStore, pages: Iterable<readonly Hidden[]>): Promise<void> {
-  const text: Buffer[] = [];
+  const before = await records.listRecords(moreFolder);
+  const more: string[] = [];
+  let text: Buffer[] = [];
+  let length = 0;
   for (const page of pages) {
-    text.push(Buffer.from(page.map(([at, digest]) => `${at} ${digest}\n`).join('')));
+    const bytes = Buffer.from(page.map(({ at, digest }) => `${at} ${digest}\n`).join(''));
     await breathe();
+    if (length + bytes.byteLength > longestRecord) {
+      const name = randomUUID();
+      await records.writeRecord(moreFolder + name, Buffer.concat(text));
+      more.push(name);
+      text = [];
+      length = 0;
+    }
+    text.push(bytes);
+    length += bytes.byteLength;
   }
+  if (more.length > 0) text.push(Buffer.from(`more ${more.join(' ')}\n`));
   if (text.length === 0) await records.removeRecord(hiddenKey);
   else await records.writeRecord(hiddenKey, Buffer.concat(text));
+  for (const key of before) await records.removeRecord(key);
 }
 
 /** `undefined` where there is none that this version understands. */

@@ -1,9 +1,16 @@
 import type { SQLInputValue } from 'node:sqlite';
 import type { Descriptor } from '../oci/descriptor.js';
 import type { Digest } from '../oci/digest.js';
+import type { Reference } from '../oci/manifest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { Use } from '../usage/usage.js';
-import { layer, manifest, type IndexDatabase } from './index-database.js';
+import {
+  held,
+  layer,
+  manifest,
+  references as referencesKnown,
+  type IndexDatabase,
+} from './index-database.js';
 
 /** A link in the index. */
 export interface IndexedLink {
@@ -18,6 +25,15 @@ export interface IndexedLink {
   readonly size: number;
   /** Manifests of the same repository that refer to it. */
   readonly parents: number;
+  /** Of the repository, in seconds; 0 for ever, negative where the link stays in this run. */
+  readonly ttl: number;
+}
+
+/** Content that nothing leads to, since this second. */
+export interface HiddenContent {
+  readonly at: number;
+  readonly digest: Digest;
+  readonly size: number;
 }
 
 export interface IndexedBlob {
@@ -31,60 +47,129 @@ export interface IndexedTag {
   readonly tag: Tag;
   readonly digest: Digest;
   readonly repositoryId: number;
+  readonly contentId: number;
+  /** Of the repository, as in {@link IndexedLink}. */
+  readonly ttl: number;
 }
 
-/** Which links may go; see {@link IndexQueries.candidates}. */
-export type Wanted = 'expired' | 'any' | 'untagged';
+export type LinkKey = Pick<IndexedLink, 'kind' | 'repositoryId' | 'contentId'>;
 
+/** Which links may go; see {@link IndexQueries.candidates}. */
+export type Wanted = 'expired' | 'any';
+
+/** Parts of an image whose sizes are added up: no image has more. */
+const mostParts = 20_000;
+const batch = 128;
 const untagged =
   'NOT EXISTS (SELECT 1 FROM tag t WHERE t.content = l.content AND t.repository = l.repository)';
-const wanted: Readonly<Record<Wanted, string>> = {
-  expired: 'r.ttl > 0 AND l.effective <= ?3 - r.ttl',
-  any: '?3 > 0',
-  untagged: `?3 > 0 AND ${untagged}`,
-};
 const linkColumns = `l.kind, l.repository AS repositoryId, l.content AS contentId, l.effective, l.parents,
-  r.name AS repository, c.digest, coalesce(c.size, 0) AS size FROM link l JOIN repository r ON r.id = l.repository JOIN content c ON c.id = l.content`;
+  l.ttl, r.name AS repository, c.digest, coalesce(c.size, 0) AS size FROM link l JOIN repository r ON r.id = l.repository JOIN content c ON c.id = l.content`;
 
-/** What an index can be asked. Lists are short, or come in short pages. */
+/** What an index can be asked. Every step looks at a few hundred rows at most; what may be more comes in pages. */
 export class IndexQueries {
   constructor(private readonly database: IndexDatabase) {}
 
-  /** Stored manifests of at most `limit` bytes whose references are not known, after this link; a few of them. */
-  unreadManifests(after: IndexedLink | undefined, limit: number): IndexedLink[] {
-    return this.#links(
-      `SELECT ${linkColumns} WHERE l.kind = ${manifest} AND (l.repository, l.content) > (?, ?)
-       AND c.known = 0 AND c.size <= ? ORDER BY l.repository, l.content LIMIT 64`,
-      after?.repositoryId ?? 0,
-      after?.contentId ?? 0,
-      limit,
-    );
+  /** Stored manifests that were not read in this look; a few of them. */
+  unreadManifests(): IndexedBlob[] {
+    return this.database.all(
+      `SELECT digest, size, id AS contentId FROM content WHERE wanted = 1 AND known = 0 AND size IS NOT NULL
+       ORDER BY id LIMIT 64`,
+    ) as unknown as IndexedBlob[];
+  }
+
+  /** Linked manifests whose references are not known and whose content was not listed; some pages are empty. */
+  unlistedManifests(): Generator<IndexedLink[]> {
+    return this.#linksWhere('c.known = 0 AND c.size IS NULL', manifest);
   }
 
   /**
-   * Links that may go, those used least recently first and manifests before what they refer to, from this time on:
-   * none that a manifest in the same repository still refers to, none used after `usedBefore`.
+   * Links that may go, those used least recently first and manifests before what they refer to: none that a manifest
+   * in the same repository still refers to, none used after `usedBefore`, none that is held.
    */
-  candidates(which: Wanted, from: number, usedBefore: number, now: number): IndexedLink[] {
-    return this.#links(
-      `SELECT ${linkColumns} WHERE l.effective BETWEEN ?1 AND ?2 AND ${wanted[which]} AND l.parents = 0
-       ORDER BY l.effective, l.kind DESC LIMIT 128`,
-      from,
+  candidates(which: Wanted, usedBefore: number, now: number): IndexedLink[] {
+    const found = this.#ttls(which === 'expired' ? 1 : 0).flatMap((ttl) =>
+      this.#links(
+        `SELECT ${linkColumns} WHERE l.parents = 0 AND l.ttl = ? AND l.effective <= ?
+         ORDER BY l.effective, l.kind DESC LIMIT ${batch}`,
+        ttl,
+        which === 'expired' ? Math.min(usedBefore, now - ttl) : usedBefore,
+      ),
+    );
+    return found.sort((a, b) => a.effective - b.effective || b.kind.localeCompare(a.kind)).slice(0, batch);
+  }
+
+  /** Links that no tag and no manifest of their repository leads to, and not used after this; some pages are empty. */
+  untagged(usedBefore: number): Generator<IndexedLink[]> {
+    return this.#linksWhere(
+      `l.parents = 0 AND l.ttl <> ${held} AND l.effective <= ? AND ${untagged}`,
+      undefined,
       usedBefore,
-      now,
     );
   }
 
   /** What this manifest refers to and no other of its repository does, once it is gone; nothing used after this. */
-  orphanedBy({ repositoryId, contentId }: IndexedLink, usedBefore: number): IndexedLink[] {
-    return this.#links(
-      `SELECT ${linkColumns} JOIN reference own ON own.child = l.content AND own.parent = ?
-       WHERE l.repository = ? AND l.parents = 0 AND l.effective <= ?
-       AND NOT EXISTS (SELECT 1 FROM tag t WHERE t.content = l.content AND t.repository = l.repository)`,
-      contentId,
-      repositoryId,
-      usedBefore,
+  *orphanedBy({ repositoryId, contentId }: LinkKey, usedBefore: number): Generator<IndexedLink[]> {
+    for (let after = 0; ;) {
+      const rows = this.database.all(
+        `SELECT child FROM reference WHERE parent = ? AND child > ? ORDER BY child LIMIT ${batch}`,
+        contentId,
+        after,
+      );
+      const last = rows.at(-1)?.['child'];
+      if (last === undefined) return;
+      yield this.#links(
+        `SELECT ${linkColumns} JOIN reference own ON own.child = l.content AND own.parent = ?
+         WHERE own.child > ? AND own.child <= ? AND l.repository = ? AND l.parents = 0 AND l.effective <= ?
+         AND l.ttl <> ${held} AND ${untagged}`,
+        contentId,
+        after,
+        last,
+        repositoryId,
+        usedBefore,
+      );
+      after = Number(last);
+    }
+  }
+
+  /** A manifest that was read, with its references; `undefined`: it was not. */
+  manifest(
+    digest: Digest,
+  ):
+    | { readonly type: string; readonly references: readonly Pick<Reference, 'digest' | 'kind'>[] }
+    | undefined {
+    const found = this.database.get(
+      `SELECT id, type FROM content WHERE digest = ? AND known = ${referencesKnown}`,
+      digest,
     );
+    if (found === undefined) return undefined;
+    const rows = this.database.all(
+      'SELECT c.digest, c.wanted FROM reference f JOIN content c ON c.id = f.child WHERE f.parent = ?',
+      Number(found['id']),
+    );
+    const references = rows.map(({ digest, wanted }) => ({
+      digest: digest as Digest,
+      kind: wanted === 1 ? ('manifest' as const) : ('blob' as const),
+    }));
+    return { type: found['type'] as string, references };
+  }
+
+  linkOf({ kind, repositoryId, contentId }: LinkKey): IndexedLink | undefined {
+    return this.#links(
+      `SELECT ${linkColumns} WHERE l.kind = ? AND l.repository = ? AND l.content = ?`,
+      kind === 'layer' ? layer : manifest,
+      repositoryId,
+      contentId,
+    )[0];
+  }
+
+  /** A repository that links this content as a manifest, the first after this one. */
+  linkingAsManifest(content: number, after: number): { id: number; name: Repository } | undefined {
+    return this.database.get(
+      `SELECT r.id, r.name FROM link l JOIN repository r ON r.id = l.repository
+       WHERE l.content = ? AND l.kind = ${manifest} AND l.repository > ? ORDER BY l.repository LIMIT 1`,
+      content,
+      after,
+    ) as { id: number; name: Repository } | undefined;
   }
 
   find(kind: 'layer' | 'manifest', repository: Repository, digest: Digest): IndexedLink | undefined {
@@ -97,25 +182,32 @@ export class IndexQueries {
     return found;
   }
 
-  /** Links to content that is not there, after this one; a few of them. */
-  dangling(after: IndexedLink | undefined): IndexedLink[] {
-    return this.#links(
-      `SELECT ${linkColumns} WHERE (l.kind, l.repository, l.content) > (?, ?, ?) AND c.size IS NULL
-       ORDER BY l.kind, l.repository, l.content LIMIT 128`,
-      after?.kind === 'manifest' ? manifest : layer,
-      after?.repositoryId ?? 0,
-      after?.contentId ?? 0,
-    );
+  /** Links to content that is not there; some pages are empty. */
+  dangling(): Generator<IndexedLink[]> {
+    return this.#linksWhere(`c.size IS NULL AND l.ttl <> ${held}`);
   }
 
-  /** Tags whose manifest their repository does not have, after this one; a few of them. */
-  danglingTags(after: IndexedTag | undefined): IndexedTag[] {
-    return this.#tags(
-      `WHERE (t.repository, t.name) > (?, ?) AND NOT EXISTS (SELECT 1 FROM link l WHERE l.kind = ${manifest}
-       AND l.repository = t.repository AND l.content = t.content) ORDER BY t.repository, t.name LIMIT 128`,
-      after?.repositoryId ?? 0,
-      after?.tag ?? '',
-    );
+  /** Tags whose manifest their repository does not have; some pages are empty. */
+  *danglingTags(): Generator<IndexedTag[]> {
+    for (const tags of this.tagPages()) {
+      yield tags.filter(
+        ({ repositoryId, contentId, ttl }) =>
+          ttl !== held && this.linkOf({ kind: 'manifest', repositoryId, contentId }) === undefined,
+      );
+    }
+  }
+
+  *tagPages(): Generator<IndexedTag[]> {
+    for (let after: IndexedTag | undefined; ;) {
+      const tags = this.#tags(
+        `WHERE (t.repository, t.name) > (?, ?) ORDER BY t.repository, t.name LIMIT ${batch}`,
+        after?.repositoryId ?? 0,
+        after?.tag ?? '',
+      );
+      after = tags.at(-1);
+      if (after === undefined) return;
+      yield tags;
+    }
   }
 
   tagsOf({ repositoryId, contentId }: IndexedLink): IndexedTag[] {
@@ -127,39 +219,49 @@ export class IndexQueries {
     return this.#tags('WHERE r.name = ? AND t.name = ?', repository, tag)[0]?.digest;
   }
 
-  tagsIn(repository: Repository): IndexedTag[] {
-    return this.#tags('WHERE r.name = ?', repository);
+  tagOf(repository: Repository, tag: Tag): IndexedTag | undefined {
+    return this.#tags('WHERE r.name = ? AND t.name = ?', repository, tag)[0];
   }
 
-  /** Links of a repository that none of its manifests refers to, and not used after this; a few of them. */
-  linksIn(repository: Repository, usedBefore: number): IndexedLink[] {
+  /** Tags of a repository, after this one; a few of them. */
+  tagsIn(repository: Repository, after: string): IndexedTag[] {
+    return this.#tags(`WHERE r.name = ? AND t.name > ? ORDER BY t.name LIMIT ${batch}`, repository, after);
+  }
+
+  /** Links of a repository, after this content; a few of them. */
+  linksIn(kind: 'layer' | 'manifest', repository: Repository, after: number): IndexedLink[] {
     return this.#links(
-      `SELECT ${linkColumns} WHERE r.name = ? AND l.parents = 0 AND l.effective <= ? LIMIT 128`,
+      `SELECT ${linkColumns} WHERE l.kind = ? AND l.repository = (SELECT id FROM repository WHERE name = ?)
+       AND l.content > ? ORDER BY l.content LIMIT ${batch}`,
+      kind === 'layer' ? layer : manifest,
       repository,
-      usedBefore,
+      after,
     );
   }
 
-  /** In pages. */
-  *hidden(): Generator<readonly (readonly [at: number, digest: Digest])[]> {
-    for (let after: readonly [number, string] = [0, '']; ;) {
-      const rows = this.database.all(
-        `SELECT hidden, digest FROM content WHERE hidden IS NOT NULL AND (hidden, digest) > (?, ?)
+  /** Content that nothing leads to and since when, in pages. */
+  *hidden(): Generator<readonly HiddenContent[]> {
+    for (let last: HiddenContent | undefined; ;) {
+      const page = this.database.all(
+        `SELECT hidden AS at, digest, size FROM content WHERE hidden IS NOT NULL AND (hidden, digest) > (?, ?)
          ORDER BY hidden, digest LIMIT 1000`,
-        ...after,
-      );
-      const page = rows.map(({ hidden, digest }) => [Number(hidden), digest as Digest] as const);
-      const last = page.at(-1);
+        last?.at ?? 0,
+        last?.digest ?? '',
+      ) as unknown as HiddenContent[];
+      last = page.at(-1);
       if (last === undefined) return;
       yield page;
-      after = last;
     }
   }
 
-  hiddenBytes(): number {
-    return Number(
-      this.database.get('SELECT sum(size) AS sum FROM content WHERE hidden IS NOT NULL')?.['sum'] ?? 0,
-    );
+  /** The bytes of all that is hidden; yields between pages. */
+  *hiddenBytes(): Generator<void, number> {
+    let bytes = 0;
+    for (const page of this.hidden()) {
+      for (const { size } of page) bytes += size;
+      yield;
+    }
+    return bytes;
   }
 
   /** When the first of what is hidden was; `undefined`: nothing is. */
@@ -186,67 +288,105 @@ export class IndexQueries {
     return typeof at === 'number' ? at : undefined;
   }
 
-  /** Last uses, of digests that begin with this hexadecimal digit. */
-  *uses(digit: string): Generator<Use> {
+  /** Content whose hexadecimal digits begin like this, by algorithm and digest; in pages. */
+  *contents(prefix: string): Generator<readonly { readonly id: number; readonly digest: Digest }[]> {
     for (const algorithm of ['sha256', 'sha512']) {
-      const rows = this.database.rows(
-        `SELECT r.name AS repository, c.digest, max(l.used) AS at FROM content c JOIN link l ON l.content = c.id
-         JOIN repository r ON r.id = l.repository WHERE c.digest >= ? AND c.digest < ? GROUP BY c.digest, r.name`,
-        `${algorithm}:${digit}`,
-        `${algorithm}:${digit}g`,
-      );
-      for (const { repository, digest, at } of rows) {
-        yield { repository: repository as Repository, digest: digest as Digest, at: Number(at) };
+      for (let last = `${algorithm}:${prefix}`; ;) {
+        const page = this.database.all(
+          `SELECT id, digest FROM content WHERE digest > ? AND digest < ? ORDER BY digest LIMIT ${batch}`,
+          last,
+          `${algorithm}:${prefix}g`,
+        ) as unknown as { id: number; digest: Digest }[];
+        const end = page.at(-1);
+        if (end === undefined) break;
+        yield page;
+        last = end.digest;
       }
     }
   }
 
+  /** Last uses of such content, in pages. */
+  *uses(prefix: string): Generator<readonly Use[]> {
+    for (const page of this.contents(prefix)) {
+      yield page.flatMap(({ id, digest }) => this.#usesOf(id, digest));
+    }
+  }
+
+  #usesOf(contentId: number, digest: Digest): Use[] {
+    return this.database
+      .all(
+        `SELECT r.name AS repository, max(l.used) AS at FROM link l JOIN repository r ON r.id = l.repository
+         WHERE l.content = ? AND l.used IS NOT NULL GROUP BY r.name`,
+        contentId,
+      )
+      .map(({ repository, at }) => ({ repository: repository as Repository, digest, at: Number(at) }));
+  }
+
   /** When the first link will expire, as far as is known now; `undefined`: none will. */
   firstExpiry(): number | undefined {
-    let first: number | undefined;
-    const shortest = Number(
-      this.database.get('SELECT min(ttl) AS ttl FROM repository WHERE ttl > 0')?.['ttl'] ?? 0,
-    );
-    if (shortest === 0) return undefined;
-    const rows = this.database.rows(
-      'SELECT l.effective, r.ttl FROM link l JOIN repository r ON r.id = l.repository ORDER BY l.effective',
-    );
-    for (const { effective, ttl } of rows) {
-      if (first !== undefined && Number(effective) + shortest >= first) break;
-      if (Number(ttl) > 0) first = Math.min(first ?? Infinity, Number(effective) + Number(ttl));
+    // A link that a manifest refers to was not used before that manifest.
+    const times = this.#ttls(1).flatMap((ttl) => {
+      const first = this.database.get(
+        'SELECT min(effective) AS at FROM link WHERE parents = 0 AND ttl = ?',
+        ttl,
+      );
+      return typeof first?.['at'] === 'number' ? [first['at'] + ttl] : [];
+    });
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  /** Manifests with the second of their own last use, latest first, of those that no manifest was used after. */
+  *manifestsByUse(): Generator<{ repository: number; content: number; used: number }> {
+    for (let last = { repository: 0, content: 0, used: Number.MAX_SAFE_INTEGER }; ;) {
+      const rows = this.database.all(
+        `SELECT used, repository, content, effective FROM link INDEXED BY link_used WHERE kind = ${manifest}
+         AND (used, repository, content) < (?, ?, ?) ORDER BY used DESC, repository DESC, content DESC LIMIT ${batch}`,
+        last.used,
+        last.repository,
+        last.content,
+      ) as unknown as { repository: number; content: number; used: number; effective: number }[];
+      for (const row of rows) {
+        // Raised meanwhile: so were its references.
+        if (row.effective === row.used) yield row;
+      }
+      const end = rows.at(-1);
+      if (end === undefined) return;
+      last = end;
     }
-    return first;
+  }
+
+  /** Times to live of repositories, from this one up: as many as the configuration has. */
+  #ttls(from: number): number[] {
+    const ttls: number[] = [];
+    for (let next = from; ;) {
+      const found = this.database.get('SELECT min(ttl) AS ttl FROM repository WHERE ttl >= ?', next)?.['ttl'];
+      if (typeof found !== 'number') return ttls;
+      ttls.push(found);
+      next = found + 1;
+    }
   }
 
   /** Tags, then manifests that neither a tag points to nor a manifest of their repository refers to; pages. */
   *images(): Generator<readonly (IndexedLink & { readonly tag: Tag | undefined; readonly bytes: number })[]> {
-    const part = `WITH RECURSIVE part(id) AS (SELECT ?1 UNION SELECT f.child FROM reference f JOIN part ON f.parent = part.id) SELECT sum(size) AS bytes FROM content WHERE id IN part`;
-    const bytesOf = (contentId: number): number => Number(this.database.get(part, contentId)?.['bytes'] ?? 0);
-    for (let after: IndexedTag | undefined; ;) {
-      const tags = this.#tags(
-        'WHERE (t.repository, t.name) > (?, ?) ORDER BY t.repository, t.name LIMIT 128',
-        after?.repositoryId ?? 0,
-        after?.tag ?? '',
-      );
-      const page = tags.flatMap(({ repository, tag, digest }) => {
-        const link = this.find('manifest', repository, digest);
-        return link === undefined ? [] : [{ ...link, tag, bytes: bytesOf(link.contentId) }];
-      });
-      if (page.length > 0) yield page;
-      after = tags.at(-1);
-      if (after === undefined) break;
+    for (const tags of this.tagPages()) {
+      for (const { tag, repositoryId, contentId } of tags) {
+        const link = this.linkOf({ kind: 'manifest', repositoryId, contentId });
+        if (link !== undefined) yield [{ ...link, tag, bytes: this.#bytesOf(contentId) }];
+      }
     }
-    for (let after: IndexedLink | undefined; ;) {
-      const links = this.#links(
-        `SELECT ${linkColumns} WHERE l.kind = ${manifest} AND (l.repository, l.content) > (?, ?) AND ${untagged}
-         AND l.parents = 0 ORDER BY l.repository, l.content LIMIT 128`,
-        after?.repositoryId ?? 0,
-        after?.contentId ?? 0,
-      );
-      if (links.length === 0) break;
-      yield links.map((link) => ({ ...link, tag: undefined, bytes: bytesOf(link.contentId) }));
-      after = links.at(-1);
+    for (const links of this.#linksWhere(`l.parents = 0 AND ${untagged}`, manifest)) {
+      for (const link of links) yield [{ ...link, tag: undefined, bytes: this.#bytesOf(link.contentId) }];
     }
+  }
+
+  #bytesOf(contentId: number): number {
+    const sum = this.database.get(
+      `WITH RECURSIVE part(id) AS (
+         SELECT ?1 UNION SELECT f.child FROM reference f JOIN part ON f.parent = part.id LIMIT ${mostParts})
+       SELECT sum(size) AS bytes FROM content WHERE id IN part`,
+      contentId,
+    );
+    return Number(sum?.['bytes'] ?? 0);
   }
 
   /** Stored content under the repositories that link it, in pages. */
@@ -276,7 +416,7 @@ export class IndexQueries {
     for (;;) {
       const rows = this.database.all(
         `SELECT kind, repository, content FROM link WHERE (kind, repository, content) > (?, ?, ?) AND kind <= ?
-         ORDER BY kind, repository, content LIMIT 128`,
+         ORDER BY kind, repository, content LIMIT ${batch}`,
         last.kind,
         last.repository,
         last.content,
@@ -286,6 +426,25 @@ export class IndexQueries {
       if (next === undefined) return;
       yield rows;
       last = next;
+    }
+  }
+
+  /** Pages of links, in the order of their keys: of every {@link batch} links those that this holds of. */
+  *#linksWhere(condition: string, only?: number, ...values: SQLInputValue[]): Generator<IndexedLink[]> {
+    for (const rows of this.linkIds(only)) {
+      const [first, last] = [rows[0], rows.at(-1)];
+      if (first === undefined || last === undefined) continue;
+      yield this.#links(
+        `SELECT ${linkColumns} WHERE (l.kind, l.repository, l.content) >= (?, ?, ?)
+         AND (l.kind, l.repository, l.content) <= (?, ?, ?) AND ${condition} ORDER BY l.kind, l.repository, l.content`,
+        first.kind,
+        first.repository,
+        first.content,
+        last.kind,
+        last.repository,
+        last.content,
+        ...values,
+      );
     }
   }
 
@@ -299,7 +458,8 @@ export class IndexQueries {
 
   #tags(where: string, ...values: SQLInputValue[]): IndexedTag[] {
     return this.database.all(
-      `SELECT r.name AS repository, t.name AS tag, c.digest, t.repository AS repositoryId FROM tag t
+      `SELECT r.name AS repository, t.name AS tag, c.digest, t.repository AS repositoryId,
+       t.content AS contentId, r.ttl FROM tag t
        JOIN repository r ON r.id = t.repository JOIN content c ON c.id = t.content ${where}`,
       ...values,
     ) as unknown as IndexedTag[];

@@ -1,13 +1,15 @@
 import { setImmediate as breathe } from 'node:timers/promises';
 import { algorithmOf, digestOf, type Digest } from '../oci/digest.js';
-import { inspectManifest, references } from '../oci/manifest.js';
+import { readManifest, references } from '../oci/manifest.js';
 import type { Repository } from '../oci/name.js';
 import type { JobRun } from '../scheduler/job.js';
 import { mapAtOnce } from '../storage/pages.js';
-import type { BlobStore, Inventory, RepositoryStore } from '../storage/storage.js';
-import type { InUseHistory, Use, UsageHistory } from '../usage/usage.js';
+import type { BlobStore, Inventory, RepositoryStore, Unlisted } from '../storage/storage.js';
+import type { InUseHistory, UnknownUses, Use, UsageHistory } from '../usage/usage.js';
 import type { ContentIndex } from './content-index.js';
 import type { IndexedBlob } from './index-queries.js';
+import { inPortions } from './portions.js';
+import { Tolerance } from './tolerance.js';
 
 /** As long as the distribution-spec wants manifests to be taken. */
 const longestManifest = 4 * 1024 * 1024;
@@ -26,48 +28,27 @@ export interface Sources {
 export type Watch = Pick<JobRun, 'progress' | 'problem' | 'signal'>;
 
 /**
- * Fills the index anew from the storage. Blobs come before links, as they do when they are stored: what is seen
- * without a link had none for a while. Throws StorageError, and what the signal was aborted with.
+ * Fills the index anew from the storage. Blobs come before links, as they do when they are stored: content that is
+ * seen without a link had none for a while. The look goes on past what the storage does not give; the index then holds
+ * what may depend on it. `earlier` is an index of this storage that knows references of before. Throws
+ * StorageError where the storage as a whole is away, and what the signal was aborted with.
  */
 export async function lookThrough(
   index: ContentIndex,
-  { inventory, blobs, usage, inUse, ttlOf }: Sources,
+  sources: Sources,
   now: number,
   watch: Watch,
+  earlier?: ContentIndex,
 ): Promise<void> {
   const { signal } = watch;
   await inPortions(index.clear(), signal);
-  for await (const page of inventory.listBlobs(undefined, signal)) {
-    index.addBlobs(page);
-    watch.progress({ doing: 'listing blobs', done: index.blobs, total: undefined });
-  }
-  let links = 0;
-  for await (const page of inventory.listLinks(signal)) {
-    index.addLinks(page, ttlOf);
-    links += page.length;
-    watch.progress({ doing: 'listing links', done: links, total: undefined });
-  }
-  await readManifests(index, blobs, watch);
-  for (const pages of [usage.snapshot(signal), usage.noted(signal)]) {
-    for await (const page of pages) {
-      index.addUses(page);
-      await breathe(); // many pages come from one record
-    }
-  }
-  index.addUses([...usage.unwritten()]);
-  for await (const page of inUse.images(signal)) index.addInUse(page, now);
+  const look = new Look(index, sources, watch, earlier);
+  await look.listBlobs();
+  await look.listLinks();
+  await look.readManifests();
+  await look.readUses(now);
   await inPortions(index.settle(now), signal);
 }
-
-/** Takes the steps of long work one by one, and lets others work in between. */
-export async function inPortions(work: Generator<void>, signal: AbortSignal): Promise<void> {
-  for (const _ of work) {
-    signal.throwIfAborted();
-    await breathe();
-  }
-}
-
-type Unread = Pick<IndexedBlob, 'digest' | 'contentId'>;
 
 /** A use of what came to be stored after the index was filled: what it refers to is in use as well. */
 export async function learnLate(
@@ -75,47 +56,157 @@ export async function learnLate(
   { repository, digest, at }: Use,
   blobs: BlobStore,
   repositories: RepositoryStore,
+  signal: AbortSignal,
 ): Promise<void> {
   if (await repositories.hasManifest(repository, digest)) {
     const bytes = await blobs.read(digest, longestManifest);
-    index.learn({ kind: 'manifest', repository, digest }, at, bytes === undefined ? [] : references(bytes));
+    const children = bytes === undefined ? [] : references(bytes);
+    await inPortions(index.learn({ kind: 'manifest', repository, digest }, at, children), signal);
   } else if (await repositories.hasLayer(repository, digest)) {
-    index.learn({ kind: 'layer', repository, digest }, at, []);
+    await inPortions(index.learn({ kind: 'layer', repository, digest }, at, []), signal);
   }
 }
 
 /** Content that is not to be deleted after all: neither is what it refers to, if it is a manifest. */
-export async function rescue(index: ContentIndex, digest: Digest, blobs: BlobStore): Promise<void> {
+export async function rescue(
+  index: ContentIndex,
+  digest: Digest,
+  blobs: BlobStore,
+  signal: AbortSignal,
+): Promise<void> {
   const size = await blobs.stat(digest);
   const bytes =
     size === undefined || size > longestManifest ? undefined : await blobs.read(digest, longestManifest);
-  index.rescue(digest, bytes === undefined ? [] : references(bytes));
+  await inPortions(index.rescue(digest, bytes === undefined ? [] : references(bytes)), signal);
 }
 
-async function readManifests(index: ContentIndex, blobs: BlobStore, watch: Watch): Promise<void> {
-  let read = 0;
-  const readAll = async (manifests: readonly Unread[]): Promise<void> => {
-    const found = await mapAtOnce(manifests, atOnce, watch.signal, (each) =>
-      readManifest(index, blobs, each),
-    );
-    read += found.length;
-    watch.progress({ doing: 'reading manifests', done: read, total: undefined });
-    for (const further of found) if (further.length > 0) await readAll(further);
-  };
-  for (let page = index.queries.unreadManifests(undefined, longestManifest); page.length > 0;) {
-    await readAll(page);
-    page = index.queries.unreadManifests(page.at(-1), longestManifest);
+/** One look through the storage. */
+class Look {
+  readonly #tolerance: Tolerance;
+  /** Parts of the blobs could not be listed. */
+  #blobsMissed = false;
+
+  constructor(
+    private readonly index: ContentIndex,
+    private readonly sources: Sources,
+    private readonly watch: Watch,
+    private readonly earlier: ContentIndex | undefined,
+  ) {
+    this.#tolerance = new Tolerance(sources.inventory, watch);
   }
-}
 
-/** Returns what it refers to and is to be read as well. What is rotten refers to nothing, until it is repaired. */
-async function readManifest(
-  index: ContentIndex,
-  blobs: BlobStore,
-  { digest, contentId }: Unread,
-): Promise<IndexedBlob[]> {
-  const bytes = await blobs.read(digest, longestManifest);
-  if (bytes === undefined || digestOf(bytes, algorithmOf(digest)) !== digest) return [];
-  const type = inspectManifest(bytes)?.mediaType;
-  return type === undefined ? [] : index.addReferences(contentId, type, references(bytes), longestManifest);
+  async listBlobs(): Promise<void> {
+    const { index, watch } = this;
+    const skip = async ({ path, error }: Unlisted): Promise<void> => {
+      this.#blobsMissed = true;
+      await this.#tolerance.report(path, error);
+    };
+    for await (const page of this.sources.inventory.listBlobs(undefined, watch.signal, skip)) {
+      index.addBlobs(page);
+      watch.progress({ doing: 'listing blobs', done: index.blobs, total: undefined });
+    }
+  }
+
+  async listLinks(): Promise<void> {
+    const { index, watch } = this;
+    const { inventory, ttlOf } = this.sources;
+    const holds = new Set<Repository>();
+    const skip = async ({ path, error, repository, onlyTags }: Unlisted): Promise<void> => {
+      if (repository !== undefined) holds.add(repository);
+      index.incomplete ||= onlyTags !== true;
+      await this.#tolerance.report(path, error);
+    };
+    let links = 0;
+    for await (const page of inventory.listLinks(watch.signal, skip)) {
+      await inPortions(index.addLinks(page, ttlOf), watch.signal);
+      links += page.length;
+      watch.progress({ doing: 'listing links', done: links, total: undefined });
+    }
+    for (const repository of holds) await inPortions(index.hold(repository), watch.signal);
+  }
+
+  async readManifests(): Promise<void> {
+    const { index, watch } = this;
+    let read = 0;
+    if (this.#blobsMissed) await this.#readUnlisted();
+    for (
+      let page = index.queries.unreadManifests();
+      page.length > 0;
+      page = index.queries.unreadManifests()
+    ) {
+      await mapAtOnce(page, atOnce, watch.signal, (each) => this.#readManifest(each));
+      read += page.length;
+      watch.progress({ doing: 'reading manifests', done: read, total: undefined });
+    }
+  }
+
+  /** Manifests in a part of the storage that was not listed may be there all the same. */
+  async #readUnlisted(): Promise<void> {
+    const { index, watch } = this;
+    for (const page of index.queries.unlistedManifests()) {
+      await mapAtOnce(page, atOnce, watch.signal, async (each) => {
+        const found = await this.#tolerance.attempt(each.digest, () => this.sources.blobs.stat(each.digest));
+        if (found === undefined) await this.#withoutReading(each);
+        else if (found.value !== undefined) await this.#readManifest({ ...each, size: found.value });
+      });
+      await breathe();
+    }
+  }
+
+  /** Content that is not what its digest says names nothing, until it is repaired. */
+  async #readManifest({
+    digest,
+    contentId,
+    size,
+  }: Pick<IndexedBlob, 'digest' | 'contentId' | 'size'>): Promise<void> {
+    const { index } = this;
+    const { signal } = this.watch;
+    if (size > longestManifest) {
+      index.markNoManifest(contentId);
+      return;
+    }
+    const read = await this.#tolerance.attempt(digest, () =>
+      this.sources.blobs.read(digest, longestManifest),
+    );
+    if (read === undefined) {
+      await this.#withoutReading({ digest, contentId });
+      return;
+    }
+    const sound = read.value !== undefined && digestOf(read.value, algorithmOf(digest)) === digest;
+    const manifest = sound && read.value !== undefined ? readManifest(read.value) : undefined;
+    if (manifest === undefined) index.markNoManifest(contentId);
+    else await inPortions(index.addReferences(contentId, manifest.mediaType, manifest.references), signal);
+  }
+
+  async #withoutReading({ digest, contentId }: Pick<IndexedBlob, 'digest' | 'contentId'>): Promise<void> {
+    const known = this.earlier?.queries.manifest(digest);
+    const work =
+      known === undefined
+        ? this.index.markUnreadable(contentId)
+        : this.index.addReferences(contentId, known.type, known.references);
+    await inPortions(work, this.watch.signal);
+  }
+
+  async readUses(now: number): Promise<void> {
+    const { index } = this;
+    const { usage, inUse } = this.sources;
+    const { signal } = this.watch;
+    const unknown: UnknownUses[] = [];
+    const skip = async (uses: UnknownUses): Promise<void> => {
+      unknown.push(uses);
+      await this.#tolerance.report(uses.record, uses.error);
+    };
+    for (const pages of [usage.snapshot(signal, skip), usage.noted(signal, skip)]) {
+      for await (const page of pages) {
+        index.addUses(page);
+        await breathe(); // many pages come from one record
+      }
+    }
+    index.addUses([...usage.unwritten()]);
+    for (const { prefix, until } of unknown) {
+      await inPortions(index.countAsUsed(prefix, Math.min(until, now)), signal);
+    }
+    const report = (record: string, error: Error): Promise<void> => this.#tolerance.report(record, error);
+    for await (const page of inUse.images(signal, report)) index.addInUse(page, now);
+  }
 }

@@ -5,11 +5,13 @@ import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, Removal, RemovalReason } from '../scheduler/job.js';
 import { mapAtOnce } from '../storage/pages.js';
 import type { Deletion, Rescues } from '../storage/rescues.js';
-import type { BlobStore, Deletes, RepositoryStore } from '../storage/storage.js';
-import type { InUse, InUseHistory, Use, UsageHistory } from '../usage/usage.js';
+import type { BlobStore, Deletes, Inventory, RepositoryStore } from '../storage/storage.js';
+import type { InUse, InUseHistory, UnknownUses, Use, UsageHistory } from '../usage/usage.js';
 import type { ContentIndex } from './content-index.js';
 import type { IndexedBlob, IndexedLink, IndexedTag, Wanted } from './index-queries.js';
 import { learnLate, rescue } from './look-through.js';
+import { inPortions } from './portions.js';
+import { Tolerance } from './tolerance.js';
 
 /** What other replicas have noted is read again this often; they write it down about as often. */
 const notedEveryMs = 30_000;
@@ -22,6 +24,7 @@ export const longestSkew = 10 * 60;
 export const atOnce = 8;
 
 export interface RemovalParts {
+  readonly inventory: Inventory;
   readonly deletes: Deletes;
   readonly blobs: BlobStore;
   readonly repositories: RepositoryStore;
@@ -46,6 +49,9 @@ export class Removals implements Disposable {
   #learning: Promise<void> = Promise.resolve();
   readonly #rescued = new Set<Digest>();
   readonly #watching: Disposable;
+  readonly #tolerance: Tolerance;
+  /** Something that may be used now could not be read: nothing more is taken away in this run. */
+  #blind = false;
 
   constructor(
     private readonly index: ContentIndex,
@@ -60,6 +66,7 @@ export class Removals implements Disposable {
       note({ repository, digest, at: this.#seconds() + 1 });
     });
     for (const use of parts.usage.unwritten()) note(use);
+    this.#tolerance = new Tolerance(parts.inventory, run);
   }
 
   [Symbol.dispose](): void {
@@ -71,32 +78,57 @@ export class Removals implements Disposable {
   }
 
   /** As {@link IndexQueries.candidates}, with all that is known of uses now; none when nothing may be deleted. */
-  async candidates(which: Wanted, from: number, usedBefore: number, now: number): Promise<IndexedLink[]> {
+  async candidates(which: Wanted, usedBefore: number, now: number): Promise<IndexedLink[]> {
+    if (!(await this.mayGoOn())) return [];
+    return this.index.queries.candidates(which, this.#before(usedBefore), now);
+  }
+
+  /** Between two steps, with all that is known of uses by then. */
+  async mayGoOn(): Promise<boolean> {
     await this.run.step();
     await this.#renew();
-    if (!(await this.run.mayDelete())) return [];
-    // Tags of what came since are not in the index.
-    return this.index.queries.candidates(which, from, Math.min(usedBefore, this.lookedAt), now);
+    return !this.#blind && (await this.run.mayDelete());
+  }
+
+  /** All that neither a tag nor a manifest leads to, and then what only that referred to. */
+  async unlinkUntagged(usedBefore: number): Promise<void> {
+    for (const page of this.index.queries.untagged(this.#before(usedBefore))) {
+      await breathe();
+      if (page.length === 0) continue;
+      if (!(await this.mayGoOn())) return;
+      for (const link of page) await this.#unlinkAll(link, this.#before(usedBefore), 'untagged');
+    }
+  }
+
+  /** Tags of what came since the look are not in the index. */
+  #before(usedBefore: number): number {
+    return Math.min(usedBefore, this.lookedAt);
   }
 
   /** A few at a time, none of which depends on another. Returns the bytes that nothing needs any more. */
   async unlink(links: readonly IndexedLink[], why: RemovalReason): Promise<number> {
-    const taken = await mapAtOnce(links, atOnce, this.run.signal, (link) => this.#takeAway(link));
+    const taken = await mapAtOnce(links, atOnce, this.run.signal, (link) =>
+      this.#tolerance.attempt(`${link.repository}@${link.digest}`, () => this.#takeAway(link)),
+    );
     let freed = 0;
     for (const [n, link] of links.entries()) {
-      const tags = taken[n];
+      const end = taken[n];
+      if (end === undefined) this.index.holdLink(link);
+      const tags = end?.value;
       if (tags === undefined) continue;
       const { kind, repository, digest } = link;
       for (const tag of tags) this.#tellTag(tag, why);
       this.#tell({ what: kind, repository, reference: digest, bytes: 0, why });
-      freed += this.index.removeLink(link);
+      freed += await inPortions(this.index.removeLink(link), this.run.signal);
     }
     this.freedBytes += freed;
     return freed;
   }
 
   async removeTag(tag: IndexedTag, why: RemovalReason): Promise<void> {
-    if ((await this.#deleteTag(tag)) === 'deleted') this.#tellTag(tag, why);
+    const name = `${tag.repository}:${tag.tag}`;
+    const end = await this.#tolerance.attempt(name, () => this.#deleteTag(tag));
+    if (end?.value === 'deleted') this.#tellTag(tag, why);
   }
 
   /** A tag, or a manifest with all its tags, or all of a repository; then whatever only that referred to. */
@@ -104,33 +136,46 @@ export class Removals implements Disposable {
     await this.#renew();
     const digest = reference === undefined ? undefined : parseDigest(reference);
     const now = this.#seconds();
-    const tags = this.index.queries.tagsIn(repository);
-    if (reference !== undefined && digest === undefined) {
-      const tag = tags.find((each) => each.tag === reference);
+    if (reference === undefined) return this.#purgeRepository(repository, now);
+    let root = digest;
+    if (digest === undefined) {
+      const tag = this.index.queries.tagOf(repository, reference as Tag);
       if (tag === undefined) return;
       await this.removeTag(tag, 'purged');
-      const others = tags.some((each) => each !== tag && each.digest === tag.digest);
-      if (!others) await this.#purgeAll(this.index.queries.find('manifest', repository, tag.digest), now);
-      return;
+      const link = this.index.queries.find('manifest', repository, tag.digest);
+      root = link !== undefined && this.index.queries.tagsOf(link).length === 0 ? tag.digest : undefined;
     }
-    if (digest !== undefined) {
-      await this.#purgeAll(this.index.queries.find('manifest', repository, digest), now);
-      return;
+    const link = root && this.index.queries.find('manifest', repository, root);
+    if (link !== undefined) await this.#unlinkAll(link, now, 'purged');
+  }
+
+  async #purgeRepository(repository: Repository, now: number): Promise<void> {
+    const { queries } = this.index;
+    let after = '';
+    for (
+      let tags = queries.tagsIn(repository, after);
+      tags.length > 0;
+      tags = queries.tagsIn(repository, after)
+    ) {
+      for (const tag of tags) await this.removeTag(tag, 'purged');
+      after = tags.at(-1)?.tag ?? after;
     }
-    for (const tag of tags) await this.removeTag(tag, 'purged');
-    const next = (): IndexedLink[] => this.index.queries.linksIn(repository, now);
-    for (let page = next(); page.length > 0; page = next()) {
-      await this.run.step();
-      if (!(await this.run.mayDelete())) return;
-      await this.unlink(page, 'purged');
+    for (const kind of ['manifest', 'layer'] as const) {
+      for (let from = 0; ;) {
+        if (!(await this.mayGoOn())) return;
+        const page = queries.linksIn(kind, repository, from);
+        const last = page.at(-1);
+        if (last === undefined) break;
+        from = last.contentId;
+        for (const link of page) if (link.effective <= now) await this.#unlinkAll(link, now, 'purged');
+      }
     }
   }
 
   /** What was hidden, and written to the storage, no later than this. */
   async deleteHidden(hiddenBefore: number, modifiedBefore: number): Promise<void> {
-    for (;;) {
-      await this.run.step();
-      await this.#renew();
+    if (this.index.incomplete) return; // it may have links that were not listed
+    while (await this.mayGoOn()) {
       const batch = this.index.queries.deletable(hiddenBefore, modifiedBefore);
       if (batch.length === 0) return;
       for (let from = 0; from < batch.length; from += atOnce) {
@@ -148,9 +193,15 @@ export class Removals implements Disposable {
     }
     await using deletion = await this.parts.rescues.announceDeletion();
     await this.#learnRescues();
+    if (this.#blind) return;
     // All have ended before the announcement is taken back.
-    const ends = await Promise.allSettled(blobs.map((blob) => this.#delete(blob, hiddenBefore, deletion)));
+    const ends = await Promise.allSettled(blobs.map((blob) => this.#attempt(blob, hiddenBefore, deletion)));
     for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  }
+
+  async #attempt(blob: IndexedBlob, hiddenBefore: number, deletion: Deletion): Promise<void> {
+    const end = await this.#tolerance.attempt(blob.digest, () => this.#delete(blob, hiddenBefore, deletion));
+    if (end === undefined) this.index.hideAgain(blob, this.#seconds());
   }
 
   async #delete(blob: IndexedBlob, hiddenBefore: number, deletion: Deletion): Promise<void> {
@@ -183,11 +234,28 @@ export class Removals implements Disposable {
     this.#tell({ what: 'blob', repository: undefined, reference: digest, bytes: size, why: 'unreferenced' });
   }
 
-  async #purgeAll(link: IndexedLink | undefined, usedBefore: number): Promise<void> {
-    if (link === undefined || link.parents > 0) return;
-    await this.unlink([link], 'purged');
-    for (const child of this.index.queries.orphanedBy(link, usedBefore))
-      await this.#purgeAll(child, usedBefore);
+  /** A link that no manifest of its repository refers to, then what only it referred to, and so on. */
+  async #unlinkAll(link: IndexedLink, usedBefore: number, why: RemovalReason): Promise<void> {
+    // Each manifest comes in once at most: when the last one that refers to it is gone.
+    const waiting = [link.contentId];
+    const { queries } = this.index;
+    const { kind, repositoryId } = link;
+    for (let contentId = waiting.pop(); contentId !== undefined; contentId = waiting.pop()) {
+      const next = contentId === link.contentId ? kind : 'manifest';
+      const found = queries.linkOf({ kind: next, repositoryId, contentId });
+      if (found === undefined || found.parents > 0) continue;
+      await this.unlink([found], why);
+      if (queries.linkOf(found) !== undefined) continue; // it stays
+      for (const page of queries.orphanedBy(found, usedBefore)) {
+        await this.run.step();
+        if (!(await this.run.mayDelete())) return;
+        waiting.push(...page.filter((each) => each.kind === 'manifest').map((each) => each.contentId));
+        await this.unlink(
+          page.filter((each) => each.kind === 'layer'),
+          why,
+        );
+      }
+    }
   }
 
   async #deleteTag(indexed: IndexedTag): Promise<'deleted' | 'elsewhere' | 'kept'> {
@@ -263,26 +331,34 @@ export class Removals implements Disposable {
     await this.#learn();
     if (this.run.dryRun || performance.now() - this.#notedAt < notedEveryMs) return;
     this.#notedAt = performance.now();
+    const { signal } = this.run;
     const since = (this.lookedAt - longestSkew) * 1000;
-    for await (const page of this.parts.usage.noted(this.run.signal, since)) {
-      for (const use of page) await this.#renewOne(use);
+    const skip = async ({ record, error }: UnknownUses): Promise<void> => {
+      this.#blind = true;
+      await this.#tolerance.report(record, error);
+    };
+    for await (const page of this.parts.usage.noted(signal, skip, since)) {
+      await this.#renewAll(page);
       await breathe(); // many pages come from one record
     }
-    for await (const page of this.parts.inUse.images(this.run.signal)) {
-      for (const image of page) this.#renewRunning(image);
+    const report = (record: string, error: Error): Promise<void> => this.#tolerance.report(record, error);
+    for await (const page of this.parts.inUse.images(signal, report)) {
+      await inPortions(this.index.renew(this.#runningIn(page)), signal);
       await breathe();
     }
   }
 
-  /** Whoever runs what came only after the index was filled has pulled it, which is a use of its own. */
-  #renewRunning(image: InUse): void {
-    const use = this.index.useOf(image, this.#seconds());
-    if (use === undefined) return;
-    const { repository, digest } = use;
-    if (this.index.queries.find('manifest', repository, digest) !== undefined) this.index.renew(use);
+  /** An image that came only after the index was filled and runs was pulled, which is a use of its own. */
+  #runningIn(page: readonly InUse[]): Use[] {
+    return page
+      .map((image) => this.index.useOf(image, this.#seconds()))
+      .filter((use) => use !== undefined)
+      .filter(
+        ({ repository, digest }) => this.index.queries.find('manifest', repository, digest) !== undefined,
+      );
   }
 
-  /** Uses in this process until now. Whoever asks meanwhile waits for all that were noted before. */
+  /** Uses in this process until now. A caller that comes meanwhile waits for all that were noted before. */
   #learn(): Promise<void> {
     this.#learning = this.#learning.then(() => this.#learnNoted());
     return this.#learning;
@@ -292,22 +368,34 @@ export class Removals implements Disposable {
     while (this.#uses.size > 0) {
       const uses = [...this.#uses.values()];
       this.#uses.clear();
-      for (const use of uses) await this.#renewOne(use);
+      await this.#renewAll(uses);
     }
   }
 
   /** What other replicas have linked anew without fetching it, and what that refers to. */
   async #learnRescues(): Promise<void> {
-    for (const digest of await this.parts.rescues.list()) {
+    const { rescues, blobs } = this.parts;
+    for (const digest of await rescues.list()) {
       if (this.#rescued.has(digest)) continue;
-      await rescue(this.index, digest, this.parts.blobs);
+      const learnt = await this.#tolerance.attempt(digest, () =>
+        rescue(this.index, digest, blobs, this.run.signal),
+      );
+      this.#blind ||= learnt === undefined;
       this.#rescued.add(digest);
     }
   }
 
-  async #renewOne(use: Use): Promise<void> {
+  async #renewAll(uses: readonly Use[]): Promise<void> {
     const { blobs, repositories } = this.parts;
-    if (!this.index.renew(use)) await learnLate(this.index, use, blobs, repositories);
+    const { signal } = this.run;
+    for (const use of await inPortions(this.index.renew(uses), signal)) {
+      const learnt = await this.#tolerance.attempt(`${use.repository}@${use.digest}`, () =>
+        learnLate(this.index, use, blobs, repositories, signal),
+      );
+      // Other manifests of that repository may not be known.
+      const held = learnt === undefined || this.index.incomplete;
+      if (held) await inPortions(this.index.hold(use.repository), signal);
+    }
   }
 
   #tellTag({ repository, tag }: IndexedTag, why: RemovalReason): void {

@@ -5,7 +5,7 @@ import { StorageError, type BlobStore, type Deletes, type Inventory } from '../s
 import type { Logger } from '../telemetry/log.js';
 import { Pace } from './pace.js';
 
-/** After this many unreadable blobs in a row the scrub checks that the storage answers at all. */
+/** After so many blobs in a row that cannot be read, the storage as a whole is looked at. */
 const mostUnreadable = 10;
 const progressMs = 500;
 

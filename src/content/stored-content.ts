@@ -3,14 +3,16 @@ import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, RemovalReason } from '../scheduler/job.js';
 import { mapAtOnce } from '../storage/pages.js';
-import type { RecordStore } from '../storage/storage.js';
+import { StorageError, type RecordStore } from '../storage/storage.js';
 import { ContentIndex } from './content-index.js';
 import { IndexDatabase } from './index-database.js';
-import type { IndexedLink, IndexedTag, Wanted } from './index-queries.js';
+import type { IndexedLink, Wanted } from './index-queries.js';
 import { readHidden, readSummary, writeHidden, writeSummary, type Summary } from './content-records.js';
 import type { CachedImage, ContentKeeper, ContentTotals } from './content.js';
-import { inPortions, lookThrough, type Sources, type Watch } from './look-through.js';
+import { lookThrough, type Sources, type Watch } from './look-through.js';
+import { inPortions } from './portions.js';
 import { atOnce, longestSkew, Removals, type RemovalParts } from './removals.js';
+import { Tolerance } from './tolerance.js';
 import { Turns } from './turns.js';
 
 /** Evicting goes on until this much of `maxsize` is in use, and leaves so many times `minfree` free. */
@@ -55,14 +57,15 @@ export class StoredContent implements ContentKeeper {
 
   async expire(run: JobRun): Promise<JobSummary> {
     using _turn = await this.#turns.take(run.signal);
-    const summary = await readSummary(this.options.records);
+    const summary = await this.#lastSummary(run);
     const now = this.#seconds();
     const due =
       summary?.ttls !== this.options.ttls ||
       (summary.nextExpiry ?? Infinity) <= now ||
       (summary.nextDeletion ?? Infinity) <= now;
     if (!due || !(await run.mayDelete())) {
-      await this.options.usage.compact(run.signal);
+      const { usage, inventory } = this.options;
+      await new Tolerance(inventory, run).attempt('the record of uses', () => usage.compact(run.signal));
       return {};
     }
     return this.#work(run, (removals) => this.#unlink(removals, 'expired', 'expired'));
@@ -70,15 +73,15 @@ export class StoredContent implements ContentKeeper {
 
   async evict(run: JobRun): Promise<JobSummary> {
     using _turn = await this.#turns.take(run.signal);
-    const { records, usage } = this.options;
-    const summary = await readSummary(records);
+    const { usage } = this.options;
+    const summary = await this.#lastSummary(run);
     if (summary !== undefined) {
       const added = await usage.storedSince(summary.at * 1000, run.signal);
       const excess = await this.#excess(summary.bytes + added, summary.hiddenBytes);
       if (excess === 0 && (summary.nextDeletion ?? Infinity) > this.#seconds()) return {};
     }
     if (!(await run.mayDelete())) return {};
-    return this.#work(run, (removals, index) => this.#evict(removals, index));
+    return this.#work(run, (removals, index) => this.#evict(removals, index, run.signal));
   }
 
   async reindex(run: JobRun): Promise<JobSummary> {
@@ -103,21 +106,20 @@ export class StoredContent implements ContentKeeper {
 
   async sweep(run: JobRun): Promise<JobSummary> {
     using _turn = await this.#turns.take(run.signal);
-    const left = run.dryRun ? {} : await this.options.sweepLeftovers();
     return {
-      ...left,
-      ...(await this.#work(run, (removals, index) => this.#removeDangling(removals, index, run.signal))),
+      ...(await this.#sweepLeftovers(run)),
+      ...(await this.#work(run, (removals, index) => this.#removeDangling(removals, index, run))),
     };
   }
 
   async collect(run: JobRun, untagged: boolean): Promise<JobSummary> {
     using _turn = await this.#turns.take(run.signal);
-    const left = run.dryRun ? {} : await this.options.sweepLeftovers();
+    const left = await this.#sweepLeftovers(run);
     const done = await this.#work(run, async (removals, index) => {
-      await this.#removeDangling(removals, index, run.signal);
+      await this.#removeDangling(removals, index, run);
       await this.#unlink(removals, 'expired', 'expired');
-      if (untagged) await this.#unlink(removals, 'untagged', 'untagged');
-      await this.#evict(removals, index);
+      if (untagged) await removals.unlinkUntagged(this.#seconds() - this.#grace);
+      await this.#evict(removals, index, run.signal);
     });
     return { ...left, ...done };
   }
@@ -132,6 +134,7 @@ export class StoredContent implements ContentKeeper {
     const index = await this.#look(this.#seconds(), watch);
     for (const page of index.queries.images()) {
       watch.signal.throwIfAborted();
+      await breathe();
       yield page.map(({ repository, tag, digest, bytes, effective }) => ({
         repository,
         tag,
@@ -143,8 +146,13 @@ export class StoredContent implements ContentKeeper {
   }
 
   async totals(): Promise<ContentTotals | undefined> {
-    const summary = await readSummary(this.options.records);
-    return summary && totalsOf(summary);
+    try {
+      const summary = await readSummary(this.options.records);
+      return summary && totalsOf(summary);
+    } catch (error) {
+      if (error instanceof StorageError) return undefined;
+      throw error;
+    }
   }
 
   /**
@@ -156,7 +164,7 @@ export class StoredContent implements ContentKeeper {
     unlink: (removals: Removals, index: ContentIndex) => Promise<void>,
     deletes = true,
   ): Promise<JobSummary> {
-    const { records, rescues, usage, inventory, waitMs } = this.options;
+    const { records, rescues, inventory, waitMs } = this.options;
     const began = this.#seconds();
     const index = await this.#look(began, run);
     await this.#readHidden(index, run);
@@ -165,8 +173,12 @@ export class StoredContent implements ContentKeeper {
     const now = this.#seconds();
     await inPortions(index.settleHidden(now), run.signal);
     if (!run.dryRun) {
-      await writeHidden(records, index.queries.hidden());
-      await usage.save((digit) => index.queries.uses(digit), run.signal);
+      // A storage that is full takes these again when something was deleted.
+      const tolerance = new Tolerance(inventory, run);
+      await tolerance.attempt('the record of hidden content', () =>
+        writeHidden(records, index.queries.hidden()),
+      );
+      await tolerance.attempt('the record of uses', () => this.#saveUses(index, run));
       await rescues.forget(began - Math.min(this.#grace, longestSkew), run.signal);
     }
     if (deletes) {
@@ -174,7 +186,7 @@ export class StoredContent implements ContentKeeper {
       const storageNow = Math.floor((await inventory.now()) / 1000);
       await removals.deleteHidden(now - wait, storageNow - wait);
     }
-    const summary = this.#summarise(index, now);
+    const summary = await this.#summarise(index, now, run);
     if (!run.dryRun) {
       await writeHidden(records, index.queries.hidden());
       await writeSummary(records, summary);
@@ -184,10 +196,41 @@ export class StoredContent implements ContentKeeper {
     return { ...removals.counts, storedBlobs: blobs, storedBytes: bytes, hiddenBytes };
   }
 
-  async #readHidden(index: ContentIndex, { dryRun }: JobRun): Promise<void> {
-    const { records } = this.options;
+  async #sweepLeftovers(run: JobRun): Promise<JobSummary> {
+    if (run.dryRun) return {};
+    const { inventory, sweepLeftovers } = this.options;
+    const swept = await new Tolerance(inventory, run).attempt('unfinished uploads', sweepLeftovers);
+    return swept?.value ?? {};
+  }
+
+  /** The index, where it is so old that a new one is to take its place. */
+  #takeAged(): ContentIndex | undefined {
+    if (this.options.now() - this.#madeMs <= indexLivesMs) return undefined;
+    const aged = this.#index;
+    this.#index = undefined;
+    return aged;
+  }
+
+  #saveUses(index: ContentIndex, { signal }: JobRun): Promise<void> {
+    return this.options.usage.save((prefix) => index.queries.uses(prefix), signal);
+  }
+
+  /** `undefined`: none is known, so that there is a look through the storage. */
+  async #lastSummary(run: JobRun): Promise<Summary | undefined> {
+    const { records, inventory } = this.options;
+    const read = await new Tolerance(inventory, run).attempt('the record of totals', () =>
+      readSummary(records),
+    );
+    return read?.value;
+  }
+
+  async #readHidden(index: ContentIndex, run: JobRun): Promise<void> {
+    const { records, inventory } = this.options;
+    const { dryRun } = run;
+    const tolerance = new Tolerance(inventory, run);
     let asWritten = true;
-    for await (const page of readHidden(records)) {
+    const skip = (record: string, error: Error): Promise<void> => tolerance.report(record, error);
+    for await (const page of readHidden(records, skip)) {
       asWritten = index.addHidden(page) && asWritten;
       await breathe();
     }
@@ -196,12 +239,12 @@ export class StoredContent implements ContentKeeper {
   }
 
   async #look(now: number, watch: Watch): Promise<ContentIndex> {
-    if (this.options.now() - this.#madeMs > indexLivesMs) this.close();
+    using earlier = this.#takeAged();
     if (this.#index === undefined) this.#madeMs = this.options.now();
     this.#index ??= new ContentIndex(new IndexDatabase(await this.options.newFile()));
     const index = this.#index;
     try {
-      await lookThrough(index, this.options, now, watch);
+      await lookThrough(index, this.options, now, watch, earlier);
       return index;
     } catch (error) {
       // Half-filled, it is of no use; a new one is made from nothing.
@@ -212,20 +255,19 @@ export class StoredContent implements ContentKeeper {
 
   /** Until nothing more is wanted, or `enough` bytes are no longer needed by anybody. */
   async #unlink(removals: Removals, which: Wanted, why: RemovalReason, enough = Infinity): Promise<void> {
-    let freed = 0;
-    for (let from = 0; freed < enough;) {
+    for (let freed = 0; freed < enough;) {
       const now = this.#seconds();
-      const batch = await removals.candidates(which, from, now - this.#grace, now);
+      const batch = await removals.candidates(which, now - this.#grace, now);
       if (batch.length === 0) return;
-      from = batch[0]?.effective ?? now;
       while (batch.length > 0 && freed < enough) {
         freed += await removals.unlink(takeFor(batch, enough - freed), why);
       }
     }
   }
 
-  async #evict(removals: Removals, index: ContentIndex): Promise<void> {
-    const excess = await this.#excess(index.bytes, removals.freedBytes + index.queries.hiddenBytes());
+  async #evict(removals: Removals, index: ContentIndex, signal: AbortSignal): Promise<void> {
+    const hidden = await inPortions(index.queries.hiddenBytes(), signal);
+    const excess = await this.#excess(index.bytes, removals.freedBytes + hidden);
     if (excess > 0) await this.#unlink(removals, 'any', 'evicted', excess);
   }
 
@@ -242,30 +284,33 @@ export class StoredContent implements ContentKeeper {
     return Math.ceil(Math.max(tooMuch, short));
   }
 
-  async #removeDangling(removals: Removals, index: ContentIndex, signal: AbortSignal): Promise<void> {
-    for (
-      let page = index.queries.dangling(undefined);
-      page.length > 0;
-      page = index.queries.dangling(page.at(-1))
-    ) {
-      const sizes = await mapAtOnce(page, atOnce, signal, ({ digest }) => this.options.blobs.stat(digest));
-      const lost = page.filter((_link, n) => sizes[n] === undefined);
+  async #removeDangling(removals: Removals, index: ContentIndex, run: JobRun): Promise<void> {
+    const { blobs, repositories, inventory } = this.options;
+    const tolerance = new Tolerance(inventory, run);
+    for (const page of index.queries.dangling()) {
+      await run.step();
+      await breathe();
+      const sizes = await mapAtOnce(page, atOnce, run.signal, ({ digest }) =>
+        tolerance.attempt(digest, () => blobs.stat(digest)),
+      );
+      const lost = page.filter((_link, n) => sizes[n] !== undefined && sizes[n].value === undefined);
       await removals.unlink(lost, 'dangling');
     }
-    for (let after: IndexedTag | undefined; ;) {
-      const page = index.queries.danglingTags(after);
+    for (const page of index.queries.danglingTags()) {
+      await run.step();
+      await breathe();
       for (const tag of page) {
+        const { repository, digest } = tag;
         // A manifest is linked before a tag points to it, but may have been looked for before.
-        if (!(await this.options.repositories.hasManifest(tag.repository, tag.digest))) {
-          await removals.removeTag(tag, 'dangling');
-        }
+        const linked = await tolerance.attempt(`${repository}@${digest}`, () =>
+          repositories.hasManifest(repository, digest),
+        );
+        if (linked?.value === false) await removals.removeTag(tag, 'dangling');
       }
-      after = page.at(-1);
-      if (after === undefined) return;
     }
   }
 
-  #summarise(index: ContentIndex, now: number): Summary {
+  async #summarise(index: ContentIndex, now: number, { signal }: JobRun): Promise<Summary> {
     const { ttls, shortestTtlMs, waitMs } = this.options;
     const hiddenSince = index.queries.hiddenSince();
     // What comes in from now on has at least the shortest time.
@@ -277,7 +322,7 @@ export class StoredContent implements ContentKeeper {
       at: now,
       blobs: index.blobs,
       bytes: index.bytes,
-      hiddenBytes: index.queries.hiddenBytes(),
+      hiddenBytes: await inPortions(index.queries.hiddenBytes(), signal),
       nextExpiry: expiries.length === 0 ? null : Math.ceil(Math.min(...expiries)),
       nextDeletion: hiddenSince === undefined ? null : hiddenSince + Math.ceil(waitMs / 1000),
       ttls,

@@ -51,13 +51,28 @@ export const mostReferences = 10_000;
  */
 export function inspectManifest(bytes: Uint8Array): ManifestFacts | undefined {
   const manifest = parseObject(bytes);
-  if (manifest === undefined) return undefined;
+  const mediaType = manifest && typeOf(manifest);
+  return mediaType === undefined ? undefined : { mediaType };
+}
+
+/** Both of what this module reads, at the cost of one parse; `undefined` where the bytes are no manifest. */
+export function readManifest(
+  bytes: Uint8Array,
+): (ManifestFacts & { readonly references: readonly Reference[] }) | undefined {
+  const manifest = parseObject(bytes);
+  const mediaType = manifest && typeOf(manifest);
+  return manifest === undefined || mediaType === undefined
+    ? undefined
+    : { mediaType, references: referencesIn(manifest) };
+}
+
+function typeOf(manifest: Record<string, unknown>): string | undefined {
   const declared = manifest['mediaType'];
-  if (typeof declared === 'string' && isMediaType(declared)) return { mediaType: declared };
-  if (manifest['schemaVersion'] === 1) return { mediaType: dockerSchema1 };
-  if (Array.isArray(manifest['manifests'])) return { mediaType: ociIndex };
+  if (typeof declared === 'string' && isMediaType(declared)) return declared;
+  if (manifest['schemaVersion'] === 1) return dockerSchema1;
+  if (Array.isArray(manifest['manifests'])) return ociIndex;
   if (Array.isArray(manifest['layers']) || typeof manifest['config'] === 'object') {
-    return { mediaType: ociManifest };
+    return ociManifest;
   }
   return undefined;
 }
@@ -69,8 +84,11 @@ export function inspectManifest(bytes: Uint8Array): ManifestFacts | undefined {
  */
 export function references(bytes: Uint8Array): Reference[] {
   const manifest = parseObject(bytes);
+  return manifest === undefined ? [] : referencesIn(manifest);
+}
+
+function referencesIn(manifest: Record<string, unknown>): Reference[] {
   const found = new Map<Digest, Reference>();
-  if (manifest === undefined) return [];
   const add = (kind: Reference['kind'], value: unknown): void => {
     const reference = parseDescriptor(kind, value);
     if (reference !== undefined && found.size < mostReferences && !found.has(reference.digest)) {

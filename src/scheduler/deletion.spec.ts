@@ -6,7 +6,7 @@ const graceMs = 900_000;
 describe('content', () => {
   const memory = (ms: number | undefined) => ({ memoryMs: vi.fn(() => Promise.resolve(ms)) });
 
-  const told = { areKnown: () => Promise.resolve(true) };
+  const told = { unknown: () => Promise.resolve(undefined) };
 
   it('may be deleted without Redis, and with one that has kept its memory for a grace', async () => {
     for (const ms of [Number.POSITIVE_INFINITY, graceMs]) {
@@ -27,7 +27,9 @@ describe('content', () => {
   });
 
   it('may not before somebody has told what runs', async () => {
-    const untold = { areKnown: () => Promise.resolve(false) };
+    const untold = {
+      unknown: () => Promise.resolve('what runs is not known yet, which scheduler.inuse keeps'),
+    };
     const deletion = new Deletion(true, graceMs, memory(graceMs), untold);
     expect(await deletion.obstacle()).toContain('scheduler.inuse');
   });

@@ -10,7 +10,7 @@ export class Deletion {
     private readonly enabled: boolean,
     private readonly graceMs: number,
     private readonly cluster: Pick<Cluster, 'memoryMs'>,
-    private readonly inUse: Pick<InUseHistory, 'areKnown'>,
+    private readonly inUse: Pick<InUseHistory, 'unknown'>,
   ) {}
 
   async allowed(): Promise<boolean> {
@@ -23,7 +23,6 @@ export class Deletion {
     const memoryMs = await this.cluster.memoryMs();
     if (memoryMs === undefined) return 'Redis cannot be asked what other replicas do';
     if (memoryMs < this.graceMs) return 'Redis was empty less than scheduler.grace ago';
-    if (!(await this.inUse.areKnown())) return 'what runs is not known yet, which scheduler.inuse keeps';
-    return undefined;
+    return this.inUse.unknown();
   }
 }

@@ -1,5 +1,6 @@
 import { algorithmOf, hexOf, parseDigest, type Digest, type DigestAlgorithm } from '../oci/digest.js';
 import { parseRepository, parseTag, type Repository, type Tag } from '../oci/name.js';
+import { StorageError } from './storage.js';
 
 /**
  * Registry's v2 layout (distribution, registry/storage/paths.go), relative to the store's root. The only place that
@@ -103,6 +104,13 @@ export function parseLinkPath(path: string): LinkPath | undefined {
 /** A link file holds the digest it points to and nothing else. */
 export function parseLink(bytes: Uint8Array): Digest | undefined {
   return parseDigest(Buffer.from(bytes).toString('utf8').trim());
+}
+
+/** Throws StorageError where they hold no digest. */
+export function soundLink(path: string, bytes: Uint8Array): Digest {
+  const digest = parseLink(bytes);
+  if (digest === undefined) throw new StorageError('io', `${path} holds no digest`);
+  return digest;
 }
 
 function linkPath(folder: string, digest: Digest): string {

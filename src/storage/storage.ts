@@ -70,16 +70,35 @@ export interface RecordStore {
 
 /**
  * All that is stored, for jobs that look through it: in pages of at most a few thousand, so that memory is bounded.
- * What appears or goes meanwhile may or may not be seen.
+ * What appears or goes meanwhile may or may not be seen. With `skip` a listing goes on past a part that the storage does
+ * not give; without it, it throws StorageError.
  */
 export interface Inventory {
   /** By algorithm and hexadecimal digits, those after `after`. */
-  listBlobs(after: Digest | undefined, signal: AbortSignal): AsyncIterable<readonly StoredBlob[]>;
+  listBlobs(
+    after: Digest | undefined,
+    signal: AbortSignal,
+    skip?: SkipUnlisted,
+  ): AsyncIterable<readonly StoredBlob[]>;
   /** Every repository's layers, manifests and tags. */
-  listLinks(signal: AbortSignal): AsyncIterable<readonly StoredLink[]>;
+  listLinks(signal: AbortSignal, skip?: SkipUnlisted): AsyncIterable<readonly StoredLink[]>;
   /** The time of the storage's own clock, in milliseconds since 1970: what `StoredBlob.modifiedMs` is compared with. */
   now(): Promise<number>;
 }
+
+/** A part of a listing that the storage does not give. */
+export interface Unlisted {
+  /** Below the store's root. */
+  readonly path: string;
+  readonly error: StorageError;
+  /** What is missing is in this repository; `undefined`: it may be in any. */
+  readonly repository?: Repository;
+  /** Only tags are missing. */
+  readonly onlyTags?: true;
+}
+
+/** Takes note of it. Throws where the listing is to end. */
+export type SkipUnlisted = (part: Unlisted) => Promise<void>;
 
 export interface StoredBlob {
   readonly digest: Digest;

@@ -1,15 +1,17 @@
 import { parseDigest, type Digest } from '../oci/digest.js';
 import { parseRepository, parseTag, type Repository, type Tag } from '../oci/name.js';
-import type { RecordStore } from '../storage/storage.js';
+import { setImmediate as breathe } from 'node:timers/promises';
+import { StorageError, type RecordStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
-import { linesOf } from './records.js';
+import { linePages } from './records.js';
 import type { InUse, InUseHistory } from './usage.js';
 
 /** Who can tell what runs. */
 export type InUseSource = 'kubernetes' | 'docker';
 
 const folder = 'inuse/';
-const pageSize = 1_000;
+/** A record that could be read is taken to be readable for so long. */
+const checkedMs = 10_000;
 
 /**
  * What runs somewhere, as text in records of the storage: `inuse/<source>/<cluster or engine>`, written by the replica
@@ -23,7 +25,8 @@ const pageSize = 1_000;
  * So nothing of it goes when the mirror starts anew, or while nobody can be asked: for `keepMs`.
  */
 export class InUseRecords implements InUseHistory {
-  #known = false;
+  /** When all records were last found to be readable, by `performance.now()`. */
+  #checkedMs = -Infinity;
   readonly #lapsed = new Set<string>();
 
   constructor(
@@ -34,28 +37,55 @@ export class InUseRecords implements InUseHistory {
     private readonly log: Logger,
   ) {}
 
-  async *images(signal: AbortSignal): AsyncGenerator<readonly InUse[]> {
+  async *images(
+    signal: AbortSignal,
+    skip: (record: string, error: Error) => Promise<void>,
+  ): AsyncGenerator<readonly InUse[]> {
     for (const source of this.sources) {
       for (const key of await this.records.listRecords(`${folder}${source}/`)) {
         signal.throwIfAborted();
-        const record = parse(await this.records.readRecord(key));
-        if (record === undefined || this.#hasLapsed(key, record.seenMs)) continue;
-        const images = [...record.images]
-          .map((text) => parseImage(text))
-          .filter((image) => image !== undefined);
-        for (let from = 0; from < images.length; from += pageSize) yield images.slice(from, from + pageSize);
+        try {
+          yield* this.#imagesIn(key);
+        } catch (error) {
+          if (!(error instanceof StorageError)) throw error;
+          this.#checkedMs = -Infinity;
+          await skip(key, error);
+        }
       }
     }
   }
 
-  async areKnown(): Promise<boolean> {
-    this.#known ||= await this.#haveAllTold();
-    return this.#known;
+  async unknown(): Promise<string | undefined> {
+    if (performance.now() - this.#checkedMs < checkedMs) return undefined;
+    try {
+      const why = await this.#check();
+      if (why === undefined) this.#checkedMs = performance.now();
+      return why;
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error;
+      return `what runs is not known: ${error.message}`;
+    }
   }
 
-  /** What the source was last seen to run, in the words of {@link imageText}; `undefined`: nobody has looked yet. */
+  /**
+   * The images that the source was last seen to run, in the words of {@link imageText}; `undefined`: no replica has
+   * looked yet, or what it wrote cannot be read.
+   */
   async read(source: InUseSource, id: string): Promise<ReadonlySet<string> | undefined> {
-    return parse(await this.records.readRecord(`${folder}${source}/${id}`))?.images;
+    const key = `${folder}${source}/${id}`;
+    try {
+      const bytes = await this.records.readRecord(key);
+      if (bytes === undefined) return undefined;
+      const images = new Set<string>();
+      for await (const page of parse(key, bytes).pages) {
+        for (const { repository, reference } of page) images.add(imageText(repository, reference));
+      }
+      return images;
+    } catch (err) {
+      if (!(err instanceof StorageError)) throw err;
+      this.log.warn({ record: key, err }, 'a record of what runs cannot be read, and is written anew');
+      return undefined;
+    }
   }
 
   async write(source: InUseSource, id: string, seenMs: number, images: Iterable<string>): Promise<void> {
@@ -63,11 +93,21 @@ export class InUseRecords implements InUseHistory {
     await this.records.writeRecord(`${folder}${source}/${id}`, Buffer.from(text, 'latin1'));
   }
 
-  async #haveAllTold(): Promise<boolean> {
+  async #check(): Promise<string | undefined> {
     for (const source of this.sources) {
-      if ((await this.records.listRecords(`${folder}${source}/`)).length === 0) return false;
+      const keys = await this.records.listRecords(`${folder}${source}/`);
+      if (keys.length === 0) return 'what runs is not known yet, which scheduler.inuse keeps';
+      for (const key of keys) for await (const _ of this.#imagesIn(key));
     }
-    return true;
+    return undefined;
+  }
+
+  /** Throws StorageError, also where it is not as a replica writes it: it may protect anything. */
+  async *#imagesIn(key: string): AsyncGenerator<readonly InUse[]> {
+    const bytes = await this.records.readRecord(key);
+    if (bytes === undefined) return; // removed since it was listed
+    const { seenMs, pages } = parse(key, bytes);
+    if (!this.#hasLapsed(key, seenMs)) yield* pages;
   }
 
   /** Said once. */
@@ -97,11 +137,30 @@ export function parseImage(text: string): InUse | undefined {
   return repository === undefined || reference === undefined ? undefined : { repository, reference };
 }
 
+/** Throws StorageError where a line is not as {@link InUseRecords.write} writes it. */
 function parse(
-  bytes: Buffer | undefined,
-): { readonly seenMs: number; readonly images: ReadonlySet<string> } | undefined {
-  if (bytes === undefined) return undefined;
-  const [first = '', ...images] = linesOf(bytes);
-  const seen = /^seen (\d{1,12})$/.exec(first)?.[1];
-  return seen === undefined ? undefined : { seenMs: Number(seen) * 1000, images: new Set(images) };
+  key: string,
+  bytes: Buffer,
+): { readonly seenMs: number; readonly pages: AsyncIterable<readonly InUse[]> } {
+  const end = bytes.indexOf('\n');
+  const seen = /^seen (\d{1,12})$/.exec(bytes.toString('latin1', 0, Math.min(Math.max(end, 0), 32)))?.[1];
+  if (seen === undefined) throw damaged(key);
+  return { seenMs: Number(seen) * 1000, pages: imagePages(key, bytes.subarray(end + 1)) };
+}
+
+async function* imagePages(key: string, bytes: Buffer): AsyncGenerator<readonly InUse[]> {
+  let first = true;
+  for (const lines of linePages(bytes)) {
+    if (!first) await breathe();
+    first = false;
+    yield lines.map((text) => {
+      const image = parseImage(text);
+      if (image === undefined) throw damaged(key);
+      return image;
+    });
+  }
+}
+
+function damaged(key: string): StorageError {
+  return new StorageError('io', `record ${key} is damaged; remove it where its cluster or engine is gone`);
 }

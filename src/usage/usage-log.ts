@@ -9,6 +9,8 @@ import type { Use, UsageRecorder } from './usage.js';
 /** After a quiet time the first use is written so soon, and then as often; sooner with a short grace. */
 const soonMs = 1_000;
 const longestMs = 30_000;
+/** In one journal, which is read as a whole. */
+const mostInJournal = 20_000;
 /** While the storage takes nothing; more than any mirror sees in half a minute. */
 const mostWaiting = 200_000;
 
@@ -121,18 +123,30 @@ export class UsageLog implements UsageRecorder {
   /** The timer counts as set until it is done, so that one is written at a time. */
   async #flush(): Promise<void> {
     for (const key of this.#held.keys()) this.#waiting.set(key, secondsNow());
-    const batch = new Map(this.#waiting);
-    const bytes = this.#storedBytes;
-    if (batch.size > 0 || bytes > 0) {
+    while (this.#waiting.size > 0 || this.#storedBytes > 0) {
+      const batch = this.#takeBatch();
+      const bytes = this.#storedBytes;
       this.#writing = batch;
-      this.#waiting.clear();
       this.#wrote = performance.now();
-      if (await this.#write(batch, bytes)) this.#storedBytes -= bytes;
+      const written = await this.#write(batch, bytes);
+      if (written) this.#storedBytes -= bytes;
       else this.#putBack(batch);
       this.#writing = new Map();
+      if (!written || batch.size < mostInJournal) break;
     }
     this.#timer = undefined;
     if (this.#waiting.size > 0 || this.#held.size > 0 || this.#storedBytes > 0) this.#schedule();
+  }
+
+  /** The first few of what waits. */
+  #takeBatch(): ReadonlyMap<string, number> {
+    const batch = new Map<string, number>();
+    for (const [key, at] of this.#waiting) {
+      batch.set(key, at);
+      this.#waiting.delete(key);
+      if (batch.size === mostInJournal) break;
+    }
+    return batch;
   }
 
   /** `false`: not written. */

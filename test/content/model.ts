@@ -5,14 +5,15 @@ import { references } from '../../src/oci/manifest.js';
 import { parseRepository, parseTag, type Repository, type Tag } from '../../src/oci/name.js';
 import type { JobRun, Problem, Removal } from '../../src/scheduler/job.js';
 import { Rescues } from '../../src/storage/rescues.js';
-import type {
-  BlobStore,
-  Deletes,
-  Inventory,
-  RecordStore,
-  RepositoryStore,
-  StoredBlob,
-  StoredLink,
+import {
+  StorageError,
+  type BlobStore,
+  type Deletes,
+  type Inventory,
+  type RecordStore,
+  type RepositoryStore,
+  type SkipUnlisted,
+  type StoredBlob,
 } from '../../src/storage/storage.js';
 import type { InUse, Use, UsageHistory } from '../../src/usage/usage.js';
 
@@ -52,6 +53,12 @@ export class Model {
   /** Who looks again when nothing is being deleted. */
   readonly #waiting: (() => void)[] = [];
   #snapshot = new Map<string, number>();
+  /** Content, links as `repository@digest` and tags as `repository:tag` that the storage does not give or take. */
+  readonly refused = new Set<string>();
+  /** Its links cannot be listed. */
+  unlisted: Repository | undefined;
+  /** The storage does not even say what time it is. */
+  away = false;
   mayDelete = true;
   /** What runs somewhere. */
   running: readonly InUse[] = [];
@@ -227,24 +234,32 @@ export class Model {
           }
         }
       },
-      async *listLinks(): AsyncGenerator<StoredLink[]> {
-        for (const key of manifests) yield [{ kind: 'manifest', ...split(key) }];
-        for (const key of layers) yield [{ kind: 'layer', ...split(key) }];
-        for (const [key, digest] of tags) yield [{ kind: 'tag', ...splitTag(key), digest }];
-      },
-      now: () => Promise.resolve(this.now * 1000),
+      listLinks: async function* (this: Model, _signal: AbortSignal, skip?: SkipUnlisted) {
+        const listed = (key: string): boolean => !key.startsWith(`${this.unlisted}@`);
+        for (const key of manifests) if (listed(key)) yield [{ kind: 'manifest' as const, ...split(key) }];
+        for (const key of layers) if (listed(key)) yield [{ kind: 'layer' as const, ...split(key) }];
+        for (const [key, digest] of tags) {
+          const { repository, tag } = splitTag(key);
+          if (!this.refused.has(key)) yield [{ kind: 'tag' as const, repository, tag, digest }];
+          else await skip?.({ path: key, error: refused(key), repository, onlyTags: true });
+        }
+        if (this.unlisted !== undefined) await skip?.({ path: this.unlisted, error: refused(this.unlisted) });
+      }.bind(this),
+      now: () => (this.away ? refusal('everything') : Promise.resolve(this.now * 1000)),
     };
   }
 
   #deletes(): Deletes {
     const remove = (from: Set<string> | Map<string, unknown>, key: string): Promise<void> => {
       this.meanwhile();
+      if (this.refused.has(key)) return refusal(key);
       from.delete(key);
       return Promise.resolve();
     };
     return {
       // A client of this process that comes between the last look and this looks again after it has linked.
       deleteBlob: (digest) => {
+        if (this.refused.has(digest)) return refusal(digest);
         this.blobs.delete(digest);
         this.meanwhile();
         return Promise.resolve();
@@ -261,7 +276,8 @@ export class Model {
     };
     return {
       stat: (digest) => Promise.resolve(this.blobs.get(digest)?.bytes.byteLength),
-      read: (digest) => Promise.resolve(this.blobs.get(digest)?.bytes),
+      read: (digest) =>
+        this.refused.has(digest) ? refusal(digest) : Promise.resolve(this.blobs.get(digest)?.bytes),
       open: unused,
       take: unused,
       put: unused,
@@ -324,13 +340,21 @@ export class Model {
         return Promise.resolve();
       },
       save: (usesOf) => {
-        const all = [...'0123456789abcdef'].flatMap((digit) => [...usesOf(digit)]);
+        const all = [...'0123456789abcdef'].flatMap((digit) => [...usesOf(digit)].flat());
         this.#snapshot = new Map(all.map(({ repository, digest, at }) => [`${repository}@${digest}`, at]));
         return Promise.resolve();
       },
       storedSince: () => Promise.resolve(0),
     };
   }
+}
+
+function refused(what: string): StorageError {
+  return new StorageError('denied', `${what} is refused`);
+}
+
+function refusal(what: string): Promise<never> {
+  return Promise.reject(refused(what));
 }
 
 async function* pageOf<T>(items: readonly T[]): AsyncGenerator<readonly T[]> {

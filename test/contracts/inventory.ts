@@ -8,6 +8,7 @@ import type {
   RepositoryStore,
   StoredBlob,
   StoredLink,
+  Unlisted,
 } from '../../src/storage/storage.js';
 import { repository, tag } from './repository-store.js';
 
@@ -177,13 +178,24 @@ export function inventoryContract(make: () => Promise<StorageUnderTest>): void {
     ]) {
       await plant(path, digest);
     }
-    await plant(`${base}/_manifests/tags/damaged/current/link`, 'sha256:12');
     expect(await all(inventory.listBlobs(undefined, never))).toEqual([]);
     expect(await all(inventory.listLinks(never))).toEqual([]);
     await store.put(digest, bytes);
     await repositories.linkLayer(a, digest);
     expect(digestsOf(await all(inventory.listBlobs(undefined, never)))).toEqual([digest]);
     expect(shown(await all(inventory.listLinks(never)))).toEqual([`layer a@${digest}`]);
+  });
+
+  it('reports a tag that names no digest, and goes on', async () => {
+    const { inventory, repositories, plant } = await make();
+    await repositories.writeTag(a, v1, one.digest);
+    const path = layout.tagCurrentPath(a, tag('damaged'));
+    await plant(path, 'sha256:12');
+    const skipped: Unlisted[] = [];
+    const skip = async (part: Unlisted): Promise<void> => void skipped.push(part);
+    expect(shown(await all(inventory.listLinks(never, skip)))).toEqual([`a:v1 -> ${one.digest}`]);
+    expect(skipped).toEqual([expect.objectContaining({ path, repository: a, onlyTags: true })]);
+    await expect(all(inventory.listLinks(never))).rejects.toMatchObject({ code: 'io' });
   });
 
   it('stops where it is told to', async () => {

@@ -6,11 +6,15 @@ export class MemoryRecords implements RecordStore {
   /** Nothing can be written. */
   full = false;
 
+  /** Nothing gives these. */
+  readonly unreadable = new Set<string>();
+
   text(key: string): string | undefined {
     return this.records.get(key)?.toString();
   }
 
   readRecord(key: string): Promise<Buffer | undefined> {
+    if (this.unreadable.has(key)) return Promise.reject(new StorageError('denied', `reading ${key} failed`));
     return Promise.resolve(this.records.get(key));
   }
 

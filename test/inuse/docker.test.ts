@@ -1,3 +1,4 @@
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -143,6 +144,20 @@ it('is named by cistern gc as the reason why nothing is deleted, while the engin
   expect(stdout + stderr).toContain('nothing is deleted');
   expect(stdout + stderr).toContain('scheduler.inuse');
   expect(stdout + stderr).not.toContain('Redis');
+});
+
+it('keeps gc from deleting while a record of what runs is damaged, and gc names the record', async () => {
+  await using folder = await temporaryFolder();
+  const docker = { socket: join(folder.path, 'absent.sock') };
+  await using mirror = await startMirror({
+    config: { storage: { delete: { enabled: true } }, scheduler: { enabled: false, inuse: { docker } } },
+  });
+  const records = join(mirror.cistern.root, 'cistern/inuse/docker');
+  await mkdir(records, { recursive: true });
+  await writeFile(join(records, 'engine'), 'seen now\n');
+  const { stdout, stderr } = await runCistern(['gc', '--config', mirror.cistern.configFile]);
+  expect(stdout + stderr).toContain('nothing is deleted');
+  expect(stdout + stderr).toContain('inuse/docker/engine');
 });
 
 describe.skipIf(lacks('dockerd', 'busybox', 'root'))('a real engine', () => {

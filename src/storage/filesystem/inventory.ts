@@ -4,7 +4,13 @@ import { parseDigest, type Digest, type DigestAlgorithm } from '../../oci/digest
 import { parseRepository, parseTag, type Repository, type Tag } from '../../oci/name.js';
 import * as layout from '../layout.js';
 import { inPages, mapAtOnce } from '../pages.js';
-import type { Inventory, ObserveAction, StoredBlob, StoredLink } from '../storage.js';
+import {
+  type Inventory,
+  type ObserveAction,
+  type SkipUnlisted,
+  type StoredBlob,
+  type StoredLink,
+} from '../storage.js';
 import { isAbsent, namesIn, storageError } from './files.js';
 import type { FilesystemLinks } from './links.js';
 import type { WorkFolder } from './work-folder.js';
@@ -12,6 +18,8 @@ import type { WorkFolder } from './work-folder.js';
 const pageLength = 1_000;
 /** Enough that a network file system does not answer one by one, and few enough that clients' reads get their turn. */
 const atOnce = 16;
+/** Ends the listing. */
+const skipNothing: SkipUnlisted = ({ error }) => Promise.reject(error);
 const pairGrammar = /^[0-9a-f]{2}$/;
 const kinds = [
   { kind: 'layer', folder: layout.layersFolder, path: layout.layerLinkPath },
@@ -27,78 +35,105 @@ export class FilesystemInventory implements Inventory {
     private readonly observe: ObserveAction,
   ) {}
 
-  listBlobs(after: Digest | undefined, signal: AbortSignal): AsyncIterable<readonly StoredBlob[]> {
-    return inPages(this.#blobs(after, signal), pageLength);
+  listBlobs(
+    after: Digest | undefined,
+    signal: AbortSignal,
+    skip = skipNothing,
+  ): AsyncIterable<readonly StoredBlob[]> {
+    return inPages(this.#blobs(after, signal, skip), pageLength);
   }
 
-  listLinks(signal: AbortSignal): AsyncIterable<readonly StoredLink[]> {
-    return inPages(this.#linksBelow('', signal), pageLength);
+  listLinks(signal: AbortSignal, skip = skipNothing): AsyncIterable<readonly StoredLink[]> {
+    return inPages(this.#links(signal, skip), pageLength);
   }
 
   now(): Promise<number> {
     return this.work.now();
   }
 
-  async *#blobs(after: Digest | undefined, signal: AbortSignal): AsyncGenerator<StoredBlob[]> {
+  async *#blobs(
+    after: Digest | undefined,
+    signal: AbortSignal,
+    skip: SkipUnlisted,
+  ): AsyncGenerator<StoredBlob[]> {
     for (const algorithm of layout.digestAlgorithms) {
-      for (const pair of await this.#names(layout.digestsFolder(layout.blobsFolder, algorithm))) {
+      for (const pair of await this.#names(layout.digestsFolder(layout.blobsFolder, algorithm), skip)) {
         signal.throwIfAborted();
         const start = `${algorithm}:${pair}`;
         if (!pairGrammar.test(pair) || (after !== undefined && start < after.slice(0, start.length)))
           continue;
-        const digests = digestsOf(algorithm, await this.#names(layout.pairFolder(algorithm, pair)));
+        const digests = digestsOf(algorithm, await this.#names(layout.pairFolder(algorithm, pair), skip));
         const wanted = digests.filter(
           (digest) => digest.startsWith(start) && (after === undefined || digest > after),
         );
-        const blobs = await mapAtOnce(wanted, atOnce, signal, (digest) => this.#blob(digest));
+        const blobs = await mapAtOnce(wanted, atOnce, signal, (digest) => this.#blob(digest, skip));
         yield blobs.filter((blob) => blob !== undefined);
       }
     }
   }
 
-  async #blob(digest: Digest): Promise<StoredBlob | undefined> {
+  async #blob(digest: Digest, skip: SkipUnlisted): Promise<StoredBlob | undefined> {
     const started = performance.now();
     try {
       const facts = await stat(join(this.root, layout.blobPath(digest)));
       return facts.isFile() ? { digest, size: facts.size, modifiedMs: facts.mtimeMs } : undefined;
     } catch (error) {
       if (isAbsent(error)) return undefined;
-      throw storageError(error, `looking for blob ${digest}`);
+      await skip({
+        path: layout.blobPath(digest),
+        error: storageError(error, `looking for blob ${digest}`),
+      });
+      return undefined;
     } finally {
       this.observe('Stat', started);
     }
   }
 
-  /** `below` is empty or ends in a slash. */
-  async *#linksBelow(below: string, signal: AbortSignal): AsyncGenerator<StoredLink[]> {
-    for (const name of await this.links.names(below)) {
-      signal.throwIfAborted();
-      const repository = parseRepository(`${below}${name}`);
-      if (repository === undefined) continue; // nor can anything below it be one
-      yield* this.#linksOf(repository, signal);
-      yield* this.#linksBelow(`${repository}/`, signal);
+  async *#links(signal: AbortSignal, skip: SkipUnlisted): AsyncGenerator<StoredLink[]> {
+    // Names have a limit, so this is no longer than the folders on the way to one repository hold.
+    const waiting = [''];
+    for (let below = waiting.pop(); below !== undefined; below = waiting.pop()) {
+      for (const name of await this.#names(`${layout.repositoriesFolder}/${below}`, skip)) {
+        signal.throwIfAborted();
+        const repository = parseRepository(`${below}${name}`);
+        if (repository === undefined) continue; // nor can anything below it be one
+        yield* this.#linksOf(repository, signal, skip);
+        waiting.push(`${repository}/`);
+      }
     }
   }
 
-  async *#linksOf(repository: Repository, signal: AbortSignal): AsyncGenerator<StoredLink[]> {
+  async *#linksOf(
+    repository: Repository,
+    signal: AbortSignal,
+    skip: SkipUnlisted,
+  ): AsyncGenerator<StoredLink[]> {
+    const skipHere: SkipUnlisted = (part) => skip({ ...part, repository });
     for (const { kind, folder, path } of kinds) {
       for (const algorithm of layout.digestAlgorithms) {
-        const names = await this.#names(layout.digestsFolder(folder(repository), algorithm));
+        const names = await this.#names(layout.digestsFolder(folder(repository), algorithm), skipHere);
         const links = await mapAtOnce(digestsOf(algorithm, names), atOnce, signal, async (digest) =>
           (await this.#exists(path(repository, digest))) ? { kind, repository, digest } : undefined,
         );
         yield links.filter((link) => link !== undefined);
       }
     }
-    const names = await this.#names(layout.tagsFolder(repository));
+    const skipTags: SkipUnlisted = (part) => skip({ ...part, repository, onlyTags: true });
+    const names = await this.#names(layout.tagsFolder(repository), skipTags);
     const tags = names.map(parseTag).filter((tag) => tag !== undefined);
-    const links = await mapAtOnce(tags, atOnce, signal, (tag) => this.#tag(repository, tag));
+    const links = await mapAtOnce(tags, atOnce, signal, (tag) => this.#tag(repository, tag, skipTags));
     yield links.filter((link) => link !== undefined);
   }
 
-  async #tag(repository: Repository, tag: Tag): Promise<StoredLink | undefined> {
-    const digest = await this.links.read(layout.tagCurrentPath(repository, tag));
-    return digest && { kind: 'tag', repository, tag, digest };
+  async #tag(repository: Repository, tag: Tag, skip: SkipUnlisted): Promise<StoredLink | undefined> {
+    const path = layout.tagCurrentPath(repository, tag);
+    try {
+      const digest = await this.links.readSound(path);
+      return digest && { kind: 'tag', repository, tag, digest };
+    } catch (error) {
+      await skip({ path, error: storageError(error, `reading ${path}`) });
+    }
+    return undefined;
   }
 
   async #exists(path: string): Promise<boolean> {
@@ -107,19 +142,20 @@ export class FilesystemInventory implements Inventory {
       await access(join(this.root, path));
       return true;
     } catch (error) {
-      if (isAbsent(error)) return false;
-      throw storageError(error, `looking for ${path}`);
+      // A folder that cannot be looked into has its name all the same: the link counts as there.
+      return !isAbsent(error);
     } finally {
       this.observe('Stat', started);
     }
   }
 
-  async #names(folder: string): Promise<string[]> {
+  async #names(folder: string, skip: SkipUnlisted): Promise<string[]> {
     const started = performance.now();
     try {
       return await namesIn(join(this.root, folder));
     } catch (error) {
-      throw storageError(error, `listing ${folder}`);
+      await skip({ path: folder, error: storageError(error, `listing ${folder}`) });
+      return [];
     } finally {
       this.observe('List', started);
     }

@@ -21,9 +21,20 @@ export class FilesystemLinks implements Links {
   ) {}
 
   async read(path: string): Promise<Digest | undefined> {
+    const bytes = await this.#bytes(path);
+    return bytes && layout.parseLink(bytes);
+  }
+
+  /** Throws StorageError also where the link is there and holds no digest. */
+  async readSound(path: string): Promise<Digest | undefined> {
+    const bytes = await this.#bytes(path);
+    return bytes && layout.soundLink(path, bytes);
+  }
+
+  async #bytes(path: string): Promise<Buffer | undefined> {
     const started = performance.now();
     try {
-      return layout.parseLink(await readFile(join(this.root, path)));
+      return await readFile(join(this.root, path));
     } catch (error) {
       if (isAbsent(error)) return undefined;
       throw storageError(error, `reading ${path}`);

@@ -42,7 +42,7 @@ function inventoryOf(pages: readonly (readonly string[])[], read: string[] = [])
       serverTime: () => Promise.resolve(0),
     },
     {
-      read: (path) => {
+      readSound: (path) => {
         read.push(path);
         return Promise.resolve(current[path]);
       },

@@ -2,8 +2,15 @@ import type { Digest } from '../../oci/digest.js';
 import type { Repository, Tag } from '../../oci/name.js';
 import * as layout from '../layout.js';
 import { inPages, mapAtOnce } from '../pages.js';
-import type { Inventory, ObserveAction, StoredBlob, StoredLink } from '../storage.js';
+import {
+  type Inventory,
+  type ObserveAction,
+  type SkipUnlisted,
+  type StoredBlob,
+  type StoredLink,
+} from '../storage.js';
 import type { Bucket } from './bucket.js';
+import { storageError } from './errors.js';
 import type { S3Links } from './links.js';
 import type { StoredObject } from './listing.js';
 
@@ -26,7 +33,7 @@ interface ListedTag {
 export class S3Inventory implements Inventory {
   constructor(
     private readonly bucket: Pick<Bucket, 'objects' | 'serverTime'>,
-    private readonly links: Pick<S3Links, 'read'>,
+    private readonly links: Pick<S3Links, 'readSound'>,
     private readonly observe: ObserveAction,
   ) {}
 
@@ -34,8 +41,8 @@ export class S3Inventory implements Inventory {
     return inPages(this.#blobs(after, signal), pageLength);
   }
 
-  listLinks(signal: AbortSignal): AsyncIterable<readonly StoredLink[]> {
-    return inPages(this.#links(signal), pageLength);
+  listLinks(signal: AbortSignal, skip?: SkipUnlisted): AsyncIterable<readonly StoredLink[]> {
+    return inPages(this.#links(signal, skip), pageLength);
   }
 
   now(): Promise<number> {
@@ -52,7 +59,7 @@ export class S3Inventory implements Inventory {
     }
   }
 
-  async *#links(signal: AbortSignal): AsyncGenerator<StoredLink[]> {
+  async *#links(signal: AbortSignal, skip: SkipUnlisted | undefined): AsyncGenerator<StoredLink[]> {
     let last: ListedTag | undefined;
     for await (const objects of this.#observed(`${layout.repositoriesFolder}/`, undefined, signal)) {
       const links: StoredLink[] = [];
@@ -65,19 +72,38 @@ export class S3Inventory implements Inventory {
       }
       yield links;
       last = tags.pop(); // its history may go on with the next page
-      yield await this.#targets(tags, signal);
+      yield await this.#targets(tags, signal, skip);
     }
-    if (last !== undefined) yield await this.#targets([last], signal);
+    if (last !== undefined) yield await this.#targets([last], signal, skip);
   }
 
-  async #targets(tags: readonly ListedTag[], signal: AbortSignal): Promise<StoredLink[]> {
+  async #targets(
+    tags: readonly ListedTag[],
+    signal: AbortSignal,
+    skip: SkipUnlisted | undefined,
+  ): Promise<StoredLink[]> {
     const current = tags.filter((tag) => tag.current);
     const links = await mapAtOnce(current, atOnce, signal, async ({ repository, tag, indexed, history }) => {
       // The index entry is written first, and goes last: where it is the only one, the tag points to it.
-      const digest = history === 1 ? indexed : await this.links.read(layout.tagCurrentPath(repository, tag));
+      const digest = history === 1 ? indexed : await this.#current(repository, tag, skip);
       return digest && { kind: 'tag' as const, repository, tag, digest };
     });
     return links.filter((link) => link !== undefined);
+  }
+
+  async #current(
+    repository: Repository,
+    tag: Tag,
+    skip: SkipUnlisted | undefined,
+  ): Promise<Digest | undefined> {
+    const path = layout.tagCurrentPath(repository, tag);
+    try {
+      return await this.links.readSound(path);
+    } catch (error) {
+      if (skip === undefined) throw error;
+      await skip({ path, error: storageError(error, `reading ${path}`), repository, onlyTags: true });
+      return undefined;
+    }
   }
 
   async *#observed(

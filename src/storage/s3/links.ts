@@ -16,10 +16,20 @@ export class S3Links implements Links {
   ) {}
 
   async read(path: string): Promise<Digest | undefined> {
+    const bytes = await this.#bytes(path);
+    return bytes && layout.parseLink(bytes);
+  }
+
+  /** Throws StorageError also where the link is there and holds no digest. */
+  async readSound(path: string): Promise<Digest | undefined> {
+    const bytes = await this.#bytes(path);
+    return bytes && layout.soundLink(path, bytes);
+  }
+
+  async #bytes(path: string): Promise<Buffer | undefined> {
     const started = performance.now();
     try {
-      const bytes = await this.bucket.read(path, longestLink);
-      return bytes && layout.parseLink(bytes);
+      return await this.bucket.read(path, longestLink);
     } finally {
       this.observe('GetContent', started);
     }
