@@ -35,11 +35,19 @@ describe('the rate of an address', () => {
     now = 499;
     expect(ask()).toMatchObject({ status: 503 });
     now = 1_000;
-    expect(ask()).toBeUndefined();
+    expect([ask(), ask()]).toEqual([undefined, undefined]);
     expect(ask()).toMatchObject({ status: 503 });
     now = 60_000;
     expect([ask(), ask(), ask()]).toEqual([undefined, undefined, undefined]);
     expect(ask()).toMatchObject({ status: 503 });
+  });
+
+  it('is the same for a client that repeats refused requests', () => {
+    let now = 0;
+    const limits = new Limits({ ...generous, rate: 2, burst: 1 }, direct, () => now);
+    let answered = 0;
+    for (; now <= 10_000; now += 100) if (thrown(() => asking(limits, '/v2/')) === undefined) answered += 1;
+    expect(answered).toBe(21); // the burst, and two in each of ten seconds
   });
 
   it.each([

@@ -27,11 +27,12 @@ export class TokenBuckets {
     return Math.max(0, (1 - this.#left(client)) / this.rate);
   }
 
-  /** Takes a token. Returns 0, or the seconds until there is one if there was none to take. */
+  /** Takes a token and returns 0. Without a whole token, takes nothing and returns the seconds until there is one. */
   take(client: string): number {
     const left = this.#left(client);
-    this.#buckets.set(client, { left: Math.max(0, left - 1), asOf: this.now() / 1000 });
-    return Math.max(0, (1 - left) / this.rate);
+    if (left < 1) return (1 - left) / this.rate;
+    this.#buckets.set(client, { left: left - 1, asOf: this.now() / 1000 });
+    return 0;
   }
 
   #left(client: string): number {
