@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import type { Exchange } from './exchange.js';
+import { ClientGone, type Exchange } from './exchange.js';
 
 /** Sends bodies at the pace of their clients. */
 export class BodySender {
@@ -107,7 +107,7 @@ class Recipient implements Disposable {
   }
 
   readonly #settle = (error?: Error | null): void => {
-    if (error) this.#taken?.reject(error);
+    if (error) this.#taken?.reject(new ClientGone());
     else this.#taken?.resolve();
   };
 
