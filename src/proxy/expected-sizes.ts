@@ -1,10 +1,14 @@
 import { LRUCache } from 'lru-cache';
-import { atMost } from '../cluster/local/caches.js';
+import { within } from '../cluster/local/caches.js';
 import type { Digest } from '../oci/digest.js';
 import { references } from '../oci/manifest.js';
 import type { Repository } from '../oci/name.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
+
+const mostBytes = 8 * 1024 * 1024;
+/** A key is some 100 to 400 bytes; beside it there is its place in the cache. */
+const bytesOf = (_: number, key: string): number => key.length + 100;
 
 /**
  * What blobs should measure, by `repository@digest`, from the manifests that were read: a file that a power cut or a
@@ -12,8 +16,8 @@ import type { Metrics } from '../telemetry/metrics.js';
  * alone, so a wrong one harms no other; and what was verified is believed before any manifest.
  */
 export class ExpectedSizes {
-  readonly #claimed = new LRUCache<string, number>(atMost(50_000));
-  readonly #verified = new LRUCache<string, number>(atMost(50_000));
+  readonly #claimed = new LRUCache<string, number>(within(mostBytes, bytesOf));
+  readonly #verified = new LRUCache<string, number>(within(mostBytes, bytesOf));
   readonly #told = new LRUCache<Digest, true>({ max: 1_000 });
 
   constructor(

@@ -1,7 +1,7 @@
 import { SingleFlight } from '../async/single-flight.js';
 import { waitFor } from '../async/wait.js';
 import { LRUCache } from 'lru-cache';
-import { atMost } from '../cluster/local/caches.js';
+import { bytesOfDescriptor, within } from '../cluster/local/caches.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { once } from '../cluster/once.js';
 import type { Descriptor } from '../oci/descriptor.js';
@@ -29,6 +29,13 @@ const troubleMs = 5_000;
 const awaitMs = 10 * 60_000;
 const lookMs = 5_000;
 
+const mostStateBytes = 24 * 1024 * 1024;
+const bytesOfState = (state: TagState, key: string): number => bytesOfDescriptor(state.descriptor, key) + 100;
+
+const mostAwaitingBytes = 4 * 1024 * 1024;
+/** A tag has at most 128 characters. */
+const bytesOfAwaiting = (tags: ReadonlySet<Tag>, key: string): number => key.length + 200 + 200 * tags.size;
+
 interface TagState {
   readonly descriptor: Descriptor;
   /** When the upstream last confirmed it, by this process's clock; `undefined`: before this process. */
@@ -48,9 +55,12 @@ interface TagState {
  * clients wait; and in trouble the cached digest is served, at once as soon as the trouble is known.
  */
 export class Tags {
-  readonly #states = new LRUCache<string, TagState>(atMost(100_000));
+  readonly #states = new LRUCache<string, TagState>(within(mostStateBytes, bytesOfState));
   /** Tags that were answered before their manifest was stored, by `repository@digest`: written when it is. */
-  readonly #awaiting = new LRUCache<string, Set<Tag>>({ ...atMost(10_000), ttl: awaitMs });
+  readonly #awaiting = new LRUCache<string, Set<Tag>>({
+    ...within(mostAwaitingBytes, bytesOfAwaiting),
+    ttl: awaitMs,
+  });
   #looks = false;
   #moved: () => void = () => undefined;
   readonly #asking = new SingleFlight<Resolved | undefined>();
@@ -311,8 +321,7 @@ export class Tags {
     }
     const key = `${repository}@${digest}`;
     const tags = this.#awaiting.get(key);
-    if (tags === undefined) this.#awaiting.set(key, new Set([tag]));
-    else tags.add(tag);
+    this.#awaiting.set(key, new Set(tags).add(tag)); // set anew, so that the cache weighs it again
     if (!this.#looks) this.#lookLater();
   }
 

@@ -33,7 +33,8 @@ interface Token {
   readonly expires: number;
 }
 
-const mostTokens = 1000;
+/** A token is some 2 KiB. */
+const mostTokenBytes = 4 * 1024 * 1024;
 const longestAnswer = 64 * 1024;
 /** Distribution's token specification: without `expires_in`, 60 s. */
 const defaultLifetimeMs = 60_000;
@@ -46,7 +47,10 @@ const headerSafe = /^[\x21-\x7e]{1,16384}$/;
  * and has a time-out of its own. See Distribution's "Docker Registry v2 authentication via central service".
  */
 export class TokenSource {
-  readonly #tokens = new LRUCache<Repository, Token>({ max: mostTokens });
+  readonly #tokens = new LRUCache<Repository, Token>({
+    maxSize: mostTokenBytes,
+    sizeCalculation: ({ value }, repository) => value.length + repository.length + 200,
+  });
   readonly #pending = new SingleFlight<string>();
 
   constructor(

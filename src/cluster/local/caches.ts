@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache';
 import type { Descriptor } from '../../oci/descriptor.js';
 import type { DescriptorCache, NearDescriptorCache, SharedTag, TagCache } from '../cluster.js';
 
-const most = 100_000;
+const mostBytes = 24 * 1024 * 1024;
 const longestMs = 5 * 60_000;
 const longestRepeatMs = 1_000;
 
@@ -28,12 +28,20 @@ export function livingFor(lifetimeMs: number): {
   return { ttl: lifetimeMs, ttlResolution: 1_000, perf: performance };
 }
 
-/** Options of a cache of so many entries. The library's own `max` takes the room for all of them at once. */
-export function atMost(entries: number): {
-  readonly maxSize: number;
-  readonly sizeCalculation: () => number;
-} {
-  return { maxSize: entries, sizeCalculation: () => 1 };
+/** Options of a cache whose entries take at most `bytes` of memory together. `bytesOf` estimates one with its key. */
+export function within<V extends object | number>(
+  bytes: number,
+  bytesOf: (value: V, key: string) => number,
+): { readonly maxSize: number; readonly sizeCalculation: (value: V, key: string) => number } {
+  return { maxSize: bytes, sizeCalculation: bytesOf };
+}
+
+/** What a descriptor takes beside its media type: the digest, the object, and its place in a cache. */
+const descriptorOverhead = 300;
+
+/** What a descriptor takes in a cache, in bytes. */
+export function bytesOfDescriptor({ mediaType }: Descriptor, key: string): number {
+  return key.length + mediaType.length + descriptorOverhead;
 }
 
 /** Descriptors in this process: all there is without Redis, and what stands before it. */
@@ -41,7 +49,7 @@ export class LocalDescriptorCache implements NearDescriptorCache {
   readonly #descriptors: LRUCache<string, Descriptor>;
 
   constructor(lifetimeMs: number) {
-    this.#descriptors = new LRUCache({ ...atMost(most), ...livingFor(lifetimeMs) });
+    this.#descriptors = new LRUCache({ ...within(mostBytes, bytesOfDescriptor), ...livingFor(lifetimeMs) });
   }
 
   peek(key: string): Descriptor | undefined {

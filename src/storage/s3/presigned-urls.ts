@@ -6,7 +6,7 @@ import { blobPath } from '../layout.js';
 import type { Presigned } from '../storage.js';
 import type { SignedAddresses } from './signed-addresses.js';
 
-const most = 50_000;
+const mostBytes = 16 * 1024 * 1024;
 
 interface Minted extends Presigned {
   readonly lifetime: Lifetime;
@@ -14,7 +14,10 @@ interface Minted extends Presigned {
 
 /** Addresses for clients, each made after a look at its object and handed out until shortly before its end. */
 export class PresignedUrls {
-  readonly #minted = new LRUCache<Digest, Minted>({ max: most });
+  readonly #minted = new LRUCache<Digest, Minted>({
+    maxSize: mostBytes,
+    sizeCalculation: ({ url }, digest) => url.length + digest.length + 200,
+  });
   readonly #minting = new SingleFlight<Minted | undefined>();
 
   constructor(

@@ -5,7 +5,8 @@ import { Lifetime } from '../../async/lifetime.js';
 export const lifetimeSeconds = 20 * 60;
 /** Handed out only while this is left of it. */
 const marginMs = 5 * 60_000;
-const most = 20_000;
+/** An address is some 700 bytes, or twice that with a session token. */
+const mostBytes = 12 * 1024 * 1024;
 
 export interface SignedAddress {
   /** A credential: never for a log. */
@@ -19,7 +20,10 @@ export type Sign = (key: string, seconds: number) => Promise<{ url: string; unti
 
 /** Addresses of objects that need no further credentials. To sign costs more than to read a small object. */
 export class SignedAddresses {
-  readonly #known = new LRUCache<string, SignedAddress>({ max: most });
+  readonly #known = new LRUCache<string, SignedAddress>({
+    maxSize: mostBytes,
+    sizeCalculation: ({ url }, key) => url.length + key.length + 200,
+  });
 
   constructor(private readonly sign: Sign) {}
 
