@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream';
 import type { HttpConfig, HttpLimits, TlsConfig } from '../config/config.js';
 import { parseListen } from '../config/listen.js';
 import { ClientAddresses, clientKey } from '../registry/client-address.js';
-import { Shares } from '../registry/shares.js';
+import { Shares } from '../memory/shares.js';
 import type { Logger } from '../telemetry/log.js';
 import { endOf, followCertificates, readCertificates } from './certificates.js';
 

@@ -19,9 +19,19 @@ export async function* atMostBytes(
   }
 }
 
-/** A whole body of at most `limit` bytes; a longer one is destroyed. @throws TooLong */
-export async function readAtMost(body: AsyncIterable<Uint8Array>, limit: number): Promise<Buffer> {
+/**
+ * A whole body of at most `limit` bytes; a longer one is destroyed. `admit` gives each piece its room in memory.
+ * @throws TooLong, and what `admit` throws
+ */
+export async function readAtMost(
+  body: AsyncIterable<Uint8Array>,
+  limit: number,
+  admit?: (bytes: number) => Promise<void>,
+): Promise<Buffer> {
   const pieces: Uint8Array[] = [];
-  for await (const piece of atMostBytes(body, limit)) pieces.push(piece);
+  for await (const piece of atMostBytes(body, limit)) {
+    await admit?.(piece.byteLength);
+    pieces.push(piece);
+  }
   return Buffer.concat(pieces);
 }

@@ -1,6 +1,7 @@
 import { SingleFlight } from '../async/single-flight.js';
 import { waitFor } from '../async/wait.js';
 import { LRUCache } from 'lru-cache';
+import { storeSource, wholeBodies } from '../memory/budgets.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { livingFor } from '../cluster/local/caches.js';
 import { once } from '../cluster/once.js';
@@ -123,7 +124,8 @@ export class Manifests {
   async #readStored(repository: Repository, digest: Digest, key: string): Promise<Manifest | undefined> {
     const known = await this.cluster.descriptors.get(key);
     if (known === undefined && !(await this.repositories.hasManifest(repository, digest))) return undefined;
-    const bytes = await this.blobs.read(digest, longestManifest);
+    using holding = wholeBodies.open(storeSource);
+    const bytes = await this.blobs.read(digest, longestManifest, (size) => holding.grow(size));
     const manifest = bytes && this.#describeStored(digest, bytes);
     if (manifest === undefined) {
       if (known !== undefined) this.cluster.descriptors.drop(key);
@@ -172,6 +174,8 @@ export class Manifests {
       upstream.fetchManifest(route.name, digest, deadline),
     );
     this.metrics.proxyPulledBytes.inc({ type: 'manifest' }, bytes.byteLength);
+    using holding = wholeBodies.open(upstream.host);
+    await holding.grow(bytes.byteLength); // until the store has it, however slow that is
     const manifest = this.#verify(upstream, digest, bytes);
     this.#memory.set(key, manifest);
     this.sizes.note(route.stored, bytes);

@@ -1,4 +1,5 @@
 import type { Descriptor } from '../oci/descriptor.js';
+import type { EntryList } from '../oci/entry-list.js';
 import type { ByteRange } from '../oci/range.js';
 
 /**
@@ -46,9 +47,9 @@ export interface BlobAnswer {
   close(): Promise<void>;
 }
 
-/** A listing as JSON can hold it, with how it came about. */
-export interface ListingAnswer<T> {
-  readonly items: readonly T[];
+/** A listing, with how it came about. */
+export interface ListingAnswer {
+  readonly list: EntryList;
   readonly outcome: Outcome;
   readonly warning: string | undefined;
 }

@@ -11,7 +11,7 @@ import type { RepositoryStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
-import { isTrouble, UpstreamError, type Upstream } from '../upstream/upstream.js';
+import { troubleOf, UpstreamError, type Upstream } from '../upstream/upstream.js';
 import type { Manifests } from './manifests.js';
 import type { Outcome, Resolved } from './proxy.js';
 import { Refusals } from './remembered.js';
@@ -213,8 +213,9 @@ export class Tags {
       );
     } catch (error) {
       this.#forgetRefused(key, error);
-      if (!isTrouble(error) || cached === undefined) throw error;
-      return this.#fallBack(upstream, route, key, cached, error);
+      const trouble = troubleOf(error, upstream.host);
+      if (trouble === undefined || cached === undefined) throw error;
+      return this.#fallBack(upstream, route, key, cached, trouble);
     }
   }
 

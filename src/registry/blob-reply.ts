@@ -9,7 +9,7 @@ import { RegistryError, unknownContent } from './errors.js';
 import type { Exchange } from './exchange.js';
 import { matches } from './manifest-reply.js';
 import { longestReady } from './ready-answers.js';
-import { cacheHeaders, sendBytes, sendHead, type Headers } from './reply.js';
+import { cacheHeaders, sendHead, sendHeldBytes, type Headers } from './reply.js';
 
 /** GET and HEAD of blobs, with ranges. Bytes go out as they are stored, without any content encoding. */
 export class BlobReply {
@@ -77,10 +77,13 @@ export class BlobReply {
     const { size, range } = answer;
     headers['Content-Type'] = 'application/octet-stream';
     if (answer.outcome === 'hit' && range === undefined && size !== undefined && size <= longestReady) {
-      const bytes = await collect(answer.body, size);
-      sendBytes(exchange, 200, bytes, headers);
-      exchange.repeatable = { body: bytes, until: Infinity };
-      return;
+      const bytes = Buffer.allocUnsafeSlow(size);
+      if (exchange.hold(bytes)) {
+        await fill(bytes, answer.body);
+        sendHeldBytes(exchange, 200, bytes, headers);
+        exchange.repeatable = { body: bytes, until: Infinity };
+        return;
+      }
     }
     const length = range === undefined ? size : range.end - range.start + 1;
     if (length !== undefined) headers['Content-Length'] = length;
@@ -102,9 +105,9 @@ export class BlobReply {
   }
 }
 
-/** A small body, whole: it then goes out in one piece. */
-async function collect(body: AsyncIterable<Uint8Array>, size: number): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafeSlow(size);
+/** Reads a small body as a whole: it then leaves in one piece. */
+async function fill(bytes: Buffer, body: AsyncIterable<Uint8Array>): Promise<void> {
+  const size = bytes.byteLength;
   let length = 0;
   for await (const chunk of body) {
     if (length + chunk.byteLength > size) throw new WrongLength(size, length + chunk.byteLength);
@@ -112,7 +115,6 @@ async function collect(body: AsyncIterable<Uint8Array>, size: number): Promise<B
     length += chunk.byteLength;
   }
   if (length !== size) throw new WrongLength(size, length);
-  return bytes;
 }
 
 function wantedRange(exchange: Exchange, digest: Digest): RequestedRange | undefined {

@@ -18,6 +18,11 @@ export class Networks {
   }
 }
 
+/** A request, as far as it says where it comes from. */
+export type Connected = Pick<IncomingMessage, 'headers'> & {
+  readonly socket: { readonly remoteAddress?: string | undefined };
+};
+
 /** Where requests really come from. */
 export class ClientAddresses {
   readonly #proxies: Networks;
@@ -35,11 +40,7 @@ export class ClientAddresses {
    * The address of the connection; behind a trusted proxy the last one in `X-Forwarded-For` that is no trusted proxy
    * itself, because those before it are what the client says. `undefined` where that cannot be told.
    */
-  of({
-    socket,
-    headers,
-  }: Pick<IncomingMessage, 'headers'> & { socket: { remoteAddress?: string | undefined } }):
-    string | undefined {
+  of({ socket, headers }: Connected): string | undefined {
     const direct = plain(socket.remoteAddress ?? '');
     if (!this.#proxies.has(direct)) return direct;
     const given = headers['x-forwarded-for'];

@@ -1,3 +1,4 @@
+import { NoRoom } from '../memory/byte-budget.js';
 import { RangeUnsatisfiable } from '../oci/range.js';
 import { errorCodes, type ErrorCode } from '../oci/codes.js';
 import { DigestMismatch, StorageError } from '../storage/storage.js';
@@ -49,6 +50,8 @@ export function toRegistryError(error: unknown, handler: HandlerName): RegistryE
   if (error instanceof DigestMismatch) {
     return unavailable('the upstream sent content that does not match its digest; nothing was stored');
   }
+  if (error instanceof NoRoom)
+    return unavailable('the mirror holds as much in memory as it may', busySeconds);
   if (error instanceof StorageError) {
     return storageTrouble(error);
   }
@@ -65,19 +68,10 @@ function storageTrouble({ code }: StorageError): RegistryError {
 function fromUpstream(error: UpstreamError, handler: HandlerName): RegistryError {
   if (error.code === 'not-found') return unknownContent(handler, error.message);
   if (error.code === 'denied') return new RegistryError('DENIED', error.message);
-  return unavailable(error.message, (error.retryAfterMs ?? 1_000) / 1000);
+  const seconds = Math.max(1, Math.ceil((error.retryAfterMs ?? 1_000) / 1000));
+  return unavailable(error.message, seconds);
 }
 
-function unavailable(message: string, seconds = 1): RegistryError {
-  return retryLater('UNAVAILABLE', seconds, message);
-}
-
-/** A refusal after which clients may ask again in so many seconds: whole ones, and one at least (RFC 9110 §10.2.3). */
-export function retryLater(
-  code: 'UNAVAILABLE' | 'TOOMANYREQUESTS',
-  seconds: number,
-  message: string,
-): RegistryError {
-  const headers = { 'Retry-After': String(Math.max(1, Math.ceil(seconds))) };
-  return new RegistryError(code, undefined, headers, message);
+function unavailable(message: string, retryAfterSeconds = 1): RegistryError {
+  return new RegistryError('UNAVAILABLE', undefined, { 'Retry-After': String(retryAfterSeconds) }, message);
 }

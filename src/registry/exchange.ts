@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Outcome } from '../proxy/proxy.js';
+import type { HeldAnswers } from './held-answers.js';
 
 /** Registry's names of its handlers, as its metrics have them, and ours for what it lacks. */
 export type HandlerName =
@@ -40,10 +41,19 @@ export class Exchange {
     readonly request: IncomingMessage,
     readonly response: ServerResponse,
     readonly id: string,
+    private readonly heldAnswers: HeldAnswers,
   ) {}
 
   get isHead(): boolean {
     return this.request.method === 'HEAD';
+  }
+
+  /** Counts the memory of the answer until the client has read it or has left. `false`: there is no room for it. */
+  hold(answer: Buffer): boolean {
+    if (this.response.closed) return true;
+    const release = this.heldAnswers.take(this.request, answer);
+    if (release !== undefined) this.response.once('close', release);
+    return release !== undefined;
   }
 
   /** Aborts when the client leaves. Made on demand: an answer from memory needs none. */

@@ -4,6 +4,7 @@ import { settled } from '../async/wait.js';
 import { giveUp } from '../memory/buffer-pool.js';
 import type { Access } from './access.js';
 import type { Exchange } from './exchange.js';
+import type { HeldAnswers } from './held-answers.js';
 import type { Limits } from './limits.js';
 import { isPlain, longestPlain, mayComeAgain } from './plain-request.js';
 import { longestReady, ReadyAnswers, type ReadyAnswer } from './ready-answers.js';
@@ -22,6 +23,7 @@ export interface FastLaneOptions {
   readonly stalledMs: number;
   readonly access: Access;
   readonly limits: Limits;
+  readonly heldAnswers: HeldAnswers;
 }
 
 /**
@@ -84,17 +86,22 @@ export class FastLane {
 
   /** Answers, if that is possible. `false`: it is for the server. */
   answer(socket: Socket, request: string): boolean {
-    const { access, limits } = this.options;
+    const { access, limits, heldAnswers } = this.options;
     const started = performance.now();
     const ready = this.#answers.find(request, started);
     if (ready === undefined || limits.areReached || socket.writableLength > 0 || !socket.writable)
       return false;
+    const release = ready.body && heldAnswers.take({ socket, headers: {} }, ready.body);
+    if (ready.body !== undefined && release === undefined) return false;
     const id = access.newId(undefined);
     const head = ready.before + id + ready.after + this.#lastLine.now();
     write(socket, head, ready.body);
-    if (socket.writableLength === 0) access.endRepeated(ready.repeated, id, socket, started, true);
-    else
-      this.#waitFor(socket, (complete) => access.endRepeated(ready.repeated, id, socket, started, complete));
+    const ended = (complete: boolean): void => {
+      release?.();
+      access.endRepeated(ready.repeated, id, socket, started, complete);
+    };
+    if (socket.writableLength === 0) ended(true);
+    else this.#waitFor(socket, ended);
     return true;
   }
 

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { parsePath } from '../oci/path.js';
 import { ClientAddresses } from './client-address.js';
 import { Exchange } from './exchange.js';
+import { HeldAnswers } from './held-answers.js';
 import { Limits } from './limits.js';
 
 const direct = new ClientAddresses([]);
@@ -12,7 +13,7 @@ const generous = { requests: 100, rate: undefined, burst: 0, urlsize: 1_000 };
 
 function asking(limits: Limits, url: string, remoteAddress = '192.0.2.1'): void {
   const request = { url, headers: {}, socket: { remoteAddress } } as unknown as IncomingMessage;
-  limits.check(new Exchange(request, {} as ServerResponse, 'id'), parsePath(url));
+  limits.check(new Exchange(request, {} as ServerResponse, 'id', new HeldAnswers(direct)), parsePath(url));
 }
 
 function thrown(ask: () => void): unknown {

@@ -1,11 +1,11 @@
 import type { ServerResponse } from 'node:http';
 import type { HttpLimits } from '../config/config.js';
+import { Shares } from '../memory/shares.js';
 import type { ParsedPath } from '../oci/path.js';
 import { clientKey, type ClientAddresses } from './client-address.js';
-import { retryLater, RegistryError } from './errors.js';
+import { RegistryError } from './errors.js';
 import type { Exchange } from './exchange.js';
 import { refusal } from './refusal.js';
-import { Shares } from './shares.js';
 import { TokenBuckets } from './token-buckets.js';
 
 const busySeconds = 2;
@@ -70,5 +70,5 @@ function holdUntilClosed(response: ServerResponse, shares: Shares, client: strin
 /** Always 503: another host of the client may be free. */
 function tooManyRequests(whose: '' | ' of this address' | ' of this user'): RegistryError {
   const message = `the mirror answers as many requests${whose} as it may at a time`;
-  return retryLater('UNAVAILABLE', busySeconds, message);
+  return new RegistryError('UNAVAILABLE', undefined, { 'Retry-After': String(busySeconds) }, message);
 }

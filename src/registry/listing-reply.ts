@@ -1,12 +1,14 @@
 import { parseDigest } from '../oci/digest.js';
 import { ociIndex } from '../oci/manifest.js';
 import type { Repository } from '../oci/name.js';
+import type { ListingAnswer } from '../proxy/proxy.js';
 import type { Listings } from '../proxy/listings.js';
 import type { RepositoryStore } from '../storage/storage.js';
 import type { Route } from '../upstream/directory.js';
+import { isObject } from '../upstream/json.js';
 import { RegistryError, unknownContent } from './errors.js';
 import type { Exchange } from './exchange.js';
-import { cacheHeaders, sendText, type Headers } from './reply.js';
+import { cacheHeaders, sendAround, sendText, type Headers } from './reply.js';
 
 const defaultCatalogPage = 100;
 const longestPage = 10_000;
@@ -62,17 +64,18 @@ export class ListingReply {
   ): Promise<void> {
     const size = pageSize(query);
     const answer = await this.listings.tagsOf(route, exchange.signal);
-    if (answer.items.length === 0 && route.upstream === undefined) throw unknownContent('tags');
+    const { list } = answer;
+    if (list.length === 0 && route.upstream === undefined) throw unknownContent('tags');
     exchange.outcome = answer.outcome;
     const last = query?.get('last') ?? '';
-    const start = last === '' ? 0 : answer.items.findIndex((tag) => tag > last);
-    const rest = start === -1 ? [] : answer.items.slice(start);
-    const tags = size === undefined ? rest : rest.slice(0, size);
-    const headers: Headers = { 'OCI-Namespace': route.host, ...cacheHeaders({ ...answer, age: undefined }) };
-    if (tags.length > 0 && tags.length < rest.length) {
-      headers['Link'] = nextLink(exchange, tags.length, tags.at(-1), query);
+    const start = last === '' ? 0 : list.placeAfter(last);
+    const end = Math.min(start + (size ?? Infinity), list.length);
+    const headers = headersOf(route, answer, 'application/json; charset=utf-8');
+    if (end > start && end < list.length) {
+      headers['Link'] = nextLink(exchange, end - start, String(list.at(end - 1)), query);
     }
-    sendText(exchange, 200, `${JSON.stringify({ name, tags })}\n`, headers);
+    const before = `{"name":${JSON.stringify(name)},"tags":[`;
+    sendAround(exchange, [before, list.textOf(start, end), ']}\n'], headers);
   }
 
   async sendReferrers(
@@ -88,14 +91,22 @@ export class ListingReply {
     if (answer === undefined) throw unknownContent('referrers');
     exchange.outcome = answer.outcome;
     const artifactType = query?.get('artifactType') || undefined;
-    const manifests = answer.items.filter(
-      (item) => artifactType === undefined || item['artifactType'] === artifactType,
-    );
-    const headers: Headers = { 'OCI-Namespace': route.host, ...cacheHeaders({ ...answer, age: undefined }) };
+    const { list } = answer;
+    const hasType = (entry: unknown): boolean => isObject(entry) && entry['artifactType'] === artifactType;
+    const manifests = artifactType === undefined ? list.textOf() : list.textWhere(hasType);
+    const headers = headersOf(route, answer, ociIndex);
     if (artifactType !== undefined) headers['OCI-Filters-Applied'] = 'artifactType';
-    const index = { schemaVersion: 2, mediaType: ociIndex, manifests };
-    sendText(exchange, 200, JSON.stringify(index), headers, ociIndex);
+    const before = `{"schemaVersion":2,"mediaType":"${ociIndex}","manifests":[`;
+    sendAround(exchange, [before, manifests, ']}'], headers);
   }
+}
+
+function headersOf(route: Route, answer: ListingAnswer, contentType: string): Headers {
+  return {
+    'Content-Type': contentType,
+    'OCI-Namespace': route.host,
+    ...cacheHeaders({ ...answer, age: undefined }),
+  };
 }
 
 function pageSize(query: URLSearchParams | undefined): number | undefined {

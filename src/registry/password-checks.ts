@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { Shares } from './shares.js';
+import { Shares } from '../memory/shares.js';
 
 /** Queued and running checks. Each holds a password, which is shorter than a request's headers may be. */
 const mostChecks = 256;

@@ -10,6 +10,7 @@ import type { CallerGate } from './caller-gate.js';
 import { RegistryError, toRegistryError } from './errors.js';
 import { Exchange, type HandlerName } from './exchange.js';
 import { idHeader, type FastLane } from './fast-lane.js';
+import type { HeldAnswers } from './held-answers.js';
 import type { ListingFilter, ListingReply } from './listing-reply.js';
 import type { ManifestReply } from './manifest-reply.js';
 import type { Limits } from './limits.js';
@@ -23,6 +24,7 @@ export interface RegistryHandlerOptions {
   readonly listings: ListingReply;
   readonly access: Access;
   readonly limits: Limits;
+  readonly heldAnswers: HeldAnswers;
   /** `undefined`: everybody may pull everything, and nobody is asked who they are. */
   readonly control: AccessControl | undefined;
   readonly callers: CallerGate;
@@ -48,8 +50,13 @@ export class RegistryHandler {
       this.#handleNext(request, response);
       return;
     }
-    const { access, tracing, lane } = this.options;
-    const exchange = new Exchange(request, response, access.newId(request.headers['x-request-id']));
+    const { access, tracing, lane, heldAnswers } = this.options;
+    const exchange = new Exchange(
+      request,
+      response,
+      access.newId(request.headers['x-request-id']),
+      heldAnswers,
+    );
     const url = request.url ?? '';
     const parsed = parsePath(
       url.startsWith(this.options.prefix) ? url.slice(this.options.prefix.length) : url,

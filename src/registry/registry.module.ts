@@ -27,6 +27,7 @@ import { CallerGate } from './caller-gate.js';
 import { ClientAddresses } from './client-address.js';
 import { FastLane } from './fast-lane.js';
 import { Grants, membershipsOf } from './grants.js';
+import { HeldAnswers } from './held-answers.js';
 import { Htpasswd } from './htpasswd.js';
 import { whyNoLane } from './lane-conditions.js';
 import { Limits } from './limits.js';
@@ -54,6 +55,11 @@ export const FAST_LANE = Symbol('FastLane');
       inject: [CONFIG, ClientAddresses],
     },
     {
+      provide: HeldAnswers,
+      useFactory: (addresses: ClientAddresses) => new HeldAnswers(addresses),
+      inject: [ClientAddresses],
+    },
+    {
       provide: ACCESS_CONTROL,
       useFactory: accessControl,
       inject: [CONFIG, UpstreamDirectory, ClientAddresses, LOG],
@@ -72,7 +78,18 @@ export const FAST_LANE = Symbol('FastLane');
     {
       provide: FAST_LANE,
       useFactory: fastLane,
-      inject: [CONFIG, UPSTREAMS, ACCESS_CONTROL, TRACING, Tags, Access, Limits, REPEAT_LIFETIME, LOG],
+      inject: [
+        CONFIG,
+        UPSTREAMS,
+        ACCESS_CONTROL,
+        TRACING,
+        Tags,
+        Access,
+        Limits,
+        HeldAnswers,
+        REPEAT_LIFETIME,
+        LOG,
+      ],
     },
     {
       provide: RegistryHandler,
@@ -88,6 +105,7 @@ export const FAST_LANE = Symbol('FastLane');
         repositories: RepositoryStore,
         usage: UsageRecorder,
         limits: Limits,
+        heldAnswers: HeldAnswers,
         control: AccessControl | undefined,
         access: Access,
         sender: BodySender,
@@ -101,6 +119,7 @@ export const FAST_LANE = Symbol('FastLane');
           listings: new ListingReply(listings, repositories),
           access,
           limits,
+          heldAnswers,
           control,
           callers: new CallerGate(callerChecks(upstreams)),
           tracing,
@@ -119,6 +138,7 @@ export const FAST_LANE = Symbol('FastLane');
         REPOSITORY_STORE,
         USAGE_RECORDER,
         Limits,
+        HeldAnswers,
         ACCESS_CONTROL,
         Access,
         BodySender,
@@ -147,6 +167,7 @@ function fastLane(
   tags: Tags,
   access: Access,
   limits: Limits,
+  heldAnswers: HeldAnswers,
   lifetimeMs: number,
   log: Logger,
 ): FastLane | undefined {
@@ -166,6 +187,7 @@ function fastLane(
     stalledMs: http.limits.readtimeout,
     access,
     limits,
+    heldAnswers,
   });
   tags.whenMoved(() => lane.forget());
   return lane;

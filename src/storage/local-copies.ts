@@ -11,6 +11,7 @@ import { Spool } from './spool.js';
 import {
   DigestMismatch,
   StorageError,
+  type Admit,
   type BlobStore,
   type EarlyUpload,
   type OpenBlob,
@@ -72,8 +73,8 @@ export class LocalCopies implements BlobStore, UploadsEarly {
     return this.store.stat(digest);
   }
 
-  read(digest: Digest, limit: number): Promise<Buffer | undefined> {
-    return this.store.read(digest, limit);
+  read(digest: Digest, limit: number, admit?: Admit): Promise<Buffer | undefined> {
+    return this.store.read(digest, limit, admit);
   }
 
   put(digest: Digest, bytes: Uint8Array): Promise<void> {

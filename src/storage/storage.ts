@@ -12,8 +12,11 @@ export interface BlobStore {
   stat(digest: Digest): Promise<number | undefined>;
   /** Opens a blob, or a range of it: after this, headers may be sent. The caller closes it. Throws RangeUnsatisfiable. */
   open(digest: Digest, range?: RequestedRange): Promise<OpenBlob | undefined>;
-  /** A whole blob of at most `limit` bytes, in as few calls as the store can; larger ones are refused with StorageError. */
-  read(digest: Digest, limit: number): Promise<Buffer | undefined>;
+  /**
+   * A whole blob of at most `limit` bytes, in as few calls as the store can; larger ones are refused with StorageError.
+   * Throws what `admit` throws.
+   */
+  read(digest: Digest, limit: number, admit?: Admit): Promise<Buffer | undefined>;
   /**
    * Takes a verified file in, by moving it where that is possible. It is visible under its digest either whole or
    * not at all; descriptors that are open on the file stay valid. Content of the same size that is already there stays
@@ -23,6 +26,9 @@ export interface BlobStore {
   /** Verifies a small blob (a manifest) against its digest and stores it, whole or not at all. */
   put(digest: Digest, bytes: Uint8Array): Promise<void>;
 }
+
+/** Called with the size before so many bytes are read as a whole. */
+export type Admit = (bytes: number) => Promise<void>;
 
 /** A blob that is open for reading. */
 export interface OpenBlob {
@@ -53,9 +59,13 @@ export interface RepositoryStore {
   listRepositories(after: string | undefined, limit: number): Promise<Repository[]>;
 }
 
+/** In bytes. */
+export const longestRecord = 64 * 1024 * 1024;
+
 /** Small records of Cistern's own, under `cistern/`: never content. Keys are paths of safe components. */
 export interface RecordStore {
-  readRecord(key: string): Promise<Buffer | undefined>;
+  /** A record of at most `limit` bytes (default: 64 MiB); a larger one is refused. Throws StorageError, and as `admit`. */
+  readRecord(key: string, limit?: number, admit?: Admit): Promise<Buffer | undefined>;
   /** Replaces atomically. */
   writeRecord(key: string, bytes: Uint8Array): Promise<void>;
   /** Creates it unless it is there, and returns what is there afterwards: of many that create at once, one wins. */

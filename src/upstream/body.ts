@@ -1,6 +1,8 @@
+import { wholeBodies } from '../memory/budgets.js';
+import type { Holding } from '../memory/byte-budget.js';
 import { readAtMost, TooLong } from '../memory/read-at-most.js';
 import type { Reply, Transport } from './transport.js';
-import { UpstreamError } from './upstream.js';
+import { troubleOf, UpstreamError } from './upstream.js';
 
 /** What a blob's body has to be. */
 export interface BodyPlan {
@@ -24,13 +26,17 @@ export function checkIdentity(reply: Reply, host: string): void {
   throw new UpstreamError('invalid', host, 'sent an encoded body (Content-Encoding) although asked not to');
 }
 
-/** A whole body of at most `limit` bytes. */
+/**
+ * A whole body of at most `limit` bytes. `holding` has its room in memory from the first piece on.
+ * @throws UpstreamError, also where this process reads too much at a time
+ */
 export async function readBody(
   reply: Reply,
   limit: number,
   host: string,
   transport: Transport,
   signal: AbortSignal,
+  holding?: Holding,
 ): Promise<Buffer> {
   checkIdentity(reply, host);
   const announced = contentLength(reply);
@@ -40,8 +46,13 @@ export async function readBody(
     throw tooLarge();
   }
   try {
-    return await readAtMost(reply.body as AsyncIterable<Buffer>, limit);
+    using own = holding === undefined ? wholeBodies.open(host) : undefined;
+    const room = holding ?? own;
+    const admit = async (bytes: number): Promise<void> => room?.grow(bytes, signal);
+    return await readAtMost(reply.body as AsyncIterable<Buffer>, limit, admit);
   } catch (error) {
+    const trouble = troubleOf(error, host);
+    if (trouble !== undefined) throw trouble;
     throw transport.failure(error instanceof TooLong ? tooLarge() : error, signal, true);
   }
 }

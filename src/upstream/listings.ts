@@ -1,5 +1,6 @@
 import type { Digest } from '../oci/digest.js';
 import type { Repository } from '../oci/name.js';
+import { wholeBodies } from '../memory/budgets.js';
 import { readBody } from './body.js';
 import { isObject, parseObject } from './json.js';
 import type { RequestKind } from './observer.js';
@@ -18,8 +19,16 @@ interface Listing {
 }
 
 const mostPages = 1000;
-/** Of all pages together, in bytes. */
-const longestListing = 32 * 1024 * 1024;
+/**
+ * Of all pages together, in bytes: 100,000 tags of 79 bytes, as signatures have them. Real lists are a tenth of that.
+ * A parsed list takes up to twenty times its text.
+ */
+export const longestListing = 8 * 1024 * 1024;
+/**
+ * Values in all pages together, however deep. An empty one takes the most memory and time for its text: `[]` is two
+ * bytes, and 56 parsed. Commas in strings count too.
+ */
+const mostValues = 256 * 1024;
 const withoutApi: ReadonlySet<number> = new Set([405, 501]);
 
 /** distribution-spec, "Listing Tags". */
@@ -60,17 +69,19 @@ async function fetchPages(requests: Requests, listing: Listing, signal: AbortSig
   const { host, transport } = requests;
   const { kind, repository, accept, key } = listing;
   const headers = { accept, 'accept-encoding': 'identity', 'user-agent': 'cistern' };
-  const entries: unknown[] = [];
+  const pages: Buffer[] = [];
+  using holding = wholeBodies.open(host);
   let url = listing.url;
   let left = longestListing;
   for (let page = 0; page < mostPages; page += 1) {
     const reply = await requests.ask({ kind, method: 'GET', repository, url, headers }, signal);
     if (reply.status !== 200) throw refusal(reply, host, kind);
-    const bytes = await readBody(reply, left, host, transport, signal);
+    const bytes = await readBody(reply, left, host, transport, signal, holding);
     left -= bytes.length;
-    for (const entry of readEntries(bytes, key, host)) entries.push(entry);
+    pages.push(bytes);
     const next = nextLink(reply.headers.link);
-    if (next === undefined) return entries;
+    // Parsed values do not outlive a wait: many lists that arrive at a time would fill the heap.
+    if (next === undefined) return readPages(pages, key, host);
     // Of the link only its query counts: it can lead nowhere else.
     const query = URL.parse(next, url.href)?.search ?? '';
     if (query === url.search) throw new UpstreamError('invalid', host, `GET ${kind}: a page links to itself`);
@@ -84,6 +95,27 @@ function refusal(reply: Reply, host: string, kind: RequestKind): UpstreamError {
   if (kind !== 'referrers' || !withoutApi.has(reply.status)) return statusError(host, reply, `GET ${kind}`);
   return new UpstreamError('not-found', host, 'has no referrers API', { status: reply.status });
 }
+
+function readPages(pages: readonly Buffer[], key: Listing['key'], host: string): unknown[] {
+  if (pages.reduce((sum, page) => sum + countValues(page), 0) > mostValues) {
+    throw new UpstreamError('invalid', host, `answered with a list of more than ${mostValues} values`);
+  }
+  return pages.flatMap((page) => readEntries(page, key, host));
+}
+
+/** At least as many as there are: each value follows a bracket, a brace or a comma, or is the first one of all. */
+function countValues(text: Buffer): number {
+  let count = 0;
+  for (let at = 0; at < text.byteLength; at += 1) {
+    const byte = text[at];
+    if (byte === openBracket || byte === openBrace || byte === comma) count += 1;
+  }
+  return count;
+}
+
+const openBracket = '['.charCodeAt(0);
+const openBrace = '{'.charCodeAt(0);
+const comma = ','.charCodeAt(0);
 
 function readEntries(bytes: Buffer, key: Listing['key'], host: string): unknown[] {
   const entries = parseObject(bytes)?.[key];

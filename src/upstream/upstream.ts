@@ -1,3 +1,4 @@
+import { NoRoom } from '../memory/byte-budget.js';
 import type { Descriptor } from '../oci/descriptor.js';
 import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
@@ -91,7 +92,8 @@ export type UpstreamCode =
   | 'too-large' // a blob, beyond what the operator allows
   | 'broken-body' // ended early, reset
   | 'range' // no or another range than asked for
-  | 'invalid'; // an answer that no registry gives: wrong status, wrong form, too large
+  | 'invalid' // an answer that no registry gives: wrong status, wrong form, too large
+  | 'no-room'; // this mirror has no room in memory for the answer
 
 const answers: ReadonlySet<UpstreamCode> = new Set(['not-found', 'denied']);
 
@@ -124,6 +126,17 @@ export class UpstreamError extends Error {
 
 export function isTrouble(error: unknown): error is UpstreamError {
   return error instanceof UpstreamError && error.kind === 'trouble';
+}
+
+/** When the memory may have room again. */
+const noRoomMs = 5_000;
+
+/** The error as trouble with the upstream: also where there is no room for its content; `undefined`: it is another error. */
+export function troubleOf(error: unknown, host: string): UpstreamError | undefined {
+  if (isTrouble(error)) return error;
+  if (!(error instanceof NoRoom)) return undefined;
+  const facts = { retryAfterMs: noRoomMs, cause: error };
+  return new UpstreamError('no-room', host, 'the mirror has no room in memory for the answer', facts);
 }
 
 /** An upstream's pull limit (Docker Hub's `ratelimit-*` headers), of all our credentials together. */

@@ -133,6 +133,13 @@ export function blobStoreContract(make: () => Promise<BlobStoreUnderTest>): void
     const bytes = Buffer.from('0123456789');
     await store.put(digestOf(bytes), bytes);
     await expect(store.read(digestOf(bytes), 9)).rejects.toBeInstanceOf(StorageError);
+    const asked: number[] = [];
+    const refuse = (size: number): Promise<void> => {
+      asked.push(size);
+      return Promise.reject(new Error('no room'));
+    };
+    await expect(store.read(digestOf(bytes), 10, refuse)).rejects.toThrow('no room');
+    expect(asked).toEqual([10]);
   });
 
   it('cannot be given a file that was not verified', async () => {

@@ -31,6 +31,20 @@ export function recordStoreContract(
     expect(await keys()).toEqual([]);
   });
 
+  it('reads no record that is longer than the caller takes, or for which the caller has no room', async () => {
+    const { store } = await make();
+    await store.writeRecord('a/long', Buffer.from('12345'));
+    await expect(store.readRecord('a/long', 4)).rejects.toMatchObject({ code: 'too-large' });
+    const asked: number[] = [];
+    const admit = (size: number): Promise<void> => {
+      asked.push(size);
+      return asked.length > 1 ? Promise.reject(new Error('no room')) : Promise.resolve();
+    };
+    expect((await store.readRecord('a/long', 5, admit))?.toString()).toBe('12345');
+    await expect(store.readRecord('a/long', 5, admit)).rejects.toThrow('no room');
+    expect(asked).toEqual([5, 5]);
+  });
+
   it('writes, creates, lists and removes in one place at the same time', async () => {
     const { store } = await make();
     const rounds = Array.from({ length: 40 }, (_, index) => index);

@@ -8,6 +8,8 @@ export interface ClientOptions {
   readonly headers?: Readonly<Record<string, string>>;
   /** Default: as fast as it can. */
   readonly bytesPerSecond?: number;
+  /** The address that it connects from. */
+  readonly localAddress?: string;
   /** Stops reading after so many bytes, and keeps the connection, until `resume`. */
   readonly pauseAfter?: number;
 }
@@ -89,8 +91,9 @@ export class SlowClient implements Disposable {
   }
 
   async #ask(url: string, options: ClientOptions): Promise<IncomingMessage> {
-    const { method = 'GET', headers = {} } = options;
-    const asked = request(url, { method, headers, agent: false, signal: this.#leave.signal });
+    const { method = 'GET', headers = {}, localAddress } = options;
+    const from = localAddress === undefined ? {} : { localAddress };
+    const asked = request(url, { method, headers, agent: false, signal: this.#leave.signal, ...from });
     asked.on('socket', (socket) => {
       socket.once('end', () => (this.#socketSaid ??= 'end'));
       socket.once('error', () => (this.#socketSaid ??= 'reset'));

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { wholeBodies } from '../../src/memory/budgets.js';
 import {
   bearer,
   clientOf,
@@ -67,6 +68,36 @@ describe('tags', () => {
     const server = await serve(script);
     await expect(clientOf(server.url).upstream.listTags(name, patient)).rejects.toMatchObject({ code });
     expect(server.arrived).toHaveLength(requests);
+  });
+});
+
+describe('a list for which there is no room in memory', () => {
+  it('is trouble that passes, while another upstream has its lists', async () => {
+    const server = await serve((_, response) => sendJson(response, { tags: ['a'] }));
+    const [full, other] = ['full.test', 'other.test'].map((host) => clientOf(server.url, { host }).upstream);
+    using holding = wholeBodies.open('full.test');
+    while (holding.tryGrow(1024));
+    await expect(full?.listTags(name, patient)).rejects.toMatchObject({
+      code: 'no-room',
+      kind: 'trouble',
+      retryAfterMs: 5_000,
+    });
+    expect(await other?.listTags(name, patient)).toEqual(['a']);
+    holding[Symbol.dispose]();
+    expect(await full?.listTags(name, patient)).toEqual(['a']);
+  });
+
+  it.each([
+    ['short tags', () => `{"tags":[${'"a",'.repeat(300_000)}"a"]}`],
+    ['empty objects', () => `{"tags":[${'{},'.repeat(300_000)}"a"]}`],
+    ['nested arrays', () => `{"tags":${'['.repeat(300_000)}${']'.repeat(300_000)}}`],
+    ['more than 8 MiB', () => `{"tags":["${'a'.repeat(8 * 1024 * 1024)}"]}`],
+  ])('is refused where it would take too much: %s', async (_, text) => {
+    const server = await serve((__, response) => void response.end(text()));
+    await expect(clientOf(server.url).upstream.listTags(name, patient)).rejects.toMatchObject({
+      code: 'invalid',
+      message: expect.stringContaining('more than') as string,
+    });
   });
 });
 

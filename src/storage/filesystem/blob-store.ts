@@ -6,6 +6,7 @@ import { blobPath } from '../layout.js';
 import {
   DigestMismatch,
   StorageError,
+  type Admit,
   type BlobStore,
   type ObserveAction,
   type OpenBlob,
@@ -18,7 +19,7 @@ import {
   isAbsent,
   moveIntoPlace,
   openFile,
-  readFromFile,
+  readWhole,
   statFile,
   storageError,
   syncFile,
@@ -58,23 +59,12 @@ export class FilesystemBlobStore implements BlobStore {
     }
   }
 
-  async read(digest: Digest, limit: number): Promise<Buffer | undefined> {
+  async read(digest: Digest, limit: number, admit?: Admit): Promise<Buffer | undefined> {
     const started = performance.now();
     const fd = await this.#openFd(digest);
     if (fd === undefined) return undefined;
     try {
-      const { size } = await statFile(fd);
-      if (size > limit)
-        throw new StorageError('too-large', `blob ${digest} has ${size} bytes, more than ${limit}`);
-      const bytes = Buffer.allocUnsafeSlow(size);
-      for (let done = 0; done < size;) {
-        const { bytesRead } = await readFromFile(fd, bytes, done, size - done, done);
-        if (bytesRead === 0) throw new StorageError('io', `blob ${digest} became shorter while it was read`);
-        done += bytesRead;
-      }
-      return bytes;
-    } catch (error) {
-      throw storageError(error, `reading blob ${digest}`);
+      return await readWhole(fd, `blob ${digest}`, limit, admit);
     } finally {
       await closeFile(fd);
       this.observe('GetContent', started);

@@ -2,7 +2,7 @@ import * as fs from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { BufferPool, poolWithRoom } from '../../memory/buffer-pool.js';
-import { StorageError, type StorageCode } from '../storage.js';
+import { StorageError, type Admit, type StorageCode } from '../storage.js';
 
 // The callback interface with plain descriptors: on a warm blob it costs about half of what FileHandle does.
 export const openFile = promisify(fs.open);
@@ -57,6 +57,28 @@ export async function writeFully(fd: number, bytes: Uint8Array, position: number
     const { bytesWritten } = await writeToFile(fd, bytes, done, bytes.byteLength - done, position + done);
     if (bytesWritten === 0) throw new StorageError('io', 'the file system took no bytes');
     done += bytesWritten;
+  }
+}
+
+/**
+ * A whole open file of at most `limit` bytes; `what` names it in errors. Throws StorageError, and what `admit` throws.
+ */
+export async function readWhole(fd: number, what: string, limit: number, admit?: Admit): Promise<Buffer> {
+  const { size } = await statFile(fd).catch((error: unknown) => {
+    throw storageError(error, `reading ${what}`);
+  });
+  if (size > limit) throw new StorageError('too-large', `${what} has ${size} bytes, more than ${limit}`);
+  await admit?.(size);
+  try {
+    const bytes = Buffer.allocUnsafeSlow(size);
+    for (let done = 0; done < size;) {
+      const { bytesRead } = await readFromFile(fd, bytes, done, size - done, done);
+      if (bytesRead === 0) throw new StorageError('io', `${what} became shorter while it was read`);
+      done += bytesRead;
+    }
+    return bytes;
+  } catch (error) {
+    throw storageError(error, `reading ${what}`);
   }
 }
 

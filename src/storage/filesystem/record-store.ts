@@ -1,9 +1,19 @@
 import type { Dirent } from 'node:fs';
-import { access, link, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { access, link, readdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ownFolder } from '../layout.js';
-import type { RecordStore } from '../storage.js';
-import { errnoOf, inFolder, isAbsent, moveIntoPlace, removeAndPrune, storageError } from './files.js';
+import { longestRecord, StorageError, type Admit, type RecordStore } from '../storage.js';
+import { openIfThere } from './blob-file.js';
+import {
+  closeFile,
+  errnoOf,
+  inFolder,
+  isAbsent,
+  moveIntoPlace,
+  readWhole,
+  removeAndPrune,
+  storageError,
+} from './files.js';
 import type { WorkFolder } from './work-folder.js';
 
 /** Cistern's own small files, below `cistern/`. */
@@ -13,12 +23,15 @@ export class FilesystemRecordStore implements RecordStore {
     private readonly work: WorkFolder,
   ) {}
 
-  async readRecord(key: string): Promise<Buffer | undefined> {
-    try {
-      return await readFile(this.#path(key));
-    } catch (error) {
-      if (isAbsent(error)) return undefined;
+  async readRecord(key: string, limit = longestRecord, admit?: Admit): Promise<Buffer | undefined> {
+    const fd = await openIfThere(this.#path(key)).catch((error: unknown) => {
       throw storageError(error, `reading record ${key}`);
+    });
+    if (fd === undefined) return undefined;
+    try {
+      return await readWhole(fd, `record ${key}`, limit, admit);
+    } finally {
+      await closeFile(fd);
     }
   }
 
@@ -44,7 +57,9 @@ export class FilesystemRecordStore implements RecordStore {
     } finally {
       await rm(beside, { force: true });
     }
-    return readFile(path);
+    const made = await this.readRecord(key);
+    if (made === undefined) throw new StorageError('io', `record ${key} is gone right after it was made`);
+    return made;
   }
 
   async adopt(fileAtRoot: string, key: string): Promise<boolean> {

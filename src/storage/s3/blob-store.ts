@@ -6,6 +6,7 @@ import { blobPath, blobsFolder } from '../layout.js';
 import {
   DigestMismatch,
   StorageError,
+  type Admit,
   type BlobStore,
   type EarlyUpload,
   type ObserveAction,
@@ -49,8 +50,8 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
     return this.#observed('Reader', () => this.#bucket.open(blobPath(digest), range));
   }
 
-  read(digest: Digest, limit: number): Promise<Buffer | undefined> {
-    return this.#observed('GetContent', () => this.#bucket.read(blobPath(digest), limit));
+  read(digest: Digest, limit: number, admit?: Admit): Promise<Buffer | undefined> {
+    return this.#observed('GetContent', () => this.#bucket.read(blobPath(digest), limit, admit));
   }
 
   async put(digest: Digest, bytes: Uint8Array): Promise<void> {

@@ -4,7 +4,7 @@ import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import type { S3Config } from '../../config/config.js';
 import type { FileLog } from '../../config/watched-file.js';
 import { RangeUnsatisfiable, type RequestedRange } from '../../oci/range.js';
-import { StorageError, type OpenBlob } from '../storage.js';
+import { StorageError, type Admit, type OpenBlob } from '../storage.js';
 import { readingClient, tlsOptions, writingClient } from './client.js';
 import { isAbsent, statusOf, storageError } from './errors.js';
 import { listObjects, serverTime, type StoredObject } from './listing.js';
@@ -98,14 +98,15 @@ export class Bucket {
     return undefined;
   }
 
-  /** A whole object of at most `limit` bytes. */
-  async read(key: string, limit: number): Promise<Buffer | undefined> {
+  /** A whole object of at most `limit` bytes. Throws what `admit` throws. */
+  async read(key: string, limit: number, admit?: Admit): Promise<Buffer | undefined> {
     const object = await this.open(key, undefined);
     if (object === undefined) return undefined;
     try {
       if (object.size > limit) {
         throw new StorageError('too-large', `${key} has ${object.size} bytes, more than ${limit}`);
       }
+      await admit?.(object.size);
       const bytes = Buffer.allocUnsafe(object.size);
       let length = 0;
       for await (const chunk of object.body) {

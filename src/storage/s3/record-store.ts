@@ -1,15 +1,13 @@
 import { ownFolder } from '../layout.js';
-import { StorageError, type RecordStore } from '../storage.js';
+import { longestRecord, StorageError, type Admit, type RecordStore } from '../storage.js';
 import type { Bucket } from './bucket.js';
-
-const longestRecord = 64 * 1024 * 1024;
 
 /** Cistern's own small objects, below `cistern/`. */
 export class S3RecordStore implements RecordStore {
   constructor(private readonly bucket: Bucket) {}
 
-  readRecord(key: string): Promise<Buffer | undefined> {
-    return this.bucket.read(keyOf(key), longestRecord);
+  readRecord(key: string, limit = longestRecord, admit?: Admit): Promise<Buffer | undefined> {
+    return this.bucket.read(keyOf(key), limit, admit);
   }
 
   writeRecord(key: string, bytes: Uint8Array): Promise<void> {

@@ -1,13 +1,18 @@
 /**
  * Slots that clients share. A client may hold as many slots as are free. So one client alone gets half of them, two
  * clients get a third each, and some slots stay free for the next client (dynamic thresholds, as switches use them for
- * their buffers).
+ * their buffers). A slot may be a connection, a request or a byte.
  */
 export class Shares {
   #held = 0;
   readonly #byClient = new Map<string, number>();
 
   constructor(readonly slots: number) {}
+
+  /** The slots that all clients hold. */
+  get held(): number {
+    return this.#held;
+  }
 
   get areTaken(): boolean {
     return this.#held >= this.slots;
@@ -19,25 +24,29 @@ export class Shares {
   }
 
   /** @param client `undefined`: a client of unknown address, which only the number of all slots limits */
-  haveRoomFor(client: string | undefined): boolean {
-    const free = this.slots - this.#held;
-    return client === undefined ? free > 0 : free > (this.#byClient.get(client) ?? 0);
+  haveRoomFor(client: string | undefined, slots = 1): boolean {
+    const own = client === undefined ? 0 : (this.#byClient.get(client) ?? 0);
+    return own + slots <= this.slots - this.#held;
   }
 
-  /** Takes a slot, even if there is no room. The returned function gives the slot back; further calls do nothing. */
-  take(client: string | undefined): () => void {
-    this.#held += 1;
-    this.#count(client, 1);
+  /** Takes slots, even if there is no room. The returned function gives them back; further calls do nothing. */
+  take(client: string | undefined, slots = 1): () => void {
+    this.#count(client, slots);
     let returned = false;
     return () => {
       if (returned) return;
       returned = true;
-      this.#held -= 1;
-      this.#count(client, -1);
+      this.#count(client, -slots);
     };
   }
 
+  /** Gives back a part of what the client took. The function of {@link take} must not be called then. */
+  give(client: string | undefined, slots: number): void {
+    this.#count(client, -slots);
+  }
+
   #count(client: string | undefined, change: number): void {
+    this.#held += change;
     if (client === undefined) return;
     const held = (this.#byClient.get(client) ?? 0) + change;
     if (held === 0) this.#byClient.delete(client);
