@@ -63,6 +63,6 @@ function newLink(addr: string): RedisLink {
   const times = { dialtimeout: none, readtimeout: none, writetimeout: none, tls: none };
   const log = pino({ level: 'silent' });
   const client = connectRedis({ ...config, sentinelpassword: none, db: 0, ...times }, 'test', log);
-  const events = { failed: () => undefined, state: () => undefined };
+  const events = { failed: () => undefined, wrongType: () => undefined, state: () => undefined };
   return new RedisLink(client, 5_000, 'test', log, events);
 }

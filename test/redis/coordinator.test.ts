@@ -145,6 +145,60 @@ describe.skipIf(lacks('redis-server'))('leases in Redis', () => {
     expect(await other.spools(key)).toEqual([{ ...record, length: 5 }]);
   });
 
+  it.each([
+    ['a list', (name: string) => redis.client().rpush(name, 'x')],
+    ['a string that never lapses', (name: string) => redis.client().set(name, 'x')],
+    [
+      'a string that lapses an hour later, as after a step of the clock',
+      (name: string) => redis.client().set(name, 'x', 'PX', 3_605_000),
+    ],
+  ])('takes a lease within its lifetime where another client left %s', async (_, make) => {
+    const name = keys.lease(key);
+    const lapses = async (): Promise<boolean> => {
+      const ms = await left();
+      return ms > 0 && ms <= 5_000;
+    };
+    await make(name);
+    expect(await other.tryLead(key)).toBeUndefined();
+    expect(await lapses()).toBe(true);
+    await redis.client().persist(name);
+    expect(await other.state(key)).toBe('led');
+    expect(await lapses()).toBe(true);
+    await until(async () => (await other.state(key)) === 'free', patience());
+    expect((await lead(one)).scope).toBe('cluster');
+    expect(await other.tryLead(key)).toBeUndefined();
+  });
+
+  it.each([
+    ['lists', (name: string) => redis.client().rpush(name, 'x')],
+    ['hashes of garbage', (name: string) => redis.client().hset(name, 'x', 'y'.repeat(1_000_000))],
+    ['long strings', (name: string) => redis.client().set(name, 'x'.repeat(4_000_000))],
+  ])('knows nothing from records that another client made %s', async (_, make) => {
+    for (const name of [keys.leader(key), keys.spools(key), keys.done(key)]) await make(name);
+    expect(await one.leader(key)).toBeUndefined();
+    expect(await one.spools(key)).toEqual([]);
+    expect(await one.state(key)).not.toBe('done');
+    const lease = await lead(one);
+    await lease.publish(record);
+    one.announceSpool(key, { ...record, length: 5 });
+    expect(await other.leader(key)).toEqual(record);
+    await until(async () => (await other.spools(key)).length === 1, inTime());
+    await lease.release(true);
+    expect(await other.state(key)).toBe('done');
+  });
+
+  it.each(['no address', 'file:///etc/passwd', 'http://'])(
+    'does not take %j for the address of a replica, sealed or not',
+    async (url) => {
+      const text = JSON.stringify({ url, attempt: record.attempt });
+      await redis.client().set(keys.leader(key), values.seal(keys.leader(key), text));
+      const field = values.seal(`${keys.spools(key)}\n${record.attempt}`, `5 ${url}`);
+      await redis.client().hset(keys.spools(key), record.attempt, field);
+      expect(await one.leader(key)).toBeUndefined();
+      expect(await one.spools(key)).toEqual([]);
+    },
+  );
+
   it('a lease is extended for as long as it is held', async () => {
     const lease = await lead(one);
     await untilExtended();

@@ -57,12 +57,15 @@ describe.skipIf(lacks('redis-server'))('a link to Redis', () => {
     expect(parts.said()).toEqual([gone, back]);
   });
 
-  it('counts a refused command and goes on', async () => {
+  it('counts commands that meet a value of a wrong type, names their keys, and goes on', async () => {
     parts = await linked(redis.addr);
-    await redis.client().set('text', 'x');
-    expect(await parts.link.call((client) => client.hgetall('text'))).toBe(unavailable);
-    expect(parts.failures()).toBe(1);
+    await redis.client().set('cistern:text', 'x');
+    for (const times of [1, 2]) {
+      expect(await parts.link.call((client) => client.hgetall('cistern:text'))).toBe(unavailable);
+      expect(parts.failures()).toBe(times);
+    }
     expect(await ping()).toBe('PONG');
+    expect(parts.wrongTypes).toEqual(['cistern:text', 'cistern:text']);
     expect(parts.said()).toEqual([]);
   });
 });

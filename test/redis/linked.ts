@@ -8,6 +8,8 @@ import { patience } from '../parts/patience.js';
 export interface Linked extends Disposable {
   readonly link: RedisLink;
   readonly failures: () => number;
+  /** Keys of commands that met a value of a wrong type. */
+  readonly wrongTypes: readonly (string | undefined)[];
   readonly states: readonly number[];
   /** Messages at `info` and above. */
   readonly said: () => string[];
@@ -30,14 +32,17 @@ export async function linked(addr: string, budgetMs = 2_000): Promise<Linked> {
   );
   const failed = vi.fn<() => void>();
   const states: number[] = [];
+  const wrongTypes: (string | undefined)[] = [];
   const link = new RedisLink(client, budgetMs, 'test', log, {
     failed,
+    wrongType: (key) => wrongTypes.push(key),
     state: (usable) => states.push(usable),
   });
   await until(() => link.usable, patience());
   return {
     link,
     states,
+    wrongTypes,
     failures: () => failed.mock.calls.length,
     said: () => lines.map((line) => (JSON.parse(line) as { msg: string }).msg),
     [Symbol.dispose]: () => link.close(),

@@ -1,21 +1,46 @@
+import type { Redis } from 'ioredis';
 import Redlock, { ExecutionError, ResourceLockedError, type Lock } from 'redlock';
 import type { Logger } from '../../telemetry/log.js';
 import type { Coordinator, Lease, PeerRecord, SpoolRecord, WorkState } from '../cluster.js';
 import { processLease } from '../local/coordinator.js';
 import type { Keys } from './keys.js';
 import { unavailable, type RedisLink } from './link.js';
-import type { SealedValues } from './sealed-values.js';
+import { onlyHash } from './only-hash.js';
+import { longestValue, readValue, type SealedValues } from './sealed-values.js';
 
 const leaseMs = 5_000;
 const extendMs = 1_500;
 const recordMs = 10_000;
 const doneMs = 60_000;
 const spoolMs = 10_000;
+/** Replicas that have a part of one blob at the same time. */
+const mostSpools = 1_000;
 
 // KEYS[1] spools, ARGV[1] attempt, ARGV[2] `<bytes> <address>`, ARGV[3] lifetime (ms). Returns nothing of use.
-const announceScript = `
+const announceScript = `${onlyHash}
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return redis.call('PEXPIRE', KEYS[1], ARGV[3])`;
+
+// KEYS[1] spools; ARGV[1] the most fields of the hash, ARGV[2] the most bytes of a field and of its value. Returns the
+// fields and values within these. Replicas write no others.
+const spoolsScript = `
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' or redis.call('HLEN', KEYS[1]) > tonumber(ARGV[1]) then return {} end
+local found = {}
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if #field <= tonumber(ARGV[2]) and redis.call('HSTRLEN', KEYS[1], field) <= tonumber(ARGV[2]) then
+    table.insert(found, field)
+    table.insert(found, redis.call('HGET', KEYS[1], field))
+  end
+end
+return found`;
+
+// KEYS[1] lease, ARGV[1] the longest lifetime of a lease (ms). Returns whether the lease is held. A key that would live
+// longer gets that lifetime: another client wrote it, or the clock of Redis has stepped back. A holder that lives
+// extends its lease in time.
+const heldScript = `
+local left = redis.call('PTTL', KEYS[1])
+if left == -1 or left > tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return left == -2 and 0 or 1`;
 
 // KEYS[1] done, KEYS[2] leader, KEYS[3] lease; ARGV[1] how long the work counts as done (ms; 0: it does not), ARGV[2]
 // the published record, ARGV[3] the lease's value, ARGV[4] the sealed mark of done work. What another leader has
@@ -57,16 +82,18 @@ export class RedisCoordinator implements Coordinator {
 
   async leader(key: string): Promise<PeerRecord | undefined> {
     const name = this.keys.leader(key);
-    const value = await this.link.call((client) => client.get(name));
+    const value = await this.link.call((client) => readValue(client, name));
     const text = value === unavailable ? undefined : this.values.open('leader', name, value);
-    return text === undefined ? undefined : (JSON.parse(text) as PeerRecord); // sealed: by a replica of this program
+    return text === undefined ? undefined : parseRecord(text);
   }
 
   async spools(key: string): Promise<readonly SpoolRecord[]> {
     const name = this.keys.spools(key);
-    const found = await this.link.call((client) => client.hgetall(name));
+    const found = await this.link.call((client) =>
+      client.eval(spoolsScript, 1, name, mostSpools, longestValue),
+    );
     if (found === unavailable) return [];
-    return Object.entries(found)
+    return pairs(found as string[])
       .map(([attempt, value]) => {
         const text = this.values.open('spools', ofAttempt(name, attempt), value);
         return text === undefined ? undefined : parseSpool(attempt, text);
@@ -87,16 +114,24 @@ export class RedisCoordinator implements Coordinator {
 
   async state(key: string): Promise<WorkState> {
     const name = this.keys.done(key);
-    const found = await this.link.call((client) => client.mget(name, this.keys.lease(key)));
+    const found = await this.link.call((client) =>
+      Promise.all([readValue(client, name), this.#isHeld(client, key)]),
+    );
     if (found === unavailable) return 'unknown';
     const [done, held] = found;
     if (this.values.open('done', name, done) !== undefined) return 'done';
-    return held === null || held === undefined ? 'free' : 'led';
+    return held ? 'led' : 'free';
+  }
+
+  async #isHeld(client: Redis, key: string): Promise<boolean> {
+    return (await client.eval(heldScript, 1, this.keys.lease(key), leaseMs)) === 1;
   }
 
   /** Takes the key, or says who or what prevents that. */
   async #acquire(key: string): Promise<Lock | 'held' | typeof unavailable> {
-    return this.link.call(() => locked(this.#redlock.acquire([this.keys.lease(key)], leaseMs)));
+    const taken = await this.link.call(() => locked(this.#redlock.acquire([this.keys.lease(key)], leaseMs)));
+    if (taken === 'held') await this.link.call((client) => this.#isHeld(client, key));
+    return taken;
   }
 
   /** What a lease does; see there. */
@@ -215,9 +250,28 @@ function ofAttempt(name: string, attempt: string): string {
   return `${name}\n${attempt}`;
 }
 
+function pairs(flat: readonly string[]): [field: string, value: string][] {
+  return flat.flatMap((field, index) => (index % 2 === 0 ? [[field, flat[index + 1] ?? '']] : []));
+}
+
+const isAttempt = /^[a-f0-9]{32}$/;
+
+/** The seal does not prove the form: a replica of another version may have written the text. */
+function parseRecord(text: string): PeerRecord | undefined {
+  try {
+    const { url, attempt } = JSON.parse(text) as Record<keyof PeerRecord, unknown>;
+    return asRecord(String(url), String(attempt));
+  } catch {
+    return undefined;
+  }
+}
+
+function asRecord(url: string, attempt: string): PeerRecord | undefined {
+  return URL.parse(url)?.protocol === 'http:' && isAttempt.test(attempt) ? { url, attempt } : undefined;
+}
+
 function parseSpool(attempt: string, value: string): SpoolRecord | undefined {
   const match = /^(\d{1,15}) (\S+)$/.exec(value);
-  return match?.[1] === undefined || match[2] === undefined
-    ? undefined
-    : { attempt, url: match[2], length: Number(match[1]) };
+  const record = asRecord(match?.[2] ?? '', attempt);
+  return record && { ...record, length: Number(match?.[1]) };
 }

@@ -4,7 +4,7 @@ import { parseDigest } from '../../oci/digest.js';
 import type { DescriptorCache } from '../cluster.js';
 import type { Keys } from './keys.js';
 import { unavailable, type RedisLink } from './link.js';
-import type { SealedValues } from './sealed-values.js';
+import { readValue, type SealedValues } from './sealed-values.js';
 
 const lifetimeSeconds = 24 * 60 * 60;
 /** A replica whose clock is behind by less than this still believes what the others have just written. */
@@ -25,7 +25,7 @@ export class RedisDescriptorCache implements DescriptorCache {
 
   async get(key: string): Promise<Descriptor | undefined> {
     const name = this.keys.descriptor(key);
-    const value = await this.link.call((client) => client.get(name));
+    const value = await this.link.call((client) => readValue(client, name));
     const text = value === unavailable ? undefined : this.values.open('descriptor', name, value);
     return text === undefined ? undefined : readTimed(text);
   }

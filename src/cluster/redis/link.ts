@@ -12,6 +12,8 @@ const silentProbes = 4;
 
 export interface LinkEvents {
   failed(): void;
+  /** The value under the key is of a type that no replica writes there. */
+  wrongType(key: string | undefined): void;
   /** 1: usable, 0: not. */
   state(usable: 0 | 1): void;
 }
@@ -89,10 +91,15 @@ export class RedisLink {
       if (this.#timeouts >= timeoutsToOpen) this.#fail(`no answer within ${this.budgetMs} ms`);
     } catch (error) {
       if (this.client.status !== 'ready') this.#fail('the connection was lost');
-      else this.log.debug({ err: error, redis: this.name }, 'a redis command failed');
+      else this.#noteFailure(error);
     }
     this.events.failed();
     return unavailable;
+  }
+
+  #noteFailure(err: unknown): void {
+    this.log.debug({ err, redis: this.name }, 'a redis command failed');
+    if (String(err).includes('WRONGTYPE')) this.events.wrongType(keyOf(err));
   }
 
   close(): void {
@@ -156,6 +163,12 @@ export class RedisLink {
     this.events.state(1);
     this.outage.end(this.name);
   }
+}
+
+/** The key of the command that failed. */
+function keyOf(error: unknown): string | undefined {
+  const { command } = error as { readonly command?: { readonly args: readonly unknown[] } };
+  return command?.args.map(String).find((each) => each.startsWith('cistern:'));
 }
 
 /**

@@ -35,6 +35,7 @@ export class RedisCluster implements JoiningCluster {
   #memory: RedisMemory | undefined;
   readonly #links: RedisLink[] = [];
   readonly #outage: Outage;
+  #saidWrongType = false;
 
   constructor(
     private readonly config: Config & { readonly redis: RedisConfig },
@@ -89,6 +90,13 @@ export class RedisCluster implements JoiningCluster {
     return new SealedValues(() => seals.all(), refused);
   }
 
+  #warnOfType(key: string | undefined): void {
+    if (this.#saidWrongType) return;
+    this.#saidWrongType = true;
+    const reason = 'another client wrote it';
+    this.log.warn({ key, reason }, 'ignored a value of a wrong type in redis (said once)');
+  }
+
   #link(redis: RedisConfig, connection: string, budgetMs: number): RedisLink {
     const { redisFailures, redisUsable } = this.metrics;
     const link = new RedisLink(
@@ -98,6 +106,7 @@ export class RedisCluster implements JoiningCluster {
       this.log,
       {
         failed: () => redisFailures.inc({ connection }),
+        wrongType: (key) => this.#warnOfType(key),
         state: (usable) => redisUsable.set({ connection }, usable),
       },
       this.#outage,

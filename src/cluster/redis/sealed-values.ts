@@ -1,4 +1,14 @@
+import type { Redis } from 'ioredis';
 import type { Seal } from '../peers/seal.js';
+
+/** Bytes of a value; replicas write shorter ones. */
+export const longestValue = 2_048;
+
+/** A value under a key, or `null`. Of a longer one only the beginning, which has no proof, is sent. */
+export async function readValue(client: Redis, key: string): Promise<string | null> {
+  const text = await client.getrange(key, 0, longestValue);
+  return text === '' ? null : text;
+}
 
 /** The part of a value's key that follows the cluster's id. */
 export type SealedKind = 'descriptor' | 'tag' | 'leader' | 'spools' | 'done';
