@@ -206,7 +206,12 @@ const http = section('The server.', {
         'For sending them, from the first byte on, or from the connection on.',
         ours,
       ),
-      readtimeout: defaulted(aSecond, '5m', 'When a client that takes nothing of its answer is cut.', ours),
+      readtimeout: defaulted(
+        aSecond,
+        '5m',
+        'A client that takes no byte of its answer for so long is cut, after twice as long at the latest.',
+        ours,
+      ),
       idletimeout: defaulted(
         aSecond,
         '2m',

@@ -30,52 +30,57 @@ export class Access {
   }
 
   end(exchange: Exchange): void {
-    const { request, response, handler } = exchange;
+    const { request, response, handler, failure } = exchange;
     const seconds = (performance.now() - exchange.started) / 1000;
     this.metrics.requests.end(handler);
+    const complete = response.writableFinished;
+    const isLeft = !complete && (failure === undefined || failure instanceof ClientGone);
+    // An answer that was an error anyway stays one.
+    const status = isLeft && response.statusCode < 400 ? clientLeft : response.statusCode;
     const received = Number(request.headers['content-length'] ?? 0) || 0;
-    this.#tallyOf(exchange).count(seconds, received, exchange.sent);
+    this.metrics.requests.of(handler, methodOf(exchange), status).count(seconds, received, exchange.sent);
     this.#countContent(exchange);
     if (!this.logRequests) return;
-    const { failure } = exchange;
-    const facts = { ...standingFacts(exchange), ...passingFacts(exchange.id, request.socket, seconds) };
-    const complete = response.writableFinished;
+    const facts = {
+      ...standingFacts(exchange, status),
+      ...passingFacts(exchange.id, request.socket, seconds),
+    };
     if (complete && failure === undefined) this.log.info(facts, completed);
     else if (complete) this.log.info({ ...facts, err: failure }, 'response completed with error');
-    else if (failure === undefined || failure instanceof ClientGone) this.log.info(facts, left);
+    else if (isLeft) this.log.info(facts, left);
     else this.log.error({ ...facts, err: failure }, 'response cut');
   }
 
   /** What all answers have in common that are given again to the same request as this one. */
   repeat(exchange: Exchange): RepeatedAnswer {
-    const { handler, outcome, upstream, sent } = exchange;
+    const { handler, outcome, upstream, sent, response } = exchange;
+    const facts = standingFacts(exchange, response.statusCode);
+    const method = methodOf(exchange);
     return {
-      tally: this.#tallyOf(exchange),
+      tally: this.metrics.requests.of(handler, method, response.statusCode),
+      method,
       content: { handler, outcome, upstream, sent },
-      log: this.logRequests ? this.log.child(standingFacts(exchange)) : undefined,
+      facts,
+      log: this.logRequests ? this.log.child(facts) : undefined,
     };
   }
 
   /** The same as `end`, of an answer that was given again. */
   endRepeated(
-    { tally, content, log }: RepeatedAnswer,
+    { tally, method, content, facts, log }: RepeatedAnswer,
     id: string,
     socket: Socket,
     started: number,
     complete: boolean,
   ): void {
     const seconds = (performance.now() - started) / 1000;
-    tally.count(seconds, 0, content.sent);
+    const counted = complete ? tally : this.metrics.requests.of(content.handler, method, clientLeft);
+    counted.count(seconds, 0, content.sent);
     this.#countContent(content);
-    log?.info(passingFacts(id, socket, seconds), complete ? completed : left);
-  }
-
-  #tallyOf({ request, response, handler }: Exchange): RequestTally {
-    return this.metrics.requests.of(
-      handler,
-      knownMethod((request.method ?? '').toLowerCase()),
-      response.statusCode,
-    );
+    if (log === undefined) return;
+    const passing = passingFacts(id, socket, seconds);
+    if (complete) log.info(passing, completed);
+    else this.log.info({ ...facts, 'http.response.status': clientLeft, ...passing }, left);
   }
 
   #countContent({ handler, outcome, upstream, sent }: AnsweredContent): void {
@@ -88,24 +93,32 @@ export class Access {
 /** What is known of an answer before it is given again. */
 export interface RepeatedAnswer {
   readonly tally: RequestTally;
+  readonly method: string;
   readonly content: AnsweredContent;
+  readonly facts: LogFacts;
   /** With what is the same in each line; `undefined`: none is written. */
   readonly log: Logger | undefined;
 }
 
 type AnsweredContent = Pick<Exchange, 'handler' | 'outcome' | 'upstream' | 'sent'>;
 
+/** The status of an answer whose client left before its end; nginx' number, of no specification. */
+const clientLeft = 499;
+
 const completed = 'response completed';
 const left = 'client left';
 
 /** What an access line says of the same request however often it comes. The names of the fields are registry:2's. */
-function standingFacts({ request, response, sent, outcome, upstream, user, traceId }: Exchange): LogFacts {
+function standingFacts(
+  { request, sent, outcome, upstream, user, traceId }: Exchange,
+  status: number,
+): LogFacts {
   return {
     'http.request.method': request.method,
     'http.request.host': request.headers.host,
     'http.request.uri': (request.url ?? '').slice(0, longestLogged),
     'http.request.useragent': request.headers['user-agent']?.slice(0, longestLogged),
-    'http.response.status': response.statusCode,
+    'http.response.status': status,
     'http.response.written': sent,
     ...(outcome === undefined ? {} : { cache: outcome }),
     ...(upstream === undefined ? {} : { upstream }),
@@ -126,6 +139,7 @@ function passingFacts(id: string, { remoteAddress }: Socket, seconds: number): L
 type LogFacts = Readonly<Record<string, string | number | undefined>>;
 
 /** A method is a label, and clients can send any word. */
-function knownMethod(method: string): string {
+function methodOf({ request }: Exchange): string {
+  const method = (request.method ?? '').toLowerCase();
   return ['get', 'head', 'put', 'post', 'patch', 'delete', 'options'].includes(method) ? method : 'other';
 }

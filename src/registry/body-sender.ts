@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import type { Exchange } from './exchange.js';
+import { ClientGone, type Exchange } from './exchange.js';
 
 /** Sends bodies at the pace of their clients. */
 export class BodySender {
@@ -8,8 +8,10 @@ export class BodySender {
   readonly #unframed = new Set<ServerResponse>();
 
   constructor(
-    /** A client that takes nothing for so many milliseconds is cut. */
+    /** A client that takes nothing for so many milliseconds is cut, within twice that time. */
     private readonly stalledMs: number,
+    /** So many milliseconds more without a byte of the body end the answer as well. */
+    private readonly sourceMs = 30_000,
   ) {}
 
   /**
@@ -21,7 +23,7 @@ export class BodySender {
     const { response } = exchange;
     if (length === undefined && !response.chunkedEncoding) this.#unframed.add(response);
     try {
-      using client = new Recipient(exchange, this.stalledMs);
+      using client = new Recipient(exchange, this.stalledMs, this.sourceMs);
       for await (const chunk of body) {
         if (length !== undefined && exchange.sent + chunk.byteLength > length)
           throw new WrongLength(length, exchange.sent + chunk.byteLength);
@@ -31,7 +33,7 @@ export class BodySender {
       if (length !== undefined && exchange.sent !== length) throw new WrongLength(length, exchange.sent);
       if (!response.writableEnded) response.end();
     } catch (error) {
-      exchange.failure = error; // before the access line, which is written when the response closes
+      exchange.failure ??= error; // before the access line, which is written when the response closes
       cut(response);
       throw error;
     } finally {
@@ -76,16 +78,30 @@ export class ClientStalled extends Error {
   }
 }
 
-/** The client that an answer's body is for: one timer and one listener, however many chunks there are. */
+/** The body gave nothing for so long that nobody waits for the rest. */
+export class BodyStalled extends Error {
+  override readonly name = 'BodyStalled';
+  constructor(stalledMs: number) {
+    super(`the body gave nothing for ${stalledMs / 1000} s`);
+  }
+}
+
+/**
+ * The client that an answer's body is for. The connection's own time-out looks at what the system has sent of a chunk,
+ * so that a client which takes a chunk slowly is not taken for one that takes nothing.
+ */
 class Recipient implements Disposable {
-  readonly #stalled: NodeJS.Timeout;
   #taken: PromiseWithResolvers<void> | undefined;
+  /** The connection has been silent for a time-out because the body gave nothing. */
+  #isSourceLate = false;
 
   constructor(
     private readonly exchange: Exchange,
-    stalledMs: number,
+    private readonly stalledMs: number,
+    private readonly sourceMs: number,
   ) {
-    this.#stalled = setTimeout(() => this.#leave(new ClientStalled(stalledMs)), stalledMs);
+    exchange.response.on('timeout', this.#silent);
+    exchange.response.socket?.setTimeout(stalledMs);
     exchange.signal.addEventListener('abort', this.#aborted);
   }
 
@@ -93,7 +109,8 @@ class Recipient implements Disposable {
   async take(chunk: Uint8Array, isLast: boolean): Promise<void> {
     const { response, signal } = this.exchange;
     signal.throwIfAborted();
-    this.#stalled.refresh();
+    if (this.#isSourceLate) response.socket?.setTimeout(this.stalledMs);
+    this.#isSourceLate = false;
     this.#taken = Promise.withResolvers<void>();
     if (isLast) response.end(chunk, this.#settle);
     else response.write(chunk, this.#settle);
@@ -102,22 +119,32 @@ class Recipient implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    clearTimeout(this.#stalled);
+    this.exchange.response.off('timeout', this.#silent);
     this.exchange.signal.removeEventListener('abort', this.#aborted);
   }
 
   readonly #settle = (error?: Error | null): void => {
-    if (error) this.#taken?.reject(error);
+    if (error) this.#taken?.reject(new ClientGone());
     else this.#taken?.resolve();
   };
 
-  readonly #aborted = (): void => this.#leave(this.exchange.signal.reason);
+  readonly #aborted = (): void => {
+    if (this.#taken !== undefined) this.#leave(this.exchange.signal.reason);
+  };
 
-  /** In the middle of a chunk. The connection is cut before the chunk's memory can become another's. */
+  readonly #silent = (): void => {
+    if (this.#taken !== undefined) this.#leave(new ClientStalled(this.stalledMs));
+    else if (this.#isSourceLate) this.#leave(new BodyStalled(this.stalledMs + this.sourceMs));
+    else {
+      this.#isSourceLate = true;
+      this.exchange.response.socket?.setTimeout(this.sourceMs);
+    }
+  };
+
+  /** The connection is cut before the memory of a chunk can become another's. */
   #leave(reason: unknown): void {
-    if (this.#taken === undefined) return;
-    this.exchange.failure = reason; // before the access line, which is written when the response closes
+    this.exchange.failure ??= reason; // before the access line, which is written when the response closes
     cut(this.exchange.response);
-    this.#taken.reject(reason);
+    this.#taken?.reject(reason);
   }
 }

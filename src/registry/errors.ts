@@ -68,10 +68,19 @@ function storageTrouble({ code }: StorageError): RegistryError {
 function fromUpstream(error: UpstreamError, handler: HandlerName): RegistryError {
   if (error.code === 'not-found') return unknownContent(handler, error.message);
   if (error.code === 'denied') return new RegistryError('DENIED', error.message);
-  const seconds = Math.max(1, Math.ceil((error.retryAfterMs ?? 1_000) / 1000));
-  return unavailable(error.message, seconds);
+  return unavailable(error.message, (error.retryAfterMs ?? 1_000) / 1000);
 }
 
-function unavailable(message: string, retryAfterSeconds = 1): RegistryError {
-  return new RegistryError('UNAVAILABLE', undefined, { 'Retry-After': String(retryAfterSeconds) }, message);
+function unavailable(message: string, seconds = 1): RegistryError {
+  return retryLater('UNAVAILABLE', seconds, message);
+}
+
+/** A refusal after which clients may ask again in so many seconds: whole ones, and one at least (RFC 9110 §10.2.3). */
+export function retryLater(
+  code: 'UNAVAILABLE' | 'TOOMANYREQUESTS',
+  seconds: number,
+  message: string,
+): RegistryError {
+  const headers = { 'Retry-After': String(Math.max(1, Math.ceil(seconds))) };
+  return new RegistryError(code, undefined, headers, message);
 }

@@ -3,7 +3,7 @@ import type { HttpLimits } from '../config/config.js';
 import { Shares } from '../memory/shares.js';
 import type { ParsedPath } from '../oci/path.js';
 import { clientKey, type ClientAddresses } from './client-address.js';
-import { RegistryError } from './errors.js';
+import { retryLater, RegistryError } from './errors.js';
 import type { Exchange } from './exchange.js';
 import { refusal } from './refusal.js';
 import { TokenBuckets } from './token-buckets.js';
@@ -70,5 +70,5 @@ function holdUntilClosed(response: ServerResponse, shares: Shares, client: strin
 /** Always 503: another host of the client may be free. */
 function tooManyRequests(whose: '' | ' of this address' | ' of this user'): RegistryError {
   const message = `the mirror answers as many requests${whose} as it may at a time`;
-  return new RegistryError('UNAVAILABLE', undefined, { 'Retry-After': String(busySeconds) }, message);
+  return retryLater('UNAVAILABLE', busySeconds, message);
 }

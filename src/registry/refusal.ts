@@ -1,14 +1,12 @@
 import type { ParsedPath } from '../oci/path.js';
-import { RegistryError } from './errors.js';
+import { retryLater, type RegistryError } from './errors.js';
 
 /**
  * A refusal with `Retry-After`. Clients answer 503 by trying their next host. If the image names this mirror as its
  * host there is no next one: then 429 makes clients wait.
  */
 export function refusal(parsed: ParsedPath | undefined, seconds: number, message: string): RegistryError {
-  const headers = { 'Retry-After': String(Math.max(1, Math.ceil(seconds))) };
-  const code = isOnlySource(parsed) ? 'TOOMANYREQUESTS' : 'UNAVAILABLE';
-  return new RegistryError(code, undefined, headers, message);
+  return retryLater(isOnlySource(parsed) ? 'TOOMANYREQUESTS' : 'UNAVAILABLE', seconds, message);
 }
 
 /** Whether the image names this mirror as its host (`mirror.example/ghcr.io/owner/image`). */

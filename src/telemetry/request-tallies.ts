@@ -89,7 +89,7 @@ export class RequestTallies {
     const tallies = this.#tallies;
     return new Counter({
       name: 'registry_http_requests_total',
-      help: 'HTTP requests answered, by handler, method and status code.',
+      help: 'HTTP requests, by handler, method and status code of the answer; 499: the client left before its end.',
       labelNames: ['handler', 'code', 'method'],
       registers: [],
       collect() {

@@ -164,25 +164,38 @@ describe('the fast lane', () => {
     },
   );
 
-  it('answers nothing while a client has not taken the last answer, which counts as being sent until then', async () => {
+  /** A connection whose client has asked until its buffers were full of answers of the lane. */
+  async function fill() {
     handler.body = Buffer.alloc(100_000, 'x');
     await converse(url, repeated(wanted, 5));
-    using connection = await dial(url);
-    const { socket } = connection;
-    let received = 0;
-    socket.on('data', (text: string) => (received += text.length));
-    socket.write(wanted);
-    await expect.poll(() => received).toBeGreaterThan(100_000);
-    socket.pause();
+    const { socket, [Symbol.dispose]: dispose } = await dial(url);
     const [, server] = handler.sockets;
+    const full = { socket, server, received: 0, asked: 1, [Symbol.dispose]: dispose };
+    socket.on('data', (text: string) => (full.received += text.length));
+    socket.write(wanted);
+    await expect.poll(() => full.received).toBeGreaterThan(100_000);
+    socket.pause();
     const isFull = (): boolean => server !== undefined && server.writableLength > 0;
-    let asked = 1;
-    for (; !isFull() && asked < 1_000; asked += 1) {
+    for (; !isFull() && full.asked < 1_000; full.asked += 1) {
       const read = server?.bytesRead ?? 0;
       socket.write(wanted);
       await expect.poll(() => server?.bytesRead, { interval: 1 }).toBeGreaterThan(read);
     }
     expect(isFull()).toBe(true);
+    return full;
+  }
+
+  it('counts an answer with status 499 whose client leaves before its end', async () => {
+    using full = await fill();
+    full.socket.resetAndDestroy();
+    await expect
+      .poll(() => handler.metrics.registry.metrics())
+      .toContain('registry_http_requests_total{handler="blob",method="get",code="499"} 1');
+  });
+
+  it('answers nothing while a client has not taken the last answer, which counts as being sent until then', async () => {
+    using full = await fill();
+    const { socket, server } = full;
     expect(server?.timeout).toBe(60_000);
     const before = handler.handled;
     const cut = AbortSignal.timeout(50);
@@ -192,7 +205,7 @@ describe('the fast lane', () => {
     await expect.poll(() => handler.handled).toBe(before + 1);
     socket.resume();
     await handler.lane.sent(patience());
-    await expect.poll(() => received).toBeGreaterThan((asked + 1) * 100_000);
+    await expect.poll(() => full.received).toBeGreaterThan((full.asked + 1) * 100_000);
     await expect.poll(() => server?.timeout).toBeLessThan(60_000);
   });
 

@@ -103,6 +103,38 @@ it('keeps serving after clients abort a body, whatever becomes of the transfer',
   expect(await afterwards(mirror)).toEqual(well);
 });
 
+it('logs and counts clients that leave before the end of their answer with status 499', async () => {
+  await using mirror = await startMirror();
+  const { upstream, cistern } = mirror;
+  const blob = blobOf(64 * 1024 * 1024, 'left');
+  const cold = blobOf(1024 * 1024, 'cold');
+  upstream.addBlob('app', blob);
+  upstream.addBlob('app', cold);
+  const whole = await fetch(mirror.url(`app/blobs/${blob.digest}`));
+  await whole.arrayBuffer();
+  upstream.fault({ path: `/v2/app/blobs/${unknown}` }, { hang: true });
+  upstream.fault({ path: `/v2/app/blobs/${cold.digest}` }, { stallAt: 500_000 });
+  const inFlight = () => metric(cistern, 'registry_http_in_flight_requests', { handler: 'blob' });
+  let left = 0;
+  for (const end of ['FIN', 'RST'] as const) {
+    for (const [method, path] of [
+      ['HEAD', `app/blobs/${unknown}`], // before the head
+      ['GET', `app/blobs/${unknown}`],
+      ['GET', `app/blobs/${cold.digest}`], // while the mirror waits for the upstream
+      ['GET', `app/blobs/${blob.digest}`], // while the mirror waits for the client
+    ] as const) {
+      await leave(mirror, method, path, end, () => until(async () => (await inFlight()) > 0, patience()));
+      await until(async () => (await inFlight()) === 0, patience());
+      left += 1;
+    }
+  }
+  const count = (code: string) => metric(cistern, 'registry_http_requests_total', { handler: 'blob', code });
+  expect([await count('499'), await count('200')]).toEqual([left, 1]);
+  const lines = () => cistern.logRecords().filter(({ msg }) => msg === 'client left');
+  await expect.poll(lines).toHaveLength(left);
+  expect(new Set(lines().map((line) => line['http.response.status']))).toEqual(new Set([499]));
+});
+
 /** Settles when the mirror answers this path from memory; it never does while it waits for its upstream. */
 async function fetchSettled(mirror: Mirror, path: string): Promise<void> {
   await fetch(mirror.url(path), { method: 'HEAD' });
