@@ -1,3 +1,5 @@
+import { waitFor } from './wait.js';
+
 /**
  * Does equal work once: callers that ask for a key while its work runs share one promise. The work belongs to no
  * caller, so it continues when they leave, and its rejection is handled even if they all have left.
@@ -14,4 +16,43 @@ export class SingleFlight<T> {
     this.#running.set(key, flight);
     return flight;
   }
+}
+
+/**
+ * Does equal work once for the callers that wait for it: callers that ask for a key while its work runs share it. The
+ * work's signal aborts when the last of them leaves.
+ */
+export class SharedFlight<T> {
+  readonly #running = new Map<string, Flight<T>>();
+
+  /** Rejects with the signal's reason when the caller leaves first. */
+  async join(key: string, start: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
+    signal.throwIfAborted();
+    const flight = this.#running.get(key) ?? this.#begin(key, start);
+    flight.waiting += 1;
+    try {
+      return await waitFor(flight.work, signal);
+    } finally {
+      flight.waiting -= 1;
+      if (flight.waiting === 0) this.#end(key, flight);
+    }
+  }
+
+  #begin(key: string, start: (signal: AbortSignal) => Promise<T>): Flight<T> {
+    const end = new AbortController();
+    const flight = { work: Promise.try(start, end.signal), end, waiting: 0 };
+    this.#running.set(key, flight);
+    return flight;
+  }
+
+  #end(key: string, flight: Flight<T>): void {
+    this.#running.delete(key);
+    flight.end.abort(new Error('the last caller left'));
+  }
+}
+
+interface Flight<T> {
+  readonly work: Promise<T>;
+  readonly end: AbortController;
+  waiting: number;
 }

@@ -25,6 +25,8 @@ export class ContentIndex implements Disposable {
   bytes = 0;
   /** Links may be missing that could not be listed: nothing is known to be without one. */
   incomplete = false;
+  /** Repositories may be missing that could not be listed. */
+  missesRepositories = false;
 
   constructor(private readonly database: IndexDatabase) {
     this.queries = new IndexQueries(database);
@@ -39,6 +41,7 @@ export class ContentIndex implements Disposable {
     this.blobs = 0;
     this.bytes = 0;
     this.incomplete = false;
+    this.missesRepositories = false;
     return this.database.portions(this.#clear());
   }
 

@@ -60,6 +60,8 @@ export type Wanted = 'expired' | 'any';
 /** Parts of an image whose sizes are added up: no image has more. */
 const mostParts = 20_000;
 const batch = 128;
+/** A page of names is a record. */
+const namesPerPage = 1_000;
 const untagged =
   'NOT EXISTS (SELECT 1 FROM tag t WHERE t.content = l.content AND t.repository = l.repository)';
 const linkColumns = `l.kind, l.repository AS repositoryId, l.content AS contentId, l.effective, l.parents,
@@ -387,6 +389,22 @@ export class IndexQueries {
       contentId,
     );
     return Number(sum?.['bytes'] ?? 0);
+  }
+
+  /** Repositories that hold a manifest, or may hold one that was not listed; sorted, in pages. */
+  *repositories(): Generator<readonly Repository[]> {
+    for (let after: Repository | '' = ''; ;) {
+      const rows = this.database.all(
+        `SELECT name, ttl = ${held} OR EXISTS (
+           SELECT 1 FROM link WHERE kind = ${manifest} AND repository = repository.id) AS holds
+         FROM repository WHERE name > ? ORDER BY name LIMIT ${namesPerPage}`,
+        after,
+      ) as unknown as { name: Repository; holds: number }[];
+      const last = rows.at(-1);
+      if (last === undefined) return;
+      yield rows.filter(({ holds }) => holds === 1).map(({ name }) => name);
+      after = last.name;
+    }
   }
 
   /** Stored content under the repositories that link it, in pages. */

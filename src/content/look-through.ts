@@ -114,6 +114,7 @@ class Look {
     const skip = async ({ path, error, repository, onlyTags }: Unlisted): Promise<void> => {
       if (repository !== undefined) holds.add(repository);
       index.incomplete ||= onlyTags !== true;
+      index.missesRepositories ||= onlyTags !== true && repository === undefined;
       await this.#tolerance.report(path, error);
     };
     let links = 0;

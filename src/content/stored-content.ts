@@ -1,8 +1,10 @@
 import { setImmediate as breathe } from 'node:timers/promises';
+import { Turns } from '../async/turns.js';
 import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, RemovalReason } from '../scheduler/job.js';
 import { mapAtOnce } from '../storage/pages.js';
+import { listAdded, writeList } from '../storage/repository-records.js';
 import { StorageError, type RecordStore } from '../storage/storage.js';
 import { ContentIndex } from './content-index.js';
 import { IndexDatabase } from './index-database.js';
@@ -13,7 +15,6 @@ import { lookThrough, type Sources, type Watch } from './look-through.js';
 import { inPortions } from './portions.js';
 import { atOnce, longestSkew, Removals, type RemovalParts } from './removals.js';
 import { Tolerance } from './tolerance.js';
-import { Turns } from './turns.js';
 
 /** Evicting goes on until this much of `maxsize` is in use, and leaves so many times `minfree` free. */
 const lowMark = 0.9;
@@ -166,6 +167,9 @@ export class StoredContent implements ContentKeeper {
   ): Promise<JobSummary> {
     const { records, rescues, inventory, waitMs } = this.options;
     const began = this.#seconds();
+    const added = await new Tolerance(inventory, run).attempt('the records of added repositories', () =>
+      listAdded(records),
+    );
     const index = await this.#look(began, run);
     await this.#readHidden(index, run);
     using removals = new Removals(index, this.options, run, began);
@@ -191,6 +195,11 @@ export class StoredContent implements ContentKeeper {
       await writeHidden(records, index.queries.hidden());
       await writeSummary(records, summary);
       this.options.observe(totalsOf(summary));
+      if (!index.missesRepositories) {
+        await new Tolerance(inventory, run).attempt('the list of repositories', () =>
+          writeList(records, index.queries.repositories(), added?.value ?? []),
+        );
+      }
     }
     const { blobs, bytes, hiddenBytes } = summary;
     return { ...removals.counts, storedBlobs: blobs, storedBytes: bytes, hiddenBytes };

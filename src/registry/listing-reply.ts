@@ -32,7 +32,7 @@ export class ListingReply {
     const size = Math.min(pageSize(query) ?? defaultCatalogPage, longestPage);
     const last = query?.get('last') || undefined;
     // One more tells whether there is a next page.
-    const found = await this.#listed(last, size + 1, mayList);
+    const found = await this.#listed(last, size + 1, mayList, exchange.signal);
     const repositories = found.slice(0, size);
     const headers: Headers = { 'Cache-Status': 'cistern; hit' };
     if (found.length > size && size > 0)
@@ -44,16 +44,15 @@ export class ListingReply {
     after: string | undefined,
     wanted: number,
     mayList: ListingFilter | undefined,
+    signal: AbortSignal,
   ): Promise<Repository[]> {
     const listed: Repository[] = [];
-    let last = after;
-    for (;;) {
-      const page = await this.repositories.listRepositories(last, wanted);
+    const enough = mayList === undefined ? wanted : Math.max(wanted, defaultCatalogPage);
+    for await (const page of this.repositories.listRepositories(after, enough, signal)) {
       listed.push(...(mayList === undefined ? page : page.filter(mayList)));
-      last = page.at(-1);
-      if (page.length < wanted || last === undefined || listed.length >= wanted)
-        return listed.slice(0, wanted);
+      if (listed.length >= wanted) break;
     }
+    return listed.slice(0, wanted);
   }
 
   async sendTags(

@@ -1,7 +1,9 @@
 import type { Digest } from '../oci/digest.js';
 import { parseRepository, type Repository, type Tag } from '../oci/name.js';
 import * as layout from './layout.js';
-import type { RepositoryStore } from './storage.js';
+import { RepositoryList } from './repository-list.js';
+import { recordAdded } from './repository-records.js';
+import type { RecordStore, RepositoryStore } from './storage.js';
 
 /** registry's link files, as a driver keeps them. Paths are those of layout.ts. */
 export interface Links {
@@ -11,13 +13,20 @@ export interface Links {
   /** Tags that point somewhere, sorted. */
   tags(repository: Repository): Promise<Tag[]>;
   /** Names directly below a path in the tree of repositories, which is empty or ends in a slash. */
-  names(below: string): Promise<string[]>;
-  holdsManifest(repository: Repository): Promise<boolean>;
+  names(below: string, signal: AbortSignal): Promise<string[]>;
+  holdsManifest(repository: Repository, signal: AbortSignal): Promise<boolean>;
 }
 
 /** Which repository has seen what, by registry's link files. */
 export class LinkedRepositories implements RepositoryStore {
-  constructor(private readonly links: Links) {}
+  readonly #list: RepositoryList;
+
+  constructor(
+    private readonly links: Links,
+    private readonly records: RecordStore,
+  ) {
+    this.#list = new RepositoryList(records, (after, limit, signal) => this.#walk(after, limit, signal));
+  }
 
   hasLayer(repository: Repository, digest: Digest): Promise<boolean> {
     return this.#pointsTo(layout.layerLinkPath(repository, digest), digest);
@@ -31,8 +40,9 @@ export class LinkedRepositories implements RepositoryStore {
     return this.#pointsTo(layout.revisionLinkPath(repository, digest), digest);
   }
 
-  linkManifest(repository: Repository, digest: Digest): Promise<void> {
-    return this.links.write(layout.revisionLinkPath(repository, digest), digest);
+  async linkManifest(repository: Repository, digest: Digest): Promise<void> {
+    await this.links.write(layout.revisionLinkPath(repository, digest), digest);
+    await recordAdded(this.records, repository);
   }
 
   readTag(repository: Repository, tag: Tag): Promise<Digest | undefined> {
@@ -48,20 +58,29 @@ export class LinkedRepositories implements RepositoryStore {
     return this.links.tags(repository);
   }
 
-  async listRepositories(after: string | undefined, limit: number): Promise<Repository[]> {
-    const found: Repository[] = [];
-    await this.#walk('', after, limit, found);
-    return found;
+  listRepositories(
+    after: string | undefined,
+    enough: number,
+    signal: AbortSignal,
+  ): AsyncIterable<readonly Repository[]> {
+    return this.#list.pages(after, enough, signal);
   }
 
   async #pointsTo(path: string, digest: Digest): Promise<boolean> {
     return (await this.links.read(path)) === digest;
   }
 
-  /** Depth first in the order of names, entering only folders that can still hold something after `after`. */
-  async #walk(prefix: string, after: string | undefined, limit: number, found: Repository[]): Promise<void> {
+  async #walk(after: string | undefined, limit: number, signal: AbortSignal): Promise<Repository[]> {
+    const found: Repository[] = [];
+    await this.#enter('', { after, limit, found, signal });
+    return found;
+  }
+
+  /** Depth first in the order of names, into those folders only that can still hold something after `after`. */
+  async #enter(prefix: string, walk: Walk): Promise<void> {
+    const { after, limit, found, signal } = walk;
     // A folder's own name sorts before what is in it, but "a-b" sorts between "a" and "a/b".
-    const names = (await this.links.names(prefix))
+    const names = (await this.links.names(prefix, signal))
       .flatMap((name) =>
         name.startsWith('_')
           ? []
@@ -75,13 +94,20 @@ export class LinkedRepositories implements RepositoryStore {
       if (found.length >= limit) return;
       if (folder) {
         if (after === undefined || key > after || after.startsWith(key)) {
-          await this.#walk(key, after, limit, found);
+          await this.#enter(key, walk);
         }
         continue;
       }
       const repository = parseRepository(key);
       if (repository === undefined || (after !== undefined && repository <= after)) continue;
-      if (await this.links.holdsManifest(repository)) found.push(repository);
+      if (await this.links.holdsManifest(repository, signal)) found.push(repository);
     }
   }
+}
+
+interface Walk {
+  readonly after: string | undefined;
+  readonly limit: number;
+  readonly found: Repository[];
+  readonly signal: AbortSignal;
 }

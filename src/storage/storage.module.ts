@@ -99,10 +99,11 @@ async function openStores(
 
 function openFolder(root: string, work: WorkFolder, observe: ObserveAction): Stores {
   const links = new FilesystemLinks(root, work, observe);
+  const records = new FilesystemRecordStore(root, work);
   return {
     blobs: new FilesystemBlobStore(root, work, observe),
-    repositories: new LinkedRepositories(links),
-    records: new FilesystemRecordStore(root, work),
+    repositories: new LinkedRepositories(links, records),
+    records,
     inventory: new FilesystemInventory(root, work, links, observe),
     deletes: new FilesystemDeletes(root, observe),
     probe: () => probeFolder(root),

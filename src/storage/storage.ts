@@ -55,8 +55,15 @@ export interface RepositoryStore {
   writeTag(repository: Repository, tag: Tag, digest: Digest): Promise<void>;
   /** Sorted; empty where the repository is not known. */
   listTags(repository: Repository): Promise<Tag[]>;
-  /** Repositories that hold at least one manifest, sorted, those after `after`, at most `limit` of them. */
-  listRepositories(after: string | undefined, limit: number): Promise<Repository[]>;
+  /**
+   * Repositories that hold at least one manifest, sorted, those after `after`, in pages. Callers that ask for the same at
+   * the same time share the reading, which ends when the last of them leaves. `enough`: how many names the caller wants.
+   */
+  listRepositories(
+    after: string | undefined,
+    enough: number,
+    signal: AbortSignal,
+  ): AsyncIterable<readonly Repository[]>;
 }
 
 /** In bytes. */

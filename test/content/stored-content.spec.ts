@@ -346,3 +346,47 @@ describe('looking on', () => {
     expect(model.removed).toEqual(said);
   });
 });
+
+describe('the list of repositories', () => {
+  function listed({ records }: Model): string[] {
+    return [...records]
+      .filter(([key]) => key.startsWith('content/repositories/'))
+      .flatMap(([, bytes]) => bytes.toString().trim().split('\n'));
+  }
+
+  it('holds those with a manifest after each look through the storage', async () => {
+    const model = new Model();
+    const content = model.content();
+    const pulled = image(model, 'one');
+    for (const repository of [app, other]) pull(model, repository, pulled);
+    model.pullBlob(repositoryOf('only/layers'), pulled.blobs[0] ?? pulled.manifest);
+    await content.reindex(model.run());
+    expect(listed(model)).toEqual([app, other]);
+    await content.purge(app, undefined, model.run({ dryRun: true }));
+    expect(listed(model)).toEqual([app, other]);
+    await content.purge(app, undefined, model.run());
+    expect(listed(model)).toEqual([other]);
+  });
+
+  it('is divided into records of a thousand names', async () => {
+    const model = new Model();
+    const { manifest } = image(model, 'one');
+    const names = Array.from({ length: 2_500 }, (_, n) => repositoryOf(`app-${1_000_000 + n}`));
+    for (const repository of names) model.pullManifest(repository, manifest);
+    await model.content().reindex(model.run());
+    expect(listed(model)).toEqual(names);
+    const parts = [...model.records.keys()].filter((key) => key.startsWith('content/repositories/'));
+    expect(parts).toHaveLength(3);
+  });
+
+  it('stays while the storage does not list every repository', async () => {
+    const model = new Model();
+    const content = model.content();
+    const pulled = image(model, 'one');
+    for (const repository of [app, other]) pull(model, repository, pulled);
+    await content.reindex(model.run());
+    model.unlisted = app;
+    await content.reindex(model.run());
+    expect(listed(model)).toEqual([app, other]);
+  });
+});

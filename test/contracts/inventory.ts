@@ -10,7 +10,7 @@ import type {
   StoredLink,
   Unlisted,
 } from '../../src/storage/storage.js';
-import { repository, tag } from './repository-store.js';
+import { firstRepositories, repository, tag } from './repository-store.js';
 
 export interface StorageUnderTest {
   readonly blobs: BlobStore;
@@ -234,7 +234,7 @@ export function deletesContract(make: () => Promise<StorageUnderTest>): void {
     await deletes.unlinkManifest(a, three.digest);
     expect(await repositories.hasLayer(a, one.digest)).toBe(false);
     expect(await repositories.hasManifest(a, three.digest)).toBe(false);
-    expect(await repositories.listRepositories(undefined, 10)).toEqual(['a/b']);
+    expect(await firstRepositories(repositories, undefined, 10)).toEqual(['a/b']);
     expect(shown(await all(inventory.listLinks(never)))).toEqual(
       [
         `layer a@${two.digest}`,

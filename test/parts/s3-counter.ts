@@ -27,6 +27,10 @@ export class S3Counter implements AsyncDisposable {
   isArchived: (request: S3Request) => boolean = () => false;
   /** HEAD of such an object names the class. */
   storageClass: string | undefined;
+  /** The server gets a request when this has resolved. */
+  hold: (request: S3Request) => Promise<void> | undefined = () => undefined;
+  /** Requests whose client left while they were held. */
+  left = 0;
   readonly #server: Server;
 
   private constructor(private readonly target: string) {
@@ -42,6 +46,11 @@ export class S3Counter implements AsyncDisposable {
 
   get url(): string {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** How often a listing was asked for. */
+  lists(): number {
+    return this.requests.filter(({ method, query }) => method === 'GET' && query.has('list-type')).length;
   }
 
   /** Those for content: jobs and records have their own times. */
@@ -68,6 +77,27 @@ export class S3Counter implements AsyncDisposable {
     const { method = '' } = request;
     const record: S3Request = { method, path: url.pathname, query: url.searchParams, status: undefined };
     this.requests.push(record);
+    const held = this.hold(record);
+    if (held === undefined) this.#forward(record, request, response);
+    else void this.#waitFor(held, response).then(() => this.#forward(record, request, response));
+  }
+
+  /** Never resolves where the client leaves. */
+  #waitFor(held: Promise<void>, response: ServerResponse): Promise<void> {
+    return new Promise((resolve) => {
+      const leave = (): void => {
+        this.left += 1;
+      };
+      response.once('close', leave);
+      void held.then(() => {
+        response.off('close', leave);
+        if (!response.destroyed) resolve();
+      });
+    });
+  }
+
+  #forward(record: S3Request, request: IncomingMessage, response: ServerResponse): void {
+    const { method } = record;
     const onward = send(this.target, { method, path: request.url, headers: request.headers }, (answer) => {
       record.status = answer.statusCode;
       if (answer.statusCode === 200 && this.isArchived(record)) {

@@ -16,11 +16,12 @@ import { LinkedRepositories } from '../../src/storage/linked-repositories.js';
 import { WorkFolder } from '../../src/storage/filesystem/work-folder.js';
 import { establishIdentity, IdentityConflict } from '../../src/storage/identity.js';
 import { blobPath, tagCurrentPath } from '../../src/storage/layout.js';
-import { StorageError } from '../../src/storage/storage.js';
+import { StorageError, type RecordStore } from '../../src/storage/storage.js';
 import { blobStoreContract, verifiedFile } from '../contracts/blob-store.js';
 import { deletesContract, inventoryContract, type StorageUnderTest } from '../contracts/inventory.js';
 import { recordStoreContract } from '../contracts/record-store.js';
 import { repository, repositoryStoreContract, tag } from '../contracts/repository-store.js';
+import { MemoryRecords } from '../fakes/memory-records.js';
 
 const unobserved = (): void => undefined;
 let root: string;
@@ -111,12 +112,16 @@ describe('blobs in a folder', () => {
 });
 
 describe('repositories in a folder', () => {
-  repositoryStoreContract(
-    async () => new LinkedRepositories(new FilesystemLinks(root, workFolder(), unobserved)),
-  );
+  const repositories = (records: RecordStore = new MemoryRecords()): LinkedRepositories =>
+    new LinkedRepositories(new FilesystemLinks(root, workFolder(), unobserved), records);
+
+  repositoryStoreContract(() => {
+    const records = new FilesystemRecordStore(root, workFolder());
+    return { repositories: repositories(records), records };
+  });
 
   it('lie where registry looks for them', async () => {
-    const store = new LinkedRepositories(new FilesystemLinks(root, workFolder(), unobserved));
+    const store = repositories();
     const digest = digestOf(Buffer.from('x'));
     await store.linkLayer(repository('a/b'), digest);
     await store.linkManifest(repository('a/b'), digest);
@@ -134,7 +139,7 @@ describe('repositories in a folder', () => {
   });
 
   it('opens few of many tags at once', async () => {
-    const store = new LinkedRepositories(new FilesystemLinks(root, workFolder(), unobserved));
+    const store = repositories();
     const digest = digestOf(Buffer.from('x'));
     await store.writeTag(repository('a'), tag('v0'), digest);
     const first = join(root, tagCurrentPath(repository('a'), tag('v0')));
@@ -156,7 +161,7 @@ describe('repositories in a folder', () => {
   });
 
   it('treats a damaged link as none', async () => {
-    const store = new LinkedRepositories(new FilesystemLinks(root, workFolder(), unobserved));
+    const store = repositories();
     const folder = join(root, 'docker/registry/v2/repositories/a/_manifests/tags/v1/current');
     await mkdir(folder, { recursive: true });
     await writeFile(join(folder, 'link'), 'sha256:12');
@@ -171,7 +176,7 @@ function storage(): StorageUnderTest {
   const top = 'docker/registry/v2';
   return {
     blobs: new FilesystemBlobStore(root, work, unobserved),
-    repositories: new LinkedRepositories(links),
+    repositories: new LinkedRepositories(links, new MemoryRecords()),
     inventory: new FilesystemInventory(root, work, links, unobserved),
     deletes: new FilesystemDeletes(root, unobserved),
     plant: async (path, bytes) => {

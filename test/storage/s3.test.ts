@@ -23,12 +23,13 @@ import { S3RecordStore } from '../../src/storage/s3/record-store.js';
 import { S3Links } from '../../src/storage/s3/links.js';
 import { LinkedRepositories } from '../../src/storage/linked-repositories.js';
 import { Spool } from '../../src/storage/spool.js';
-import { StorageError } from '../../src/storage/storage.js';
+import { StorageError, type RecordStore } from '../../src/storage/storage.js';
 import { blobStoreContract, verifiedFile } from '../contracts/blob-store.js';
 import { deletesContract, inventoryContract, type StorageUnderTest } from '../contracts/inventory.js';
 import { recordStoreContract } from '../contracts/record-store.js';
 import { repository, repositoryStoreContract, tag } from '../contracts/repository-store.js';
 import { LinkProxy } from '../fakes/link-proxy.js';
+import { MemoryRecords } from '../fakes/memory-records.js';
 import { cephParts, type CephRgw, startCephRgw } from '../parts/ceph-rgw.js';
 import { lacks } from '../parts/debian.js';
 import { type TemporaryFolder, temporaryFolder } from '../parts/folder.js';
@@ -152,12 +153,16 @@ describe.skipIf(lacks(...cephParts))('blobs and links in a bucket', () => {
   });
 
   describe('repositories', () => {
-    repositoryStoreContract(() =>
-      Promise.resolve(new LinkedRepositories(new S3Links(connect(), unobserved))),
-    );
+    const repositories = (records: RecordStore = new MemoryRecords()): LinkedRepositories =>
+      new LinkedRepositories(new S3Links(connect(), unobserved), records);
+
+    repositoryStoreContract(() => {
+      const records = new S3RecordStore(connect());
+      return { repositories: repositories(records), records };
+    });
 
     it('lie where registry looks for them', async () => {
-      const store = new LinkedRepositories(new S3Links(connect(), unobserved));
+      const store = repositories();
       const digest = digestOf(Buffer.from('x'));
       await store.writeTag(repository('a/b'), tag('v1'), digest);
       expect(await keys()).toEqual([
@@ -167,7 +172,7 @@ describe.skipIf(lacks(...cephParts))('blobs and links in a bucket', () => {
     });
 
     it('lists more tags than fit on a page, and none that was never made current', async () => {
-      const store = new LinkedRepositories(new S3Links(connect(), unobserved));
+      const store = repositories();
       const digest = digestOf(Buffer.from('x'));
       const names = Array.from({ length: 510 }, (_, index) => `t${String(index).padStart(4, '0')}`);
       for (let from = 0; from < names.length; from += 64) {
@@ -185,7 +190,7 @@ describe.skipIf(lacks(...cephParts))('blobs and links in a bucket', () => {
     const links = new S3Links(connection, unobserved);
     return {
       blobs: new S3BlobStore({ bucket: connection, chunkSize: chunk, log, observe: unobserved }),
-      repositories: new LinkedRepositories(links),
+      repositories: new LinkedRepositories(links, new MemoryRecords()),
       inventory: new S3Inventory(connection, links, unobserved),
       deletes: new S3Deletes(connection, unobserved),
       plant: async (path, bytes) => {

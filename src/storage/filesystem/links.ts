@@ -66,11 +66,13 @@ export class FilesystemLinks implements Links {
     return tags.filter((_tag, index) => current[index] !== undefined);
   }
 
-  names(below: string): Promise<string[]> {
+  async names(below: string, signal: AbortSignal): Promise<string[]> {
+    signal.throwIfAborted();
     return this.#list(`${layout.repositoriesFolder}/${below}`);
   }
 
-  async holdsManifest(repository: Repository): Promise<boolean> {
+  async holdsManifest(repository: Repository, signal: AbortSignal): Promise<boolean> {
+    signal.throwIfAborted();
     try {
       await stat(join(this.root, layout.revisionsFolder(repository)));
       return true;

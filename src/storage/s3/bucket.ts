@@ -164,7 +164,12 @@ export class Bucket {
   }
 
   /** One page; `delimited`: only what is directly below the prefix. */
-  async list(prefix: string, delimited: boolean, after?: string, limit = longestList): Promise<Page> {
+  async list(
+    prefix: string,
+    delimited: boolean,
+    after?: string,
+    { limit = longestList, signal }: { readonly limit?: number; readonly signal?: AbortSignal } = {},
+  ): Promise<Page> {
     const below = this.#objects.below(prefix);
     try {
       const page = await this.#writing.send(
@@ -174,6 +179,7 @@ export class Bucket {
           ...(delimited ? { Delimiter: '/' } : {}),
           ...(after === undefined ? {} : { ContinuationToken: after }),
         }),
+        abortedBy(signal),
       );
       return {
         keys: (page.Contents ?? []).map(({ Key = '' }) => this.#objects.keyOf(Key)),
@@ -181,6 +187,7 @@ export class Bucket {
         next: page.IsTruncated === true ? page.NextContinuationToken : undefined,
       };
     } catch (error) {
+      signal?.throwIfAborted();
       throw storageError(error, `listing ${prefix}`);
     }
   }

@@ -59,15 +59,16 @@ export class S3Links implements Links {
     }
   }
 
-  async holdsManifest(repository: Repository): Promise<boolean> {
-    const page = await this.#list(`${layout.revisionsFolder(repository)}/`, false, undefined, 1);
+  async holdsManifest(repository: Repository, signal: AbortSignal): Promise<boolean> {
+    const below = `${layout.revisionsFolder(repository)}/`;
+    const page = await this.#list(below, false, undefined, { limit: 1, signal });
     return page.keys.length > 0;
   }
 
-  async names(below: string): Promise<string[]> {
+  async names(below: string, signal: AbortSignal): Promise<string[]> {
     const folders: string[] = [];
     for (let next: string | undefined; ;) {
-      const page = await this.#list(`${layout.repositoriesFolder}/${below}`, true, next);
+      const page = await this.#list(`${layout.repositoriesFolder}/${below}`, true, next, { signal });
       folders.push(...page.folders);
       next = page.next;
       if (next === undefined) return folders;

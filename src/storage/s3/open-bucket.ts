@@ -13,10 +13,11 @@ import { S3RecordStore } from './record-store.js';
 export function openBucket(config: S3Config, log: Logger, observe: ObserveAction): Stores {
   const bucket = new Bucket(config, log);
   const links = new S3Links(bucket, observe);
+  const records = new S3RecordStore(bucket);
   return {
     blobs: new S3BlobStore({ bucket, chunkSize: config.chunksize, log, observe }),
-    repositories: new LinkedRepositories(links),
-    records: new S3RecordStore(bucket),
+    repositories: new LinkedRepositories(links, records),
+    records,
     inventory: new S3Inventory(bucket, links, observe),
     deletes: new S3Deletes(bucket, observe),
     probe: () => bucket.probe(),

@@ -1,4 +1,4 @@
-import { waitFor } from '../async/wait.js';
+import { waitFor } from './wait.js';
 
 /** Lets callers work one after the other, in the order in which they ask. */
 export class Turns {
