@@ -79,10 +79,7 @@ export interface S3Config {
 export interface StorageOptions {
   readonly delete: { readonly enabled: boolean };
   readonly redirect: { readonly disable: boolean };
-  readonly cache: {
-    readonly blobdescriptor: 'inmemory' | 'redis' | undefined;
-    readonly blobdescriptorsize: number;
-  };
+  readonly cache: { readonly blobdescriptor: 'inmemory' | 'redis' | undefined };
 }
 
 export interface HttpConfig {

@@ -37,7 +37,7 @@ storage.s3.secretkey storage.s3.secretkeyfile storage.s3.sessiontoken storage.s3
 storage.s3.rootdirectory storage.s3.chunksize storage.s3.localcopies storage.s3.keyid storage.s3.storageclass
 storage.s3.objectacl storage.s3.secure storage.s3.skipverify storage.s3.ca storage.s3.useragent
 storage.s3.accelerate storage.s3.usedualstack storage.cache storage.cache.blobdescriptor
-storage.cache.blobdescriptorsize storage.cache.layerinfo storage.delete storage.delete.enabled storage.redirect
+storage.cache.layerinfo storage.delete storage.delete.enabled storage.redirect
 storage.redirect.disable
 http http.addr http.net http.prefix http.headers http.draintimeout http.draindelay http.limits
 http.limits.requests http.limits.connections http.limits.burst http.limits.headersize http.limits.urlsize
@@ -64,8 +64,7 @@ proxy.upstreams[].ranges.connections proxy.upstreams[].ranges.minsize proxy.upst
 proxy.upstreams[].ttl
 redis redis.addr redis.addrs redis.mastername redis.username redis.password redis.passwordfile
 redis.sentinelusername redis.sentinelpassword redis.sentinelpasswordfile redis.sentinel redis.sentinel.mastername
-redis.sentinel.addrs redis.db redis.dialtimeout redis.readtimeout redis.writetimeout redis.maxidleconns
-redis.poolsize redis.connmaxidletime redis.pool redis.pool.maxidle redis.pool.maxactive redis.pool.idletimeout
+redis.sentinel.addrs redis.db redis.dialtimeout redis.readtimeout redis.writetimeout
 cluster cluster.addr cluster.advertise cluster.locktimeout cluster.kubeconfig
 scheduler scheduler.enabled scheduler.grace scheduler.expire scheduler.expire.schedule scheduler.evict
 scheduler.evict.schedule scheduler.reindex scheduler.reindex.schedule scheduler.sweep scheduler.sweep.schedule

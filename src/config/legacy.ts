@@ -4,6 +4,7 @@ import { isMap, type TreeMap } from './tree.js';
 const readOnly = 'this is a mirror: nothing is written to it by clients';
 const unlocked = 'what guards access is honoured or refused, never ignored';
 const notCopied = 'objects are written where they belong, and never copied';
+const ownConnections = 'each replica has two connections to Redis, which stay open';
 const otherDriver = (name: string) =>
   refused(`the ${name} driver is not supported in this version`, 'filesystem or s3');
 
@@ -35,6 +36,9 @@ export const legacy = {
     oss: otherDriver('oss'),
     inmemory: otherDriver('inmemory'),
   },
+  cache: {
+    blobdescriptorsize: ignored('descriptors take up to 24 MiB of memory, however many they are'),
+  },
   filesystem: {
     maxthreads: ignored('the platform has its own pool of threads (UV_THREADPOOL_SIZE)'),
   },
@@ -65,6 +69,12 @@ export const legacy = {
   token: {
     autoredirect: ignored('clients are always sent to `realm`'),
     autoredirectpath: ignored('clients are always sent to `realm`'),
+  },
+  redis: {
+    maxidleconns: ignored(ownConnections),
+    poolsize: ignored(ownConnections),
+    connmaxidletime: ignored(ownConnections),
+    pool: ignored(ownConnections),
   },
   proxy: {
     remotenamespace: refused('a namespace in front of names is not supported in this version', 'no such key'),

@@ -48,10 +48,7 @@ function normaliseStorage({ storage }: ParsedConfig): StorageConfig {
   const options = {
     delete: storage.delete,
     redirect: storage.redirect,
-    cache: {
-      blobdescriptor: cache.blobdescriptor ?? cache.layerinfo,
-      blobdescriptorsize: cache.blobdescriptorsize,
-    },
+    cache: { blobdescriptor: cache.blobdescriptor ?? cache.layerinfo },
   };
   if (s3 !== undefined) return { ...options, driver: 's3', s3: normaliseS3(s3) };
   // The rules have made sure that there is one of them.

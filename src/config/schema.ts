@@ -128,8 +128,8 @@ const storage = section(
     s3,
     cache: section('What is remembered of blobs, so that storage is asked less.', {
       blobdescriptor: optional(descriptorCache, 'Where descriptors are remembered.'),
-      blobdescriptorsize: defaulted(count(), '10000', 'How many of them.'),
       layerinfo: optional(descriptorCache, 'The old spelling of `blobdescriptor`.'),
+      ...legacy.cache,
     }),
     delete: section('Deletion of content.', {
       enabled: defaulted(
@@ -533,58 +533,48 @@ const proxy = section(
 const plainRedis = 'Redis speaks no TLS';
 const noCertificate = 'Redis wants no client certificate';
 
-const redis = optionalSection(
-  'A Redis, by the keys of registry 2 (`addr`, `pool`) or 3 (`addrs`, `mastername`).',
-  {
-    addr: optional(remoteAddress, 'Where it is.'),
-    addrs: commaList(remoteAddress, 'Where it is, or its Sentinels are.'),
-    mastername: optional(text, 'The name of the master, which the Sentinels are asked for.'),
-    username: optional(text, 'A Redis user.'),
-    password: optional(secret, 'Its password.'),
-    passwordfile: optional(
-      filledFile,
-      `A file that holds the password instead; ${again} and a connection is made.`,
-      ours,
-    ),
-    sentinelusername: optional(text, 'A user of the Sentinels.'),
-    sentinelpassword: optional(secret, 'Its password.'),
-    sentinelpasswordfile: optional(
-      filledFile,
-      `A file that holds that password instead; ${again} and a connection is made.`,
-      ours,
-    ),
-    sentinel: optionalSection('Another spelling of `mastername` and `addrs`.', {
-      mastername: optional(text, 'As `redis.mastername`.'),
-      addrs: commaList(remoteAddress, 'As `redis.addrs`.'),
-    }),
-    db: defaulted(count(), '0', 'The number of the database.'),
-    dialtimeout: optional(duration, 'For connecting.'),
-    readtimeout: optional(duration, 'For an answer.'),
-    writetimeout: optional(duration, 'For sending.'),
-    maxidleconns: optional(count(), 'Idle connections that are kept.'),
-    poolsize: optional(count(), 'The most connections.'),
-    connmaxidletime: optional(duration, 'When an idle connection is closed.'),
-    pool: optionalSection("Registry 2's spelling of the three above.", {
-      maxidle: optional(count(), 'As `redis.maxidleconns`.'),
-      maxactive: optional(count(), 'As `redis.poolsize`.'),
-      idletimeout: optional(duration, 'As `redis.connmaxidletime`.'),
-    }),
-    tls: optionalSection(
-      'Encryption.',
-      {
-        enabled: defaulted(flag, 'false', 'Registry 2: uses TLS.', guard(plainRedis)),
-        certificate: optional(file, 'Registry 3: a client certificate, in PEM.', guard(noCertificate)),
-        key: optional(file, 'Its private key, in PEM.', guard(noCertificate)),
-        clientcas: list(
-          certificatesFile,
-          'Certificates in PEM to trust.',
-          guard("the system's certificates do"),
-        ),
-      },
-      guard(plainRedis),
-    ),
-  },
-);
+const redis = optionalSection('A Redis, by the keys of registry 2 (`addr`) or 3 (`addrs`, `mastername`).', {
+  addr: optional(remoteAddress, 'Where it is.'),
+  addrs: commaList(remoteAddress, 'Where it is, or its Sentinels are.'),
+  mastername: optional(text, 'The name of the master, which the Sentinels are asked for.'),
+  username: optional(text, 'A Redis user.'),
+  password: optional(secret, 'Its password.'),
+  passwordfile: optional(
+    filledFile,
+    `A file that holds the password instead; ${again} and a connection is made.`,
+    ours,
+  ),
+  sentinelusername: optional(text, 'A user of the Sentinels.'),
+  sentinelpassword: optional(secret, 'Its password.'),
+  sentinelpasswordfile: optional(
+    filledFile,
+    `A file that holds that password instead; ${again} and a connection is made.`,
+    ours,
+  ),
+  sentinel: optionalSection('Another spelling of `mastername` and `addrs`.', {
+    mastername: optional(text, 'As `redis.mastername`.'),
+    addrs: commaList(remoteAddress, 'As `redis.addrs`.'),
+  }),
+  db: defaulted(count(), '0', 'The number of the database.'),
+  dialtimeout: optional(duration, 'For connecting.'),
+  readtimeout: optional(duration, 'For an answer.'),
+  writetimeout: optional(duration, 'For sending.'),
+  tls: optionalSection(
+    'Encryption.',
+    {
+      enabled: defaulted(flag, 'false', 'Registry 2: uses TLS.', guard(plainRedis)),
+      certificate: optional(file, 'Registry 3: a client certificate, in PEM.', guard(noCertificate)),
+      key: optional(file, 'Its private key, in PEM.', guard(noCertificate)),
+      clientcas: list(
+        certificatesFile,
+        'Certificates in PEM to trust.',
+        guard("the system's certificates do"),
+      ),
+    },
+    guard(plainRedis),
+  ),
+  ...legacy.redis,
+});
 
 const ownSecret = 'the replicas are to make one in the storage';
 
