@@ -57,6 +57,8 @@ export interface BudgetLedger {
   leave(account: Account, entry: Entry, said: Said): Promise<BudgetView>;
 }
 
+/** No pause is longer, whatever `Retry-After` says: one request then finds out. */
+export const longestBlockMs = 60 * 60_000;
 /** A probe whose answer never comes is followed by the next after this. */
 export const probeMs = 10_000;
 /** Requests on their way are forgotten when none has begun for so long: whoever made them has died. */

@@ -12,6 +12,7 @@ import type {
 import {
   budgetOf,
   LocalBudgetLedger,
+  longestBlockMs,
   type Account,
   type BudgetLedger,
   type BudgetView,
@@ -58,8 +59,6 @@ const troubles: ReadonlySet<UpstreamCode> = new Set(['unreachable', 'timeout', '
 const shortestPauseMs = 1_000;
 const longestPauseMs = 60_000;
 const unknownPauseMs = 5_000;
-/** A longer `Retry-After` is not believed without a look in between. */
-const longestRetryMs = 60 * 60_000;
 
 /** An identity with what is kept of it. */
 interface Known {
@@ -276,7 +275,7 @@ function verdictOf(error: unknown, signal: AbortSignal): Verdict | 'unconnected'
 function readSaid(reply: Reply): Said {
   const retryMs = readRetryAfter(reply.headers['retry-after'], Date.now());
   const told = reply.redirected ? undefined : readRateLimit(reply.headers);
-  const pauseMs = Math.min(retryMs ?? pauseOf(told?.windowSeconds), longestRetryMs);
+  const pauseMs = Math.min(retryMs ?? pauseOf(told?.windowSeconds), longestBlockMs);
   if (reply.status === 429) return { ...told, how: 'refused', pauseMs };
   if (told !== undefined) return { ...told, how: 'told', pauseMs };
   return { how: reply.status < 500 && !reply.redirected ? 'silent' : 'lost', pauseMs };

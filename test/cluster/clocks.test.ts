@@ -1,8 +1,12 @@
-import { afterEach, expect, it } from 'vitest';
-import { clockOff } from '../parts/clock.js';
+import { join } from 'node:path';
+import type { Redis } from 'ioredis';
+import { afterEach, describe, expect, it } from 'vitest';
+import { clockOff, movableWallClock } from '../parts/clock.js';
 import type { Settings } from '../parts/cistern.js';
+import { lacks } from '../parts/debian.js';
+import { temporaryFolder } from '../parts/folder.js';
 import { imageOf, randomLayer } from '../parts/image.js';
-import { blobOf, untilIdle } from '../parts/mirror.js';
+import { blobOf, metric, untilIdle } from '../parts/mirror.js';
 import { until } from '../parts/process.js';
 import {
   receivesAll,
@@ -92,3 +96,51 @@ describeOverStores('replicas whose clocks are far apart', ['redis-server', 'fake
     expect(replicas.flatMap(warnings)).toEqual([]);
   });
 });
+
+describe.skipIf(lacks('redis-server', 'faketime'))('replicas whose Redis steps back by an hour', () => {
+  it('notice that a tag moves, and go on with transfers and jobs', async () => {
+    await using cleanup = new AsyncDisposableStack();
+    const folder = cleanup.use(await temporaryFolder());
+    const clock = await movableWallClock(join(folder.path, 'clock'));
+    const { upstream, redis, replicas, replica } = cleanup.use(
+      await startReplicas({
+        count: 2,
+        redis: { env: clock.env },
+        proxy: { freshness: '1s' },
+        config: () => ({ scheduler: { scrub: { schedule: '1s' } } }),
+      }),
+    );
+    const [old, moved] = ['old', 'new'].map((name) => imageOf({ layers: [randomLayer(100, name)] }));
+    if (old === undefined || moved === undefined) throw new Error('two images');
+    const has = (image: typeof old) => async (): Promise<boolean> => {
+      const all = replicas.map((each) => receivesAll(each.v2(path), image.manifest.bytes));
+      return (await Promise.all(all)).every(Boolean);
+    };
+    upstream.addImage('app', 'latest', old);
+    expect(await has(old)()).toBe(true);
+    // As a replica leaves it that died a moment before the step.
+    const dead = blobOf(100_000, 'dead leader');
+    upstream.addBlob('app', dead);
+    const prefix = await prefixOf(redis.client());
+    await redis.client().set(`${prefix}lease:job:scrub`, 'of a dead replica', 'PX', 5_000);
+    await redis.client().set(`${prefix}lease:blob:${dead.digest}`, 'of a dead replica', 'PX', 5_000);
+
+    const timeOfRedis = async (): Promise<number> => Number((await redis.client().time())[0]);
+    const before = await timeOfRedis();
+    await clock.ahead(-3_600);
+    await until(async () => (await timeOfRedis()) < before - 1_800, patience());
+    upstream.addImage('app', 'latest', moved);
+    await until(has(moved), patience());
+    expect(await receivesAll(replica(0).v2(`app/blobs/${dead.digest}`), dead.bytes)).toBe(true);
+    const jobs = (): Promise<number> =>
+      metric(replica(0), 'cistern_job_last_run_timestamp_seconds', { name: 'scrub' });
+    const last = await jobs();
+    await until(async () => (await jobs()) > last, patience());
+    expect(replicas.flatMap(warnings)).toEqual([]);
+  });
+});
+
+async function prefixOf(client: Redis): Promise<string> {
+  const [since = ''] = await client.keys('cistern:*:since');
+  return since.slice(0, -'since'.length);
+}

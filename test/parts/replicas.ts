@@ -4,7 +4,7 @@ import { LinkProxy } from '../fakes/link-proxy.js';
 import { type Cistern, overlay, type Settings, startCistern } from './cistern.js';
 import { metric } from './mirror.js';
 import { freePort } from './ports.js';
-import { type RedisServer, startRedis } from './redis.js';
+import { type RedisServer, type RedisServerOptions, startRedis } from './redis.js';
 import { newFolder, type NewStore, type SharedStore } from './stores.js';
 
 export interface Replica extends Cistern {
@@ -28,6 +28,7 @@ export interface Replicas extends AsyncDisposable {
 export interface ReplicasOptions {
   readonly count: number;
   readonly upstream?: FakeUpstreamOptions;
+  readonly redis?: RedisServerOptions;
   /** Default: a folder. */
   readonly newStore?: NewStore;
   /** A link proxy before each cluster port, which the others are told to use. */
@@ -51,7 +52,7 @@ export async function startReplicas(options: ReplicasOptions): Promise<Replicas>
   const { count, newStore = newFolder, config } = options;
   const store = cleanup.use(await newStore());
   const upstream = cleanup.use(await FakeUpstream.start(options.upstream));
-  const redis = cleanup.use(await startRedis());
+  const redis = cleanup.use(await startRedis(options.redis));
   const start = (stack: AsyncDisposableStack, index: number): Promise<Replica> =>
     startReplica(stack, {
       ...options,
@@ -78,7 +79,7 @@ export async function startReplicas(options: ReplicasOptions): Promise<Replicas>
   };
 }
 
-export interface ReplicaOptions extends Omit<ReplicasOptions, 'count' | 'upstream' | 'newStore'> {
+export interface ReplicaOptions extends Omit<ReplicasOptions, 'count' | 'upstream' | 'redis' | 'newStore'> {
   readonly root: string;
   readonly redis: Pick<RedisServer, 'addr'>;
   readonly remoteurl: string;

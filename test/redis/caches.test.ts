@@ -137,6 +137,39 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
     expect(await new RedisDescriptorCache(other.link, keys, old).get('app@rotated')).toEqual(descriptor);
   });
 
+  it('tags: the future of a Redis clock that stepped back is stale, and a new answer replaces it', async () => {
+    const tags = new RedisTagCache(one.link, keys, values);
+    const began = String(Number(await tags.now()) + 3_600_000);
+    const name = keys.tag('app:future');
+    await redis.client().hset(name, {
+      began,
+      descriptor: values.seal(timed(name, began), formatDescriptor(descriptor)),
+    });
+    expect(await tags.get('app:future')).toBeUndefined();
+    expect(await tags.put('app:future', descriptor, (await tags.now()) ?? '')).toBe(true);
+    expect(await tags.get('app:future')).toMatchObject({ descriptor });
+  });
+
+  it.each<[string, (name: string) => Promise<unknown>]>([
+    ['a list', (name) => redis.client().rpush(name, 'x')],
+    ['a long string', (name) => redis.client().set(name, 'x'.repeat(10_000_000))],
+    ['a hash', (name) => redis.client().hset(name, { began: 'x'.repeat(3_000), descriptor: '{' })],
+  ])('%s that another client wrote is absent, and is replaced', async (_, write) => {
+    const [tag, content] = [keys.tag('app:garbage'), keys.descriptor('app@garbage')];
+    const tags = new RedisTagCache(one.link, keys, values);
+    const descriptors = new RedisDescriptorCache(one.link, keys, values);
+    for (const name of [tag, content]) {
+      await redis.client().del(name);
+      await write(name);
+    }
+    expect(await tags.get('app:garbage')).toBeUndefined();
+    expect(await descriptors.get('app@garbage')).toBeUndefined();
+    expect(await tags.put('app:garbage', descriptor, (await tags.now()) ?? '')).toBe(true);
+    await descriptors.share([['app@garbage', descriptor]]);
+    expect(await tags.get('app:garbage')).toMatchObject({ descriptor });
+    expect(await descriptors.get('app@garbage')).toEqual(descriptor);
+  });
+
   it('tags: what one was told the other knows', async () => {
     const [tags, seen] = [
       new RedisTagCache(one.link, keys, values),

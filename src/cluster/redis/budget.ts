@@ -1,6 +1,7 @@
 import { createHmac } from 'node:crypto';
 import {
   forgetMs,
+  longestBlockMs,
   probeMs,
   shortMs,
   type Account,
@@ -12,16 +13,26 @@ import {
 } from '../../upstream/rate-budget.js';
 import type { Keys } from './keys.js';
 import { unavailable, type RedisLink } from './link.js';
+import { onlyHash } from './only-hash.js';
 
 const lifetimeMs = 24 * 60 * 60_000;
 
-const header = `
+// Forgets what no replica wrote, and what is of the future: the clock of Redis has stepped back, so no kept time means
+// anything now.
+const header = `${onlyHash}
 local kept = {}
 local fields = {'limit', 'remaining', 'window', 'running', 'begun', 'settled', 'blocked'}
-for index, value in ipairs(redis.call('HMGET', KEYS[1], unpack(fields))) do kept[fields[index]] = tonumber(value) end
+for index, value in ipairs(redis.call('HMGET', KEYS[1], unpack(fields))) do
+  local number = tonumber(value)
+  if number and number >= 0 and number < 9e15 then kept[fields[index]] = number end
+end
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
+if (kept.settled or 0) > micros or (kept.begun or 0) > now or (kept.blocked or 0) > now + ${longestBlockMs} then
+  redis.call('DEL', KEYS[1])
+  kept = {}
+end
 local running = kept.running or 0
 local function view(entry, blocked)
   local left = kept.remaining and math.max(0, kept.remaining - running) or ''
