@@ -105,6 +105,11 @@ describe('what a replica takes from another', () => {
       (response, nonce) => say(response, nonce, 0, { kind: 'failed', reason: 'disk full' }),
       { end: 'failed' },
     ],
+    [
+      'takes no sealed message of another form',
+      (response, nonce) => say(response, nonce, 0, { kind: 'alive', length: 0 }),
+      { end: 'invalid' },
+    ],
     ['is refused', (response) => response.writeHead(403).end(), { end: 'refused' }],
     ['comes too late', (response) => response.writeHead(404).end(), { end: 'gone' }],
     ['gets no answer', () => undefined, { end: 'unreachable' }],

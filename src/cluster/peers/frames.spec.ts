@@ -9,6 +9,7 @@ import {
   longestFrame,
   longestMessage,
   messageFrame,
+  parseMessage,
 } from './frames.js';
 
 interface Sent {
@@ -114,5 +115,37 @@ describe('formatMessage', () => {
     const text = formatMessage({ kind: 'failed', reason: 'ä"'.repeat(5_000) }, longestMessage);
     expect(Buffer.byteLength(text)).toBeLessThanOrEqual(longestMessage);
     expect(JSON.parse(text)).toMatchObject({ kind: 'failed', reason: expect.stringMatching(/^ä/) });
+  });
+});
+
+describe('parseMessage', () => {
+  it.each([
+    { kind: 'alive', length: 1, repositories: ['app'] },
+    { kind: 'alive', length: 0, size: 2, repositories: [] },
+    { kind: 'failed', reason: 'disk full' },
+    { kind: 'failed', reason: 'gone', code: 'not-found', repository: 'app' },
+    { kind: 'complete', size: 4 },
+  ])('reads %j', (message) => {
+    expect(parseMessage(JSON.stringify(message))).toEqual(message);
+  });
+
+  it.each([
+    '',
+    '{',
+    'null',
+    '"alive"',
+    '{}',
+    '{"kind":"other"}',
+    '{"kind":"alive","length":1}',
+    '{"kind":"alive","length":-1,"repositories":[]}',
+    '{"kind":"alive","length":1e300,"repositories":[]}',
+    '{"kind":"alive","length":1,"size":"2","repositories":[]}',
+    '{"kind":"alive","length":1,"repositories":[1]}',
+    '{"kind":"alive","length":1,"repositories":"app"}',
+    '{"kind":"failed"}',
+    '{"kind":"failed","reason":"x","code":1}',
+    '{"kind":"complete","size":null}',
+  ])('throws a FrameError for %j', (text) => {
+    expect(() => parseMessage(text)).toThrow(FrameError);
   });
 });

@@ -74,6 +74,51 @@ export class FrameError extends Error {
 }
 
 /**
+ * Reads a message. The seal does not prove its form: a replica of another version may have sent it.
+ *
+ * @throws FrameError
+ */
+export function parseMessage(text: string): PeerMessage {
+  const message = parseFields(text);
+  if (!isMessage(message)) throw new FrameError('a message of an unknown form');
+  return message as unknown as PeerMessage;
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+function parseFields(text: string): Fields {
+  try {
+    return Object(JSON.parse(text)) as Fields;
+  } catch {
+    throw new FrameError('a message that is no JSON');
+  }
+}
+
+function isMessage({ kind, length, size, repositories, reason, code, repository }: Fields): boolean {
+  if (kind === 'complete') return isCount(size);
+  if (kind === 'failed') return isText(reason) && isTextOrAbsent(code) && isTextOrAbsent(repository);
+  return (
+    kind === 'alive' &&
+    isCount(length) &&
+    (size === undefined || isCount(size)) &&
+    Array.isArray(repositories) &&
+    repositories.every(isText)
+  );
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string';
+}
+
+function isTextOrAbsent(value: unknown): boolean {
+  return value === undefined || isText(value);
+}
+
+/**
  * Cuts a byte stream into frames. Data is passed on as it arrives, in pieces, so that nobody waits for the end of a
  * large frame; a message comes whole.
  */

@@ -5,6 +5,7 @@ import {
   FrameError,
   FrameReader,
   messageFrame,
+  parseMessage,
   type PeerFailure,
   type PeerMessage,
   type PeerProgress,
@@ -181,5 +182,5 @@ function readMessage(
   if (!seal.isMessage(nonce, sequence, text, line.slice(0, space))) {
     throw new PeerError('invalid', url, 'a message without proof of the secret');
   }
-  return JSON.parse(text) as PeerMessage; // sealed: by a replica of this program
+  return parseMessage(text);
 }
