@@ -1,12 +1,14 @@
+import { LRUCache } from 'lru-cache';
 import type { Logger } from '../../telemetry/log.js';
 import { silenceMs, type PeerError } from './peer-client.js';
 
 /** A replica that could not be reached the last time is not waited for as long as one that could. */
 const doubtfulAnswerMs = 500;
+const mostFailing = 1_000;
 
 /** Which replicas can be read, as this one found out: what is wrong between two of them is said once. */
 export class Neighbours {
-  readonly #failing = new Map<string, PeerError['code']>();
+  readonly #failing = new LRUCache<string, PeerError['code']>({ max: mostFailing });
 
   constructor(private readonly log: Logger) {}
 
