@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { readAtMost } from '../memory/read-at-most.js';
 import { askMirror, registriesOf } from '../nodes/ask-mirror.js';
 import { NodeError } from '../nodes/faults.js';
 import type { MirrorAddress } from '../nodes/hosts.js';
@@ -197,12 +198,15 @@ async function tellPulled(
   }
 }
 
+/** Of a page of metrics, in bytes; a mirror's takes a few hundred thousand. */
+const longestMetrics = 16 * 1024 * 1024;
+
 /** Requests for manifests and blobs so far; or why that cannot be read. */
 async function countAt(metrics: string, signal: AbortSignal): Promise<number | string> {
   try {
     const response = await fetch(metrics, { signal });
     if (!response.ok) return `it answers ${response.status}`;
-    const lines = (await response.text()).split('\n');
+    const lines = (await bodyOf(response)).split('\n');
     const counted = lines.filter((line) =>
       /^registry_http_requests_total\{[^}]*handler="(?:manifest|blob)"/.test(line),
     );
@@ -211,6 +215,10 @@ async function countAt(metrics: string, signal: AbortSignal): Promise<number | s
     signal.throwIfAborted();
     return codeOf(error);
   }
+}
+
+async function bodyOf({ body }: Response): Promise<string> {
+  return body === null ? '' : (await readAtMost(body, longestMetrics)).toString('utf8');
 }
 
 interface Ran {
