@@ -20,10 +20,10 @@ interface Listing {
 
 const mostPages = 1000;
 /**
- * Of all pages together, in bytes: 100,000 tags of 79 bytes, as signatures have them. Real lists are a tenth of that.
- * A parsed list takes up to twenty times its text.
+ * Of all pages together, in bytes: more than 100,000 tags of 128 characters, which is as long as a tag may be. Real
+ * lists are a tenth of that.
  */
-export const longestListing = 8 * 1024 * 1024;
+export const longestListing = 16 * 1024 * 1024;
 /**
  * Values in all pages together, however deep. An empty one takes the most memory and time for its text: `[]` is two
  * bytes, and 56 parsed. Commas in strings count too.

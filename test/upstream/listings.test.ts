@@ -91,7 +91,7 @@ describe('a list for which there is no room in memory', () => {
     ['short tags', () => `{"tags":[${'"a",'.repeat(300_000)}"a"]}`],
     ['empty objects', () => `{"tags":[${'{},'.repeat(300_000)}"a"]}`],
     ['nested arrays', () => `{"tags":${'['.repeat(300_000)}${']'.repeat(300_000)}}`],
-    ['more than 8 MiB', () => `{"tags":["${'a'.repeat(8 * 1024 * 1024)}"]}`],
+    ['more than 16 MiB', () => `{"tags":["${'a'.repeat(16 * 1024 * 1024)}"]}`],
   ])('is refused where it would take too much: %s', async (_, text) => {
     const server = await serve((__, response) => void response.end(text()));
     await expect(clientOf(server.url).upstream.listTags(name, patient)).rejects.toMatchObject({
