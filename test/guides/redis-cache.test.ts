@@ -92,7 +92,9 @@ describe.skipIf(
       'docker-compose logs --no-color registry | grep -i redis || true',
       project,
     );
-    expect(log).not.toMatch(/"level":"(?:warning|error)"/);
+    const complaints = log.split('\n').filter((line) => /"level":"(?:warning|error)"/.test(line));
+    // The guide's configuration has a pool, of which registry:2 takes the size: see docs/configuration.md.
+    expect(complaints.filter((line) => !line.includes('"key":"redis.pool"'))).toEqual([]);
   });
 
   /** A pull of something new, after which Redis knows it. */
