@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { lacks } from '../parts/debian.js';
 import { type Image, imageOf, linuxAmd64, randomLayer } from '../parts/image.js';
 import { untilIdle } from '../parts/mirror.js';
-import { runCistern, type Settings } from '../parts/cistern.js';
+import { overlay, runCistern, type Settings } from '../parts/cistern.js';
 import { until } from '../parts/process.js';
 import { type Replica, type Replicas, startReplicas } from '../parts/replicas.js';
 import { patience } from '../parts/patience.js';
@@ -50,7 +50,7 @@ describe.skipIf(lacks('redis-server'))('rule 4: Redis loses all it knew', () => 
     await Promise.all(cluster.replicas.map(untilIdle));
     const before = await listed(cluster.replica(0));
     expect(before.map(({ repository }) => repository)).toEqual(['team/app0', 'team/app1', 'team/app2']);
-    expect((await keys(cluster)).length).toBeGreaterThan(0);
+    expect(await redis.client().dbsize()).toBeGreaterThan(0);
 
     await redis.client().flushall();
     expect(await listed(cluster.replica(1))).toEqual(before);
@@ -73,7 +73,9 @@ describe.skipIf(lacks('redis-server'))('rule 4: Redis loses all it knew', () => 
   });
 
   it('and is told again by the next replica that notices', async () => {
-    await using cluster = await startReplicas({ count: 2, config: () => hasty });
+    // Descriptors end within the grace.
+    const config = overlay(hasty, { scheduler: { grace: '5m' } });
+    await using cluster = await startReplicas({ count: 2, config: () => config });
     const { upstream, redis } = cluster;
     const image = imageOf({ platform: linuxAmd64, layers: [randomLayer(300_000, 'told again')] });
     upstream.addImage('team/app', 'v1', image);

@@ -43,24 +43,27 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
 
   describe('descriptors in Redis', () => {
     descriptorCacheContract(() =>
-      Promise.resolve(new RedisDescriptorCache(one.link, new Keys('far'), values)),
+      Promise.resolve(new RedisDescriptorCache(one.link, new Keys('far'), values, 60_000)),
     );
   });
   describe('descriptors in Redis behind memory', () => {
     descriptorCacheContract(() =>
       Promise.resolve(
-        new TieredDescriptorCache(new RedisDescriptorCache(one.link, new Keys('tiers'), values), 60_000),
+        new TieredDescriptorCache(
+          new RedisDescriptorCache(one.link, new Keys('tiers'), values, 60_000),
+          60_000,
+        ),
       ),
     );
   });
 
   it('descriptors: what one puts the other has, of the same store alone', async () => {
-    new RedisDescriptorCache(one.link, keys, values).put('app@it', descriptor);
-    const seen = new RedisDescriptorCache(other.link, keys, values);
+    new RedisDescriptorCache(one.link, keys, values, 60_000).put('app@it', descriptor);
+    const seen = new RedisDescriptorCache(other.link, keys, values, 60_000);
     await until(async () => (await seen.get('app@it')) !== undefined, inTime());
     expect(await seen.get('app@it')).toEqual(descriptor);
     expect(
-      await new RedisDescriptorCache(other.link, new Keys('elsewhere'), values).get('app@it'),
+      await new RedisDescriptorCache(other.link, new Keys('elsewhere'), values, 60_000).get('app@it'),
     ).toBeUndefined();
     expect(await redis.client().ttl(keys.descriptor('app@it'))).toBeGreaterThan(0);
   });
@@ -69,7 +72,7 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
     'descriptors: %j, of somebody else, is none',
     async (text) => {
       await redis.client().set(keys.descriptor('foreign'), text);
-      expect(await new RedisDescriptorCache(one.link, keys, values).get('foreign')).toBeUndefined();
+      expect(await new RedisDescriptorCache(one.link, keys, values, 60_000).get('foreign')).toBeUndefined();
     },
   );
 
@@ -90,12 +93,14 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
     ])('a descriptor %s is none, and is counted', async (_, value) => {
       await redis.client().set(name, value);
       refused.length = 0;
-      expect(await new RedisDescriptorCache(one.link, keys, values).get('app@forged')).toBeUndefined();
+      expect(
+        await new RedisDescriptorCache(one.link, keys, values, 60_000).get('app@forged'),
+      ).toBeUndefined();
       expect(refused).toEqual(['descriptor']);
     });
 
     it('a descriptor that was copied and put back ends when the first one would have', async () => {
-      const cache = new RedisDescriptorCache(one.link, keys, values);
+      const cache = new RedisDescriptorCache(one.link, keys, values, 60_000);
       await cache.share([['app@forged', descriptor]]);
       const copy = (await redis.client().get(name)) ?? '';
       await redis.client().del(name);
@@ -131,10 +136,14 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
   it('a value counts at replicas before and after a change of the secret, while both secrets count', async () => {
     const both = valuesSealedBy(['after', 'before']);
     const old = valuesSealedBy(['before']);
-    await new RedisDescriptorCache(one.link, keys, old).share([['app@rotated', descriptor]]);
-    expect(await new RedisDescriptorCache(other.link, keys, both).get('app@rotated')).toEqual(descriptor);
-    await new RedisDescriptorCache(one.link, keys, both).share([['app@rotated', descriptor]]);
-    expect(await new RedisDescriptorCache(other.link, keys, old).get('app@rotated')).toEqual(descriptor);
+    await new RedisDescriptorCache(one.link, keys, old, 60_000).share([['app@rotated', descriptor]]);
+    expect(await new RedisDescriptorCache(other.link, keys, both, 60_000).get('app@rotated')).toEqual(
+      descriptor,
+    );
+    await new RedisDescriptorCache(one.link, keys, both, 60_000).share([['app@rotated', descriptor]]);
+    expect(await new RedisDescriptorCache(other.link, keys, old, 60_000).get('app@rotated')).toEqual(
+      descriptor,
+    );
   });
 
   it('tags: the future of a Redis clock that stepped back is stale, and a new answer replaces it', async () => {
@@ -220,7 +229,7 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
     expect(await tags.now()).toBeUndefined();
     await tags.put('app:v1', descriptor, '1');
     expect(await tags.get('app:v1')).toBeUndefined();
-    const descriptors = new RedisDescriptorCache(alone.link, keys, values);
+    const descriptors = new RedisDescriptorCache(alone.link, keys, values, 60_000);
     descriptors.put('app@it', descriptor);
     descriptors.drop('app@it');
     expect(await descriptors.get('app@it')).toBeUndefined();

@@ -11,7 +11,15 @@ const longestRepeatMs = 1_000;
  * hidden there is soon hidden here too. Within the grace, after which what is hidden may be deleted.
  */
 export function memoryLifetime(graceMs: number): number {
-  return Math.min(graceMs - repeatLifetime(graceMs), longestMs);
+  return Math.min((graceMs - repeatLifetime(graceMs)) / 2, longestMs);
+}
+
+/**
+ * For so many milliseconds replicas may go by what one of them has told the others: each then remembers it for as long
+ * as what it saw itself, and all of that together is within the grace.
+ */
+export function sharedLifetime(graceMs: number): number {
+  return Math.floor(graceMs - memoryLifetime(graceMs) - repeatLifetime(graceMs));
 }
 
 /** And for so many milliseconds after that an answer made from memory may be given again. */

@@ -6,7 +6,8 @@ import type { Keys } from './keys.js';
 import { unavailable, type RedisLink } from './link.js';
 import { readValue, type SealedValues } from './sealed-values.js';
 
-const lifetimeSeconds = 24 * 60 * 60;
+/** Redis itself forgets a value earlier; a copy that somebody puts back is believed for no longer than this. */
+const believedMs = 24 * 60 * 60_000;
 /** A replica whose clock is behind by less than this still believes what the others have just written. */
 const clockToleranceMs = 60 * 60_000;
 const batchMs = 20;
@@ -21,6 +22,8 @@ export class RedisDescriptorCache implements DescriptorCache {
     private readonly link: RedisLink,
     private readonly keys: Keys,
     private readonly values: SealedValues,
+    /** A descriptor may outlive its link by so many milliseconds. */
+    private readonly lifetimeMs: number,
   ) {}
 
   async get(key: string): Promise<Descriptor | undefined> {
@@ -45,7 +48,7 @@ export class RedisDescriptorCache implements DescriptorCache {
       const batch = client.pipeline();
       for (const [key, descriptor] of entries) {
         const name = this.keys.descriptor(key);
-        batch.set(name, this.values.seal(name, formatTimed(descriptor)), 'EX', lifetimeSeconds);
+        batch.set(name, this.values.seal(name, formatTimed(descriptor)), 'PX', this.lifetimeMs);
       }
       return batch.exec();
     });
@@ -67,7 +70,7 @@ export function formatTimed(descriptor: Descriptor): string {
 function readTimed(text: string): Descriptor | undefined {
   const end = text.lastIndexOf(' ');
   const ageMs = Date.now() - Number(text.slice(end + 1));
-  const isInTime = ageMs >= -clockToleranceMs && ageMs < lifetimeSeconds * 1000;
+  const isInTime = ageMs >= -clockToleranceMs && ageMs < believedMs;
   return isInTime ? parseDescriptor(text.slice(0, end)) : undefined;
 }
 

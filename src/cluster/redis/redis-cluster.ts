@@ -11,7 +11,13 @@ import type {
   StorageIdentity,
   TagCache,
 } from '../cluster.js';
-import { LocalDescriptorCache, memoryLifetime, NoTagCache, TieredDescriptorCache } from '../local/caches.js';
+import {
+  LocalDescriptorCache,
+  memoryLifetime,
+  NoTagCache,
+  sharedLifetime,
+  TieredDescriptorCache,
+} from '../local/caches.js';
 import { LocalCoordinator } from '../local/coordinator.js';
 import { advertised } from '../peers/advertised.js';
 import { Seals } from '../peers/seals.js';
@@ -59,8 +65,9 @@ export class RedisCluster implements JoiningCluster {
     this.tags = new RedisTagCache(data, keys, values);
     this.#memory = new RedisMemory(data, keys);
     if (storage.cache.blobdescriptor === 'redis') {
-      const lifetimeMs = memoryLifetime(scheduler.grace);
-      this.descriptors = new TieredDescriptorCache(new RedisDescriptorCache(data, keys, values), lifetimeMs);
+      const { grace } = scheduler;
+      const shared = new RedisDescriptorCache(data, keys, values, sharedLifetime(grace));
+      this.descriptors = new TieredDescriptorCache(shared, memoryLifetime(grace));
     }
     // By what the storage keeps, so that replicas count together while the cluster's secret changes.
     this.budgets = new RedisBudgetLedger(data, keys, identity.secret, this.budgets);
