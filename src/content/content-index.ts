@@ -246,7 +246,11 @@ export class ContentIndex implements Disposable {
     yield* this.#addLinks([link], () => 0);
     const repository = this.#repositoryId(link.repository, () => 0);
     const content = this.#contentId(link.digest);
-    yield* this.#rescue(link.digest, children);
+    for (const { digest } of children) {
+      this.database.run('INSERT OR IGNORE INTO reference VALUES (?, ?)', content, this.#contentId(digest));
+      yield;
+    }
+    yield* this.#keep(content);
     this.database.run(
       `UPDATE link SET used = ?1, effective = ?1, parents = (SELECT count(*) FROM reference f
        CROSS JOIN link p ON p.kind = ${manifest} AND p.repository = ?2 AND p.content = f.parent WHERE f.child = ?3)
@@ -261,20 +265,6 @@ export class ContentIndex implements Disposable {
       this.#addParent(repository, child);
       yield* this.#raise(repository, child, at);
     }
-  }
-
-  /** It is not hidden any more, nor is what it refers to. */
-  rescue(digest: Digest, children: readonly Reference[]): Generator<void> {
-    return this.database.portions(this.#rescue(digest, children));
-  }
-
-  *#rescue(digest: Digest, children: readonly Reference[]): Generator<void> {
-    const content = this.#contentId(digest);
-    for (const { digest: child } of children) {
-      this.database.run('INSERT OR IGNORE INTO reference VALUES (?, ?)', content, this.#contentId(child));
-      yield;
-    }
-    yield* this.#keep(content);
   }
 
   /** All links of this repository, those that come later too, stay in this run. */

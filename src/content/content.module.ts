@@ -5,13 +5,11 @@ import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/config.js';
 import type { Repository } from '../oci/name.js';
 import { ProxyModule } from '../proxy/proxy.module.js';
-import { Transfers } from '../proxy/transfers.js';
 import type { JobSummary } from '../scheduler/job.js';
 import { Scheduler } from '../scheduler/scheduler.js';
 import { SchedulerModule } from '../scheduler/scheduler.module.js';
 import type { WorkFolder } from '../storage/filesystem/work-folder.js';
 import { sweepUploads } from '../storage/leftovers.js';
-import { Rescues } from '../storage/rescues.js';
 import {
   BLOB_STORE,
   DELETES,
@@ -23,7 +21,6 @@ import {
   WORK_FOLDER,
 } from '../storage/storage.module.js';
 import {
-  presigns,
   type BlobStore,
   type Deletes,
   type Inventory,
@@ -36,13 +33,24 @@ import { UpstreamModule } from '../upstream/upstream.module.js';
 import { InUseRecords } from '../usage/in-use.js';
 import { USAGE_HISTORY, UsageModule } from '../usage/usage.module.js';
 import type { UsageHistory } from '../usage/usage.js';
+import { BlobRemoval } from './blob-removal.js';
+import { BlobRemovalModule, DELETION_WAIT } from './blob-removal.module.js';
+import { StorageClock } from './storage-clock.js';
 import { StoredContent } from './stored-content.js';
 
 /** {@link ContentKeeper}. */
 export const CONTENT_KEEPER = Symbol('ContentKeeper');
 
 @Module({
-  imports: [StorageModule, ClusterModule, UsageModule, UpstreamModule, ProxyModule, SchedulerModule],
+  imports: [
+    StorageModule,
+    ClusterModule,
+    UsageModule,
+    UpstreamModule,
+    ProxyModule,
+    BlobRemovalModule,
+    SchedulerModule,
+  ],
   providers: [
     {
       provide: CONTENT_KEEPER,
@@ -56,11 +64,11 @@ export const CONTENT_KEEPER = Symbol('ContentKeeper');
         records: RecordStore,
         work: WorkFolder,
         spools: WorkFolder,
-        rescues: Rescues,
+        removal: BlobRemoval,
+        waitMs: number,
         usage: UsageHistory,
         inUse: InUseRecords,
         cluster: Cluster,
-        transfers: Transfers,
         { storedBlobs, storedBytes, storedLimit }: Metrics,
       ) => {
         storedLimit.set(config.proxy.maxsize ?? Infinity);
@@ -70,14 +78,15 @@ export const CONTENT_KEEPER = Symbol('ContentKeeper');
           blobs,
           repositories,
           records,
-          rescues,
+          removal,
+          clock: new StorageClock(inventory),
           usage,
           inUse,
           cluster,
           newFile: () => spools.newFile('index'),
           ...timesToLive(config, directory),
           graceMs: config.scheduler.grace,
-          waitMs: Math.max(config.scheduler.grace, addressLifetime(config, blobs)),
+          waitMs,
           maxBytes: config.proxy.maxsize,
           minFreeBytes: config.proxy.minfree,
           freeBytes: async () => {
@@ -85,12 +94,10 @@ export const CONTENT_KEEPER = Symbol('ContentKeeper');
             return work.freeBytes();
           },
           sweepLeftovers: () => sweepLeftovers(blobs, [work, spools]),
-          transferring: (digest) => transfers.get(digest) !== undefined,
           observe: (totals) => {
             storedBlobs.set(totals.blobs);
             storedBytes.set(totals.bytes);
           },
-          now: () => Date.now(),
         });
       },
       inject: [
@@ -103,11 +110,11 @@ export const CONTENT_KEEPER = Symbol('ContentKeeper');
         RECORD_STORE,
         WORK_FOLDER,
         SPOOL_FOLDER,
-        Rescues,
+        BlobRemoval,
+        DELETION_WAIT,
         USAGE_HISTORY,
         InUseRecords,
         CLUSTER,
-        Transfers,
         Metrics,
       ],
     },
@@ -148,11 +155,6 @@ function timesToLive(
     ttls: JSON.stringify([proxy.ttl, ...byHost]),
     shortestTtlMs: finite.length === 0 ? undefined : Math.min(...finite),
   };
-}
-
-/** How long clients may use the storage's own addresses of blobs that they are given. */
-function addressLifetime({ storage }: Config, blobs: BlobStore): number {
-  return presigns(blobs) && !storage.redirect.disable ? blobs.lifetimeMs : 0;
 }
 
 async function sweepLeftovers(blobs: BlobStore, folders: readonly WorkFolder[]): Promise<JobSummary> {

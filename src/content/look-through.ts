@@ -1,5 +1,5 @@
 import { setImmediate as breathe } from 'node:timers/promises';
-import { algorithmOf, digestOf, type Digest } from '../oci/digest.js';
+import { algorithmOf, digestOf } from '../oci/digest.js';
 import { readManifest, references } from '../oci/manifest.js';
 import type { Repository } from '../oci/name.js';
 import type { JobRun } from '../scheduler/job.js';
@@ -50,6 +50,11 @@ export async function lookThrough(
   await inPortions(index.settle(now), signal);
 }
 
+/** A replica's clock may be ahead of the storage's. */
+export function notAfter(use: Use, now: number): Use {
+  return use.at > now ? { ...use, at: now } : use;
+}
+
 /** A use of what came to be stored after the index was filled: what it refers to is in use as well. */
 export async function learnLate(
   index: ContentIndex,
@@ -65,19 +70,6 @@ export async function learnLate(
   } else if (await repositories.hasLayer(repository, digest)) {
     await inPortions(index.learn({ kind: 'layer', repository, digest }, at, []), signal);
   }
-}
-
-/** Content that is not to be deleted after all: neither is what it refers to, if it is a manifest. */
-export async function rescue(
-  index: ContentIndex,
-  digest: Digest,
-  blobs: BlobStore,
-  signal: AbortSignal,
-): Promise<void> {
-  const size = await blobs.stat(digest);
-  const bytes =
-    size === undefined || size > longestManifest ? undefined : await blobs.read(digest, longestManifest);
-  await inPortions(index.rescue(digest, bytes === undefined ? [] : references(bytes)), signal);
 }
 
 /** One look through the storage. */
@@ -199,11 +191,11 @@ class Look {
     };
     for (const pages of [usage.snapshot(signal, skip), usage.noted(signal, skip)]) {
       for await (const page of pages) {
-        index.addUses(page);
+        index.addUses(page.map((use) => notAfter(use, now)));
         await breathe(); // many pages come from one record
       }
     }
-    index.addUses([...usage.unwritten()]);
+    index.addUses([...usage.unwritten()].map((use) => notAfter(use, now)));
     for (const { prefix, until } of unknown) {
       await inPortions(index.countAsUsed(prefix, Math.min(until, now)), signal);
     }

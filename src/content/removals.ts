@@ -4,13 +4,14 @@ import { parseDigest, type Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, Removal, RemovalReason } from '../scheduler/job.js';
 import { mapAtOnce } from '../storage/pages.js';
-import type { Deletion, Rescues } from '../storage/rescues.js';
-import type { BlobStore, Deletes, Inventory, RepositoryStore } from '../storage/storage.js';
+import type { BlobStore, Deletes, Inventory, RecordStore, RepositoryStore } from '../storage/storage.js';
 import type { InUse, InUseHistory, UnknownUses, Use, UsageHistory } from '../usage/usage.js';
+import type { BlobRemoval } from './blob-removal.js';
 import type { ContentIndex } from './content-index.js';
 import type { IndexedBlob, IndexedLink, IndexedTag, Wanted } from './index-queries.js';
-import { learnLate, rescue } from './look-through.js';
+import { learnLate, notAfter } from './look-through.js';
 import { inPortions } from './portions.js';
+import type { StorageClock } from './storage-clock.js';
 import { Tolerance } from './tolerance.js';
 
 /** What other replicas have noted is read again this often; they write it down about as often. */
@@ -19,7 +20,7 @@ const notedEveryMs = 30_000;
  * In seconds. What was noted so long before a look began, the look has seen, also when another replica's clock is
  * wrong; a shorter grace says how far clocks may differ.
  */
-export const longestSkew = 10 * 60;
+const longestSkew = 10 * 60;
 /** Removals that are under way at the same time. */
 export const atOnce = 8;
 
@@ -28,14 +29,12 @@ export interface RemovalParts {
   readonly deletes: Deletes;
   readonly blobs: BlobStore;
   readonly repositories: RepositoryStore;
-  readonly rescues: Rescues;
+  readonly records: RecordStore;
+  readonly removal: BlobRemoval;
   readonly usage: UsageHistory;
   readonly inUse: Pick<InUseHistory, 'images'>;
-  readonly cluster: Pick<Cluster, 'coordinator' | 'descriptors' | 'tags'>;
-  /** Whether this process is fetching it right now. */
-  readonly transferring: (digest: Digest) => boolean;
-  /** Milliseconds since 1970. */
-  readonly now: () => number;
+  readonly cluster: Pick<Cluster, 'descriptors' | 'tags'>;
+  readonly clock: StorageClock;
 }
 
 /** What one run takes away, and the looks it takes before each step. In a dry run only the index changes. */
@@ -47,7 +46,6 @@ export class Removals implements Disposable {
   /** In this process, not yet in the index. */
   readonly #uses = new Map<string, Use>();
   #learning: Promise<void> = Promise.resolve();
-  readonly #rescued = new Set<Digest>();
   readonly #watching: Disposable;
   readonly #tolerance: Tolerance;
   /** Something that may be used now could not be read: nothing more is taken away in this run. */
@@ -63,9 +61,9 @@ export class Removals implements Disposable {
     const note = (use: Use): void => void this.#uses.set(`${use.repository}@${use.digest}`, use);
     this.#watching = parts.usage.watch((repository, digest) => {
       // A second more, so that it is later than any use that was decided on.
-      note({ repository, digest, at: this.#seconds() + 1 });
+      note({ repository, digest, at: parts.clock.seconds + 1 });
     });
-    for (const use of parts.usage.unwritten()) note(use);
+    for (const use of parts.usage.unwritten()) note(notAfter(use, parts.clock.seconds));
     this.#tolerance = new Tolerance(parts.inventory, run);
   }
 
@@ -135,7 +133,7 @@ export class Removals implements Disposable {
   async purge(repository: Repository, reference: Tag | Digest | undefined): Promise<void> {
     await this.#renew();
     const digest = reference === undefined ? undefined : parseDigest(reference);
-    const now = this.#seconds();
+    const now = this.parts.clock.seconds;
     if (reference === undefined) return this.#purgeRepository(repository, now);
     let root = digest;
     if (digest === undefined) {
@@ -172,57 +170,39 @@ export class Removals implements Disposable {
     }
   }
 
-  /** What was hidden, and written to the storage, no later than this. */
-  async deleteHidden(hiddenBefore: number, modifiedBefore: number): Promise<void> {
+  /** Content that was hidden and last written no later than these times, in seconds by the storage's clock. */
+  async deleteHidden(hiddenBy: number, writtenBy: number): Promise<void> {
     if (this.index.incomplete) return; // it may have links that were not listed
     while (await this.mayGoOn()) {
-      const batch = this.index.queries.deletable(hiddenBefore, modifiedBefore);
+      const batch = this.index.queries.deletable(hiddenBy, writtenBy);
       if (batch.length === 0) return;
       for (let from = 0; from < batch.length; from += atOnce) {
         if (!(await this.run.mayDelete())) return;
-        await this.#deleteTogether(batch.slice(from, from + atOnce), hiddenBefore);
+        await this.#deleteTogether(batch.slice(from, from + atOnce), hiddenBy, writtenBy);
         this.run.signal.throwIfAborted();
       }
     }
   }
 
-  async #deleteTogether(blobs: readonly IndexedBlob[], hiddenBefore: number): Promise<void> {
-    if (this.run.dryRun) {
-      for (const blob of blobs) this.#tellDeleted(blob);
-      return;
-    }
-    await using deletion = await this.parts.rescues.announceDeletion();
-    await this.#learnRescues();
-    if (this.#blind) return;
-    // All have ended before the announcement is taken back.
-    const ends = await Promise.allSettled(blobs.map((blob) => this.#attempt(blob, hiddenBefore, deletion)));
+  /** If a deletion fails, the run fails after all of them have ended. */
+  async #deleteTogether(blobs: readonly IndexedBlob[], hiddenBy: number, writtenBy: number): Promise<void> {
+    const ends = await Promise.allSettled(blobs.map((blob) => this.#attempt(blob, hiddenBy, writtenBy)));
     for (const end of ends) if (end.status === 'rejected') throw end.reason;
   }
 
-  async #attempt(blob: IndexedBlob, hiddenBefore: number, deletion: Deletion): Promise<void> {
-    const end = await this.#tolerance.attempt(blob.digest, () => this.#delete(blob, hiddenBefore, deletion));
-    if (end === undefined) this.index.hideAgain(blob, this.#seconds());
+  async #attempt(blob: IndexedBlob, hiddenBy: number, writtenBy: number): Promise<void> {
+    const end = await this.#tolerance.attempt(blob.digest, () => this.#delete(blob, hiddenBy, writtenBy));
+    if (end === undefined) this.index.hideAgain(blob, this.parts.clock.seconds);
   }
 
-  async #delete(blob: IndexedBlob, hiddenBefore: number, deletion: Deletion): Promise<void> {
-    const { digest } = blob;
-    const { cluster, deletes, transferring } = this.parts;
-    const lease = transferring(digest) ? undefined : await cluster.coordinator.tryLead(`blob:${digest}`);
-    if (lease === undefined) {
-      // Somebody is fetching it, or deleting it.
-      this.index.hideAgain(blob, this.#seconds());
-      return;
-    }
-    try {
+  async #delete(blob: IndexedBlob, hiddenBy: number, writtenBy: number): Promise<void> {
+    if (!this.run.dryRun) {
       await this.#learn();
-      if ((this.index.queries.hiddenAt(blob) ?? Infinity) > hiddenBefore) return;
-      if (!deletion.inTime()) {
-        this.index.hideAgain(blob, this.#seconds());
+      if ((this.index.queries.hiddenAt(blob) ?? Infinity) > hiddenBy) return;
+      if (!(await this.parts.removal.delete(blob.digest, writtenBy * 1000))) {
+        this.index.hideAgain(blob, this.parts.clock.seconds);
         return;
       }
-      await deletes.deleteBlob(digest);
-    } finally {
-      await lease.release(false);
     }
     this.#tellDeleted(blob);
   }
@@ -298,6 +278,8 @@ export class Removals implements Disposable {
     if (this.run.dryRun) return true;
     const { kind, repository, digest } = link;
     const { deletes, cluster } = this.parts;
+    // Before, so that replicas stop going by it; after, because one of them may have seen the link just now.
+    cluster.descriptors.drop(`${repository}@${digest}`);
     await (kind === 'manifest'
       ? deletes.unlinkManifest(repository, digest)
       : deletes.unlinkLayer(repository, digest));
@@ -338,7 +320,7 @@ export class Removals implements Disposable {
       await this.#tolerance.report(record, error);
     };
     for await (const page of this.parts.usage.noted(signal, skip, since)) {
-      await this.#renewAll(page);
+      await this.#renewAll(page.map((use) => notAfter(use, this.parts.clock.seconds)));
       await breathe(); // many pages come from one record
     }
     const report = (record: string, error: Error): Promise<void> => this.#tolerance.report(record, error);
@@ -351,7 +333,7 @@ export class Removals implements Disposable {
   /** An image that came only after the index was filled and runs was pulled, which is a use of its own. */
   #runningIn(page: readonly InUse[]): Use[] {
     return page
-      .map((image) => this.index.useOf(image, this.#seconds()))
+      .map((image) => this.index.useOf(image, this.parts.clock.seconds))
       .filter((use) => use !== undefined)
       .filter(
         ({ repository, digest }) => this.index.queries.find('manifest', repository, digest) !== undefined,
@@ -369,19 +351,6 @@ export class Removals implements Disposable {
       const uses = [...this.#uses.values()];
       this.#uses.clear();
       await this.#renewAll(uses);
-    }
-  }
-
-  /** What other replicas have linked anew without fetching it, and what that refers to. */
-  async #learnRescues(): Promise<void> {
-    const { rescues, blobs } = this.parts;
-    for (const digest of await rescues.list()) {
-      if (this.#rescued.has(digest)) continue;
-      const learnt = await this.#tolerance.attempt(digest, () =>
-        rescue(this.index, digest, blobs, this.run.signal),
-      );
-      this.#blind ||= learnt === undefined;
-      this.#rescued.add(digest);
     }
   }
 
@@ -409,9 +378,5 @@ export class Removals implements Disposable {
 
   #count(name: string, by: number): void {
     this.#counts.set(name, (this.#counts.get(name) ?? 0) + by);
-  }
-
-  #seconds(): number {
-    return Math.floor(this.parts.now() / 1000);
   }
 }

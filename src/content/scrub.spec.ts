@@ -5,6 +5,7 @@ import { digestOf, type Digest } from '../oci/digest.js';
 import type { JobRun, Problem, Progress, Removal } from '../scheduler/job.js';
 import { StorageError, type BlobStore, type OpenBlob, type StoredBlob } from '../storage/storage.js';
 import { createLogger } from '../telemetry/log.js';
+import { BlobRemoval } from './blob-removal.js';
 import { Scrubber, type Scrubbing } from './scrub.js';
 
 class Stored {
@@ -50,9 +51,11 @@ class Stored {
     while (all.length > 0) yield all.splice(0, 2).map((digest) => ({ digest, size: 0, modifiedMs: 0 }));
   }
 
-  deleteBlob = (digest: Digest): Promise<void> => {
+  readonly transferring = new Set<Digest>();
+
+  deleteBlob = (digest: Digest): Promise<boolean> => {
     this.blobs.delete(digest);
-    return Promise.resolve();
+    return Promise.resolve(true);
   };
 }
 
@@ -107,8 +110,12 @@ function scrub(
       now: () => (stored.away ? Promise.reject(new StorageError('io', 'away')) : Promise.resolve(0)),
     },
     blobs,
-    deletes: { deleteBlob: stored.deleteBlob } as never,
-    coordinator: () => coordinator,
+    removal: new BlobRemoval({
+      deletes: { deleteBlob: stored.deleteBlob, condemnBlob: stored.deleteBlob },
+      coordinator: () => coordinator,
+      transferring: (digest) => stored.transferring.has(digest),
+    }),
+    waitMs: 0,
     expectedBlobs: () => Promise.resolve(stored.blobs.size),
     log,
     observer: { read: () => undefined, rotten: () => undefined },
@@ -158,6 +165,15 @@ describe('Scrubber', () => {
       tryLead: (): Promise<Lease | undefined> => Promise.resolve(undefined),
     });
     await expect(scrub(stored, new Run(), { coordinator })).resolves.toMatchObject({ rotten: 0 });
+    expect(stored.sorted).toEqual([digest]);
+  });
+
+  it('leaves what this process fetches', async () => {
+    const stored = new Stored();
+    const digest = stored.add('a');
+    stored.rot(digest);
+    stored.transferring.add(digest);
+    await expect(scrub(stored, new Run())).resolves.toMatchObject({ rotten: 0 });
     expect(stored.sorted).toEqual([digest]);
   });
 

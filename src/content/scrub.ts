@@ -1,8 +1,8 @@
-import type { Coordinator } from '../cluster/cluster.js';
 import { hashFor, parseDigest, type Digest } from '../oci/digest.js';
 import type { Job, JobRun, JobSummary } from '../scheduler/job.js';
-import { StorageError, type BlobStore, type Deletes, type Inventory } from '../storage/storage.js';
+import { StorageError, type BlobStore, type Inventory } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
+import type { BlobRemoval } from './blob-removal.js';
 import { Pace } from './pace.js';
 
 /** After so many blobs in a row that cannot be read, the storage as a whole is looked at. */
@@ -12,8 +12,9 @@ const progressMs = 500;
 export interface ScrubberParts {
   readonly inventory: Inventory;
   readonly blobs: BlobStore;
-  readonly deletes: Deletes;
-  readonly coordinator: () => Coordinator;
+  readonly removal: BlobRemoval;
+  /** After this no address of content is good any more, in milliseconds. */
+  readonly waitMs: number;
   /** How many blobs there are, as far as somebody has counted. */
   readonly expectedBlobs: () => Promise<number | undefined>;
   readonly log: Logger;
@@ -88,7 +89,7 @@ export class Scrubber {
   async #check(run: JobRun, digest: Digest, reading: Reading, counts: Counts): Promise<Verdict> {
     try {
       const found = await this.#read(digest, reading);
-      if (found === undefined) return 'gone';
+      if (found === undefined) return await this.#clear(run, digest);
       counts.bytes += found.bytes;
       if (found.sound) return 'sound';
       if (!(await this.#drop(run, digest, reading))) return 'gone';
@@ -124,30 +125,28 @@ export class Scrubber {
     }
   }
 
-  /**
-   * Under its lease and read once more: what is wrong now, and nobody is bringing, goes. `false`: it was not, or
-   * somebody has brought it since.
-   */
+  /** Content that was found rotten before, and that nobody has stored anew, goes when no client is sent to it any more. */
+  async #clear({ dryRun }: JobRun, digest: Digest): Promise<'gone'> {
+    const { inventory, removal, waitMs } = this.parts;
+    if (!dryRun) await removal.delete(digest, (await inventory.now()) - waitMs);
+    return 'gone';
+  }
+
+  /** Read once more: what is wrong now, and nobody brings, goes. `false`: somebody has stored it anew. */
   async #drop(run: JobRun, digest: Digest, reading: Reading): Promise<boolean> {
-    const lease = await this.parts.coordinator().tryLead(`blob:${digest}`);
-    if (lease === undefined) return false;
-    try {
+    const { inventory, removal, observer, log } = this.parts;
+    const writtenBy = (await inventory.now()) - 1;
+    let bytes = 0;
+    const isRotten = async (): Promise<boolean> => {
       const again = await this.#read(digest, reading);
-      if (again === undefined || again.sound || !(await lease.confirm())) return false;
-      if (!run.dryRun) await this.parts.deletes.deleteBlob(digest);
-      this.parts.observer.rotten();
-      this.parts.log.error({ digest, bytes: again.bytes, removed: !run.dryRun }, 'a blob has rotted');
-      run.removed({
-        what: 'blob',
-        repository: undefined,
-        reference: digest,
-        bytes: again.bytes,
-        why: 'rotten',
-      });
-      return true;
-    } finally {
-      await lease.release(false);
-    }
+      bytes = again?.bytes ?? 0;
+      return again?.sound === false;
+    };
+    if (!(await (run.dryRun ? isRotten() : removal.condemn(digest, writtenBy, isRotten)))) return false;
+    observer.rotten();
+    log.error({ digest, bytes, removed: !run.dryRun }, 'a blob has rotted');
+    run.removed({ what: 'blob', repository: undefined, reference: digest, bytes, why: 'rotten' });
+    return true;
   }
 }
 

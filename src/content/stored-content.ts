@@ -5,7 +5,7 @@ import type { Repository, Tag } from '../oci/name.js';
 import type { JobRun, JobSummary, RemovalReason } from '../scheduler/job.js';
 import { mapAtOnce } from '../storage/pages.js';
 import { listAdded, writeList } from '../storage/repository-records.js';
-import { StorageError, type RecordStore } from '../storage/storage.js';
+import { StorageError } from '../storage/storage.js';
 import { ContentIndex } from './content-index.js';
 import { IndexDatabase } from './index-database.js';
 import type { IndexedLink, Wanted } from './index-queries.js';
@@ -13,7 +13,7 @@ import { readHidden, readSummary, writeHidden, writeSummary, type Summary } from
 import type { CachedImage, ContentKeeper, ContentTotals } from './content.js';
 import { lookThrough, type Sources, type Watch } from './look-through.js';
 import { inPortions } from './portions.js';
-import { atOnce, longestSkew, Removals, type RemovalParts } from './removals.js';
+import { atOnce, Removals, type RemovalParts } from './removals.js';
 import { Tolerance } from './tolerance.js';
 
 /** Evicting goes on until this much of `maxsize` is in use, and leaves so many times `minfree` free. */
@@ -23,7 +23,6 @@ const lowMarkFree = 1.1;
 const indexLivesMs = 24 * 60 * 60_000;
 
 export interface StoredContentOptions extends Sources, RemovalParts {
-  readonly records: RecordStore;
   /** A path for a scratch file. */
   readonly newFile: () => Promise<string>;
   /** All times to live, as a text that changes with them. */
@@ -32,7 +31,7 @@ export interface StoredContentOptions extends Sources, RemovalParts {
   readonly shortestTtlMs: number | undefined;
   /** Nothing goes that was used more recently. */
   readonly graceMs: number;
-  /** From hiding content to deleting it: the longest of the grace and of the lifetimes of caches and addresses. */
+  /** From hiding content to deleting it: the grace, within which caches forget it, and the lifetime of addresses. */
   readonly waitMs: number;
   readonly maxBytes: number | undefined;
   readonly minFreeBytes: number | undefined;
@@ -57,9 +56,9 @@ export class StoredContent implements ContentKeeper {
   }
 
   async expire(run: JobRun): Promise<JobSummary> {
-    using _turn = await this.#turns.take(run.signal);
+    using _turn = await this.#begin(run.signal);
     const summary = await this.#lastSummary(run);
-    const now = this.#seconds();
+    const now = this.options.clock.seconds;
     const due =
       summary?.ttls !== this.options.ttls ||
       (summary.nextExpiry ?? Infinity) <= now ||
@@ -73,20 +72,20 @@ export class StoredContent implements ContentKeeper {
   }
 
   async evict(run: JobRun): Promise<JobSummary> {
-    using _turn = await this.#turns.take(run.signal);
+    using _turn = await this.#begin(run.signal);
     const { usage } = this.options;
     const summary = await this.#lastSummary(run);
     if (summary !== undefined) {
       const added = await usage.storedSince(summary.at * 1000, run.signal);
       const excess = await this.#excess(summary.bytes + added, summary.hiddenBytes);
-      if (excess === 0 && (summary.nextDeletion ?? Infinity) > this.#seconds()) return {};
+      if (excess === 0 && (summary.nextDeletion ?? Infinity) > this.options.clock.seconds) return {};
     }
     if (!(await run.mayDelete())) return {};
     return this.#work(run, (removals, index) => this.#evict(removals, index, run.signal));
   }
 
   async reindex(run: JobRun): Promise<JobSummary> {
-    using _turn = await this.#turns.take(run.signal);
+    using _turn = await this.#begin(run.signal);
     const { descriptors } = this.options.cluster;
     return this.#work(
       run,
@@ -106,7 +105,7 @@ export class StoredContent implements ContentKeeper {
   }
 
   async sweep(run: JobRun): Promise<JobSummary> {
-    using _turn = await this.#turns.take(run.signal);
+    using _turn = await this.#begin(run.signal);
     return {
       ...(await this.#sweepLeftovers(run)),
       ...(await this.#work(run, (removals, index) => this.#removeDangling(removals, index, run))),
@@ -114,25 +113,25 @@ export class StoredContent implements ContentKeeper {
   }
 
   async collect(run: JobRun, untagged: boolean): Promise<JobSummary> {
-    using _turn = await this.#turns.take(run.signal);
+    using _turn = await this.#begin(run.signal);
     const left = await this.#sweepLeftovers(run);
     const done = await this.#work(run, async (removals, index) => {
       await this.#removeDangling(removals, index, run);
       await this.#unlink(removals, 'expired', 'expired');
-      if (untagged) await removals.unlinkUntagged(this.#seconds() - this.#grace);
+      if (untagged) await removals.unlinkUntagged(this.options.clock.seconds - this.#grace);
       await this.#evict(removals, index, run.signal);
     });
     return { ...left, ...done };
   }
 
   async purge(repository: Repository, reference: Tag | Digest | undefined, run: JobRun): Promise<JobSummary> {
-    using _turn = await this.#turns.take(run.signal);
+    using _turn = await this.#begin(run.signal);
     return this.#work(run, (removals) => removals.purge(repository, reference));
   }
 
   async *images(watch: Watch): AsyncGenerator<readonly CachedImage[]> {
-    using _turn = await this.#turns.take(watch.signal);
-    const index = await this.#look(this.#seconds(), watch);
+    using _turn = await this.#begin(watch.signal);
+    const index = await this.#look(this.options.clock.seconds, watch);
     for (const page of index.queries.images()) {
       watch.signal.throwIfAborted();
       await breathe();
@@ -144,6 +143,13 @@ export class StoredContent implements ContentKeeper {
         lastUsedMs: effective * 1000,
       }));
     }
+  }
+
+  async #begin(signal: AbortSignal): Promise<Disposable> {
+    using undo = new DisposableStack();
+    undo.use(await this.#turns.take(signal));
+    await this.options.clock.set();
+    return undo.move();
   }
 
   async totals(): Promise<ContentTotals | undefined> {
@@ -165,8 +171,8 @@ export class StoredContent implements ContentKeeper {
     unlink: (removals: Removals, index: ContentIndex) => Promise<void>,
     deletes = true,
   ): Promise<JobSummary> {
-    const { records, rescues, inventory, waitMs } = this.options;
-    const began = this.#seconds();
+    const { records, inventory, waitMs, clock } = this.options;
+    const began = clock.seconds;
     const added = await new Tolerance(inventory, run).attempt('the records of added repositories', () =>
       listAdded(records),
     );
@@ -174,7 +180,7 @@ export class StoredContent implements ContentKeeper {
     await this.#readHidden(index, run);
     using removals = new Removals(index, this.options, run, began);
     await unlink(removals, index);
-    const now = this.#seconds();
+    const now = clock.seconds;
     await inPortions(index.settleHidden(now), run.signal);
     if (!run.dryRun) {
       // A storage that is full takes these again when something was deleted.
@@ -183,12 +189,11 @@ export class StoredContent implements ContentKeeper {
         writeHidden(records, index.queries.hidden()),
       );
       await tolerance.attempt('the record of uses', () => this.#saveUses(index, run));
-      await rescues.forget(began - Math.min(this.#grace, longestSkew), run.signal);
     }
     if (deletes) {
       const wait = Math.max(1, Math.ceil(waitMs / 1000));
-      const storageNow = Math.floor((await inventory.now()) / 1000);
-      await removals.deleteHidden(now - wait, storageNow - wait);
+      // A link that came after the look began came after a renewal that did.
+      await removals.deleteHidden(now - wait, began - wait);
     }
     const summary = await this.#summarise(index, now, run);
     if (!run.dryRun) {
@@ -214,7 +219,7 @@ export class StoredContent implements ContentKeeper {
 
   /** The index, where it is so old that a new one is to take its place. */
   #takeAged(): ContentIndex | undefined {
-    if (this.options.now() - this.#madeMs <= indexLivesMs) return undefined;
+    if (this.options.clock.seconds * 1000 - this.#madeMs <= indexLivesMs) return undefined;
     const aged = this.#index;
     this.#index = undefined;
     return aged;
@@ -249,7 +254,7 @@ export class StoredContent implements ContentKeeper {
 
   async #look(now: number, watch: Watch): Promise<ContentIndex> {
     using earlier = this.#takeAged();
-    if (this.#index === undefined) this.#madeMs = this.options.now();
+    if (this.#index === undefined) this.#madeMs = this.options.clock.seconds * 1000;
     this.#index ??= new ContentIndex(new IndexDatabase(await this.options.newFile()));
     const index = this.#index;
     try {
@@ -265,7 +270,7 @@ export class StoredContent implements ContentKeeper {
   /** Until nothing more is wanted, or `enough` bytes are no longer needed by anybody. */
   async #unlink(removals: Removals, which: Wanted, why: RemovalReason, enough = Infinity): Promise<void> {
     for (let freed = 0; freed < enough;) {
-      const now = this.#seconds();
+      const now = this.options.clock.seconds;
       const batch = await removals.candidates(which, now - this.#grace, now);
       if (batch.length === 0) return;
       while (batch.length > 0 && freed < enough) {
@@ -340,10 +345,6 @@ export class StoredContent implements ContentKeeper {
 
   get #grace(): number {
     return Math.ceil(this.options.graceMs / 1000);
-  }
-
-  #seconds(): number {
-    return Math.floor(this.options.now() / 1000);
   }
 }
 

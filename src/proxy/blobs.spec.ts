@@ -9,7 +9,6 @@ import { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
 import { Blobs } from './blobs.js';
 import { ExpectedSizes } from './expected-sizes.js';
-import type { Rescues } from '../storage/rescues.js';
 import { StoreTrouble } from './store-trouble.js';
 import type { Transfers } from './transfers.js';
 
@@ -26,6 +25,7 @@ const route = {
 
 /** Content that another repository brought, and that goes away when it is linked, where the test says so. */
 let stored: boolean;
+let linked: boolean;
 /** How often the store was asked for the content itself; it has none. */
 let opened: number;
 /** The repository whose transfer of it runs. */
@@ -38,6 +38,7 @@ const presigned: Presigned = { url: 'https://bucket/content', size: 7 };
 
 beforeEach(() => {
   stored = true;
+  linked = false;
   goes = true;
   opened = 0;
   running = undefined;
@@ -46,6 +47,10 @@ beforeEach(() => {
   sizes = new ExpectedSizes(log, metrics);
   const store = {
     stat: () => Promise.resolve(stored ? 7 : undefined),
+    renew: () => {
+      stored = !goes;
+      return Promise.resolve(stored ? 7 : undefined);
+    },
     open: () => {
       opened += 1;
       return Promise.resolve(undefined);
@@ -63,9 +68,9 @@ beforeEach(() => {
     join: () => reader,
   };
   const repositories = {
-    hasLayer: () => Promise.resolve(false),
+    hasLayer: () => Promise.resolve(linked),
     linkLayer: () => {
-      stored = !goes;
+      linked = true;
       return Promise.resolve();
     },
   } as unknown as RepositoryStore;
@@ -87,7 +92,6 @@ beforeEach(() => {
     { descriptors } as unknown as Cluster,
     presigning,
     sizes,
-    { note: () => Promise.resolve() } as unknown as Rescues,
   );
 });
 
@@ -98,17 +102,18 @@ describe('content that is deleted while it is linked', () => {
   });
 
   it('is nowhere that a client could be sent to', async () => {
-    expect(await blobs.locate(route, digest, signal)).toBeUndefined();
+    expect(await blobs.locate(route, digest)).toBeUndefined();
+    await blobs.head(route, digest, signal);
+    expect(await blobs.locate(route, digest)).toBeUndefined();
     expect(await descriptors.get(key)).toBeUndefined();
   });
 
-  it('is remembered where it was not', async () => {
+  it('is remembered where it was not, and clients are sent to it once it is linked', async () => {
     goes = false;
-    expect(await blobs.locate(route, digest, signal)).toEqual({
-      url: 'https://bucket/content',
-      outcome: 'revalidated',
-    });
+    expect(await blobs.locate(route, digest)).toBeUndefined();
+    await blobs.head(route, digest, signal);
     expect((await descriptors.get(key))?.size).toBe(7);
+    expect(await blobs.locate(route, digest)).toEqual({ url: 'https://bucket/content', outcome: 'hit' });
   });
 });
 

@@ -1,6 +1,7 @@
 import { SingleFlight } from '../async/single-flight.js';
 import { pause, waitFor } from '../async/wait.js';
 import type { Cluster } from '../cluster/cluster.js';
+import type { Descriptor } from '../oci/descriptor.js';
 import type { Digest } from '../oci/digest.js';
 import { RangeUnsatisfiable, resolveRange, type ByteRange, type RequestedRange } from '../oci/range.js';
 import {
@@ -16,7 +17,6 @@ import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
 import { isTrouble, UpstreamError, type Upstream } from '../upstream/upstream.js';
 import { giveUp } from '../memory/buffer-pool.js';
-import type { Rescues } from '../storage/rescues.js';
 import type { ExpectedSizes } from './expected-sizes.js';
 import type { Source, Unusable } from './filler.js';
 import type { BlobAnswer, Outcome } from './proxy.js';
@@ -29,6 +29,8 @@ import { Deadline } from './deadline.js';
 /** A blob's first byte comes within this or not at all: clients give up after 10 s. */
 const firstByteMs = 8_000;
 const confirmMs = 5_000;
+/** A client waits so long for stored content to be linked. */
+const adoptMs = 1_000;
 /** A range that the transfer reaches within this is waited for. */
 const nearMs = 2_000;
 const farRangesAtOnce = 4;
@@ -57,6 +59,7 @@ interface Look {
 export class Blobs {
   readonly #refusals = new Refusals();
   readonly #confirming = new SingleFlight<number | undefined>();
+  readonly #adopting = new SingleFlight<void>();
   readonly #farRanges = new Map<Upstream, number>();
 
   constructor(
@@ -70,7 +73,6 @@ export class Blobs {
     /** `undefined`: clients are not to be sent to the storage. */
     private readonly presigning: Presigns | undefined,
     private readonly sizes: ExpectedSizes,
-    private readonly rescues: Rescues,
   ) {}
 
   /** As `locate`, from memory, with no input or output at all. */
@@ -86,17 +88,22 @@ export class Blobs {
   }
 
   /**
-   * Where a client fetches a stored blob by itself; `undefined`: it is to be opened here. Once the blob is known no
-   * request is made. Throws UpstreamError, StorageError.
+   * Where a client fetches a stored and linked blob by itself; `undefined`: it is to be opened here. Once the blob is
+   * known no request is made. Throws StorageError.
    */
-  async locate(route: Route, digest: Digest, signal: AbortSignal): Promise<BlobLocation | undefined> {
+  async locate(route: Route, digest: Digest): Promise<BlobLocation | undefined> {
+    if (this.presigning === undefined) return undefined;
     const key = `${route.stored}@${digest}`;
+    const known = await this.#lookUp(key);
+    const isLinked =
+      known !== undefined ||
+      (await this.trouble.read(route, () => this.repositories.hasLayer(route.stored, digest)));
+    if (isLinked !== true) return undefined;
+    // The look at the object comes after the link: what was renewed for it is then seen as such.
     const found = await this.#presign(digest);
     if (found === undefined || (await this.#isDamaged(digest, key, found.size))) return undefined;
-    const outcome = await this.#permit(route, digest, key, found.size, signal);
-    if (outcome === undefined || outcome === unproven) return undefined;
-    if (!(await this.#remains(digest, key, outcome))) return undefined;
-    return { url: found.url, outcome };
+    if (known !== found.size) this.cluster.descriptors.put(key, descriptorOf(digest, found.size));
+    return { url: found.url, outcome: 'hit' };
   }
 
   /**
@@ -177,10 +184,7 @@ export class Blobs {
     let outcome: Permission;
     try {
       outcome = await this.#permit(route, digest, key, stored.size, signal);
-      if (outcome !== undefined && outcome !== unproven) {
-        await this.#remains(digest, key, outcome); // what is open can be read even if it does not
-        return { ...stored, outcome };
-      }
+      if (outcome !== undefined && outcome !== unproven) return { ...stored, outcome };
     } catch (error) {
       await stored.close();
       throw error;
@@ -202,10 +206,8 @@ export class Blobs {
     if (size !== undefined) {
       if (await this.#isDamaged(digest, key, size)) return this.#headElsewhere(route, digest, key, signal);
       const outcome = await this.#permit(route, digest, key, size, signal);
-      if (outcome === undefined) return undefined;
       if (outcome === unproven) return this.#headElsewhere(route, digest, key, signal);
-      await this.#remains(digest, key, outcome);
-      return { size, outcome };
+      return outcome && { size, outcome };
     }
     return this.#headElsewhere(route, digest, key, signal);
   }
@@ -237,9 +239,8 @@ export class Blobs {
     signal: AbortSignal,
   ): Promise<Permission> {
     if ((await this.#lookUp(key)) === size) return 'hit';
-    const descriptor = { digest, size, mediaType: 'application/octet-stream' };
     if (await this.trouble.read(route, () => this.repositories.hasLayer(route.stored, digest))) {
-      this.cluster.descriptors.put(key, descriptor);
+      this.cluster.descriptors.put(key, descriptorOf(digest, size));
       return 'hit';
     }
     // Content becomes visible a moment before its links.
@@ -248,12 +249,23 @@ export class Blobs {
     if (route.upstream === undefined) return undefined;
     const said = await this.#confirm(route.upstream, route, digest, key, signal);
     if (said !== size) return unproven;
-    await this.trouble.survive(async () => {
-      await this.repositories.linkLayer(route.stored, digest);
-      await this.rescues.note(digest);
-      this.cluster.descriptors.put(key, descriptor);
-    });
+    const adopted = this.#adopting.join(key, () => this.#adopt(route, digest, key, size));
+    // A bucket may take long to renew a large object. The client does not need to wait for that.
+    await Promise.race([adopted, pause(adoptMs, signal)]);
     return 'revalidated';
+  }
+
+  /** Links stored content, so that no deletion that begins from now on takes it (rule 8). Never throws. */
+  async #adopt(route: Route, digest: Digest, key: string, size: number): Promise<void> {
+    try {
+      await this.trouble.survive(async () => {
+        if ((await this.blobs.renew(digest)) !== size) return;
+        await this.repositories.linkLayer(route.stored, digest);
+        this.cluster.descriptors.put(key, descriptorOf(digest, size));
+      });
+    } catch (err) {
+      this.log.error({ digest, repository: route.stored, err }, 'stored content was not linked');
+    }
   }
 
   /** Content that is wrong or cannot be opened is as good as absent: it is fetched again. */
@@ -289,14 +301,6 @@ export class Blobs {
     if (expected === undefined || expected === size) return false;
     this.sizes.tell('blob', digest, size, expected);
     return true;
-  }
-
-  /** Content that was linked just now may have been deleted at that moment (rule 8): it is not remembered then. */
-  async #remains(digest: Digest, key: string, outcome: Outcome): Promise<boolean> {
-    if (outcome !== 'revalidated') return true;
-    const isGone = await this.trouble.survive(async () => (await this.blobs.stat(digest)) === undefined);
-    if (isGone === true) this.cluster.descriptors.drop(key);
-    return isGone !== true;
   }
 
   async #lookUp(key: string): Promise<number | undefined> {
@@ -496,4 +500,8 @@ async function* exactly(
     );
   }
   if (last !== undefined) yield last;
+}
+
+function descriptorOf(digest: Digest, size: number): Descriptor {
+  return { digest, size, mediaType: 'application/octet-stream' };
 }

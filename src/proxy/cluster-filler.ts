@@ -113,7 +113,7 @@ export class ClusterFiller implements Filler {
       await sleep(pause, undefined, { signal });
       pause = Math.min(pause * 2 || firstPollMs, longestPollMs);
       if (await this.#fromStore.has(file.size)) {
-        await shelf.link(file, repositories);
+        await shelf.adopt(file, repositories);
         return;
       }
       const state = await coordinator.state(this.#key);
@@ -124,7 +124,7 @@ export class ClusterFiller implements Filler {
       }
     }
     if (this.#fromStore.gaveAll && (await this.#fromStore.has(file.size)))
-      await shelf.link(file, repositories);
+      await shelf.adopt(file, repositories);
     else await shelf.take(file, repositories);
   }
 

@@ -32,10 +32,16 @@ export class Shelf {
     const { blobs, upload, usage } = this.options;
     await (upload?.complete(file) ?? blobs.take(file));
     usage.stored(file.size);
-    await this.link(file, repositories);
+    await this.#link(file, repositories);
   }
 
-  async link({ digest, size }: VerifiedFile, repositories: readonly Repository[]): Promise<void> {
+  /** Links content that the store has already; it is stored where it has gone again. */
+  async adopt(file: VerifiedFile, repositories: readonly Repository[]): Promise<void> {
+    if ((await this.options.blobs.renew(file.digest)) !== file.size) await this.take(file, repositories);
+    else await this.#link(file, repositories);
+  }
+
+  async #link({ digest, size }: VerifiedFile, repositories: readonly Repository[]): Promise<void> {
     const { cluster, repositories: store, sizes } = this.options;
     const descriptor = { digest, size, mediaType: 'application/octet-stream' };
     await Promise.all(

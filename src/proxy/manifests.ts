@@ -6,15 +6,15 @@ import type { Cluster } from '../cluster/cluster.js';
 import { livingFor } from '../cluster/local/caches.js';
 import { once } from '../cluster/once.js';
 import { algorithmOf, digestOf, type Digest } from '../oci/digest.js';
-import { inspectManifest } from '../oci/manifest.js';
+import { inspectManifest, references } from '../oci/manifest.js';
 import type { Repository } from '../oci/name.js';
+import { mapAtOnce } from '../storage/pages.js';
 import { DigestMismatch, StorageError, type BlobStore, type RepositoryStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
 import { longestManifest, UpstreamError, type Upstream } from '../upstream/upstream.js';
 import type { UsageRecorder } from '../usage/usage.js';
-import type { Rescues } from '../storage/rescues.js';
 import type { ExpectedSizes } from './expected-sizes.js';
 import type { Manifest, ManifestAnswer, Outcome, Resolved } from './proxy.js';
 import { Refusals } from './remembered.js';
@@ -27,6 +27,10 @@ const memoryBytes = 32 * 1024 * 1024;
 const entryOverhead = 512;
 /** What the store did not take is fetched again after this: perhaps it does then. */
 const unstoredMs = 60_000;
+/** Of what a manifest refers to, so much is renewed, and so many at a time. */
+const mostParts = 1_000;
+const partsAtOnce = 4;
+const never = new AbortController().signal;
 
 type StoredListener = (repository: Repository, digest: Digest) => Promise<void>;
 
@@ -52,7 +56,6 @@ export class Manifests {
     private readonly cluster: Cluster,
     private readonly sizes: ExpectedSizes,
     private readonly usage: Pick<UsageRecorder, 'stored'>,
-    private readonly rescues: Rescues,
     /** A manifest is remembered for so many milliseconds, then read again. */
     lifetimeMs: number,
   ) {
@@ -160,10 +163,11 @@ export class Manifests {
     );
     if (said.size !== size) return undefined; // what the upstream itself sends decides
     return this.trouble.survive(async () => {
+      if ((await this.blobs.renew(digest)) === undefined) return undefined;
       await this.repositories.linkManifest(route.stored, digest);
-      await this.rescues.note(digest);
       const manifest = await this.#readStored(route.stored, digest, key);
       if (manifest === undefined) return undefined;
+      void this.#renewParts(route.stored, manifest);
       await this.#stored(route.stored, digest);
       return { manifest, outcome: 'revalidated' as const };
     });
@@ -183,7 +187,7 @@ export class Manifests {
     try {
       await this.blobs.put(digest, bytes);
       await this.repositories.linkManifest(route.stored, digest);
-      await this.rescues.note(digest); // what it refers to may be stored, and about to be deleted
+      void this.#renewParts(route.stored, manifest);
       this.cluster.descriptors.put(key, { digest, size: manifest.size, mediaType: manifest.mediaType });
       await this.#stored(route.stored, digest);
       this.metrics.storageUploadBytes.inc(manifest.size);
@@ -196,6 +200,25 @@ export class Manifests {
       this.log.error({ ...facts, err }, 'manifest not stored');
     }
     return { manifest, outcome: 'miss' };
+  }
+
+  /**
+   * What a manifest refers to may be stored without a link, and about to be deleted. A part that goes all the same is
+   * fetched again when somebody asks for it, so nobody waits for this. Never throws.
+   */
+  async #renewParts(repository: Repository, { bytes }: Manifest): Promise<void> {
+    const parts = references(bytes).slice(0, mostParts);
+    try {
+      await mapAtOnce(parts, partsAtOnce, never, async ({ kind, digest }) => {
+        const isLinked =
+          kind === 'manifest'
+            ? await this.repositories.hasManifest(repository, digest)
+            : await this.repositories.hasLayer(repository, digest);
+        if (!isLinked) await this.blobs.renew(digest);
+      });
+    } catch (err) {
+      this.log.warn({ repository, err }, 'what a manifest refers to was not renewed');
+    }
   }
 
   #verify(upstream: Upstream, digest: Digest, bytes: Buffer): Manifest {

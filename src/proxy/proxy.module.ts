@@ -14,14 +14,7 @@ import {
 } from '../storage/storage.module.js';
 import type { WorkFolder } from '../storage/filesystem/work-folder.js';
 import { LocalCopies } from '../storage/local-copies.js';
-import { Rescues } from '../storage/rescues.js';
-import {
-  presigns,
-  uploadsEarly,
-  type BlobStore,
-  type RecordStore,
-  type RepositoryStore,
-} from '../storage/storage.js';
+import { presigns, uploadsEarly, type BlobStore, type RepositoryStore } from '../storage/storage.js';
 import { LOG, TRACING } from '../telemetry/telemetry.module.js';
 import type { Tracing } from '../telemetry/tracing.js';
 import type { Logger } from '../telemetry/log.js';
@@ -56,11 +49,6 @@ const NEAR_BLOBS = Symbol('NearBlobs');
       provide: ExpectedSizes,
       useFactory: (log: Logger, metrics: Metrics) => new ExpectedSizes(log, metrics),
       inject: [LOG, Metrics],
-    },
-    {
-      provide: Rescues,
-      useFactory: (records: RecordStore) => new Rescues(records),
-      inject: [RECORD_STORE],
     },
     {
       provide: LIFETIME,
@@ -159,7 +147,6 @@ const NEAR_BLOBS = Symbol('NearBlobs');
         CLUSTER,
         PRESIGNING,
         ExpectedSizes,
-        Rescues,
       ],
     },
     {
@@ -183,7 +170,6 @@ const NEAR_BLOBS = Symbol('NearBlobs');
         CLUSTER,
         ExpectedSizes,
         USAGE_RECORDER,
-        Rescues,
         LIFETIME,
       ],
     },
@@ -200,7 +186,6 @@ const NEAR_BLOBS = Symbol('NearBlobs');
   ],
   exports: [
     REPEAT_LIFETIME,
-    Rescues,
     Blobs,
     Listings,
     Manifests,

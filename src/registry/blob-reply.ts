@@ -24,8 +24,7 @@ export class BlobReply {
     if (digest === undefined) throw new RegistryError('DIGEST_INVALID');
     const conditional = matches(exchange.request.headers['if-none-match'], digest);
     if (exchange.isHead || conditional) return this.#sendHead(exchange, route, digest, conditional);
-    const elsewhere =
-      this.blobs.recallLocation(route, digest) ?? (await this.blobs.locate(route, digest, exchange.signal));
+    const elsewhere = this.blobs.recallLocation(route, digest) ?? (await this.blobs.locate(route, digest));
     if (elsewhere !== undefined) {
       this.usage.touch(route.stored, digest);
       this.#sendRedirect(exchange, route, digest, elsewhere.url, elsewhere.outcome);

@@ -81,6 +81,10 @@ export class LocalCopies implements BlobStore, UploadsEarly {
     return this.store.put(digest, bytes);
   }
 
+  renew(digest: Digest): Promise<number | undefined> {
+    return this.store.renew(digest);
+  }
+
   async open(digest: Digest, range?: RequestedRange): Promise<OpenBlob | undefined> {
     const copied = await this.#openCopy(digest, range);
     if (copied !== undefined) {

@@ -84,7 +84,7 @@ export class StorageModule implements OnModuleDestroy {
 }
 
 async function openStores(
-  { storage }: Config,
+  { storage, scheduler }: Config,
   work: WorkFolder,
   metrics: Metrics,
   tracing: Tracing | undefined,
@@ -94,7 +94,8 @@ async function openStores(
     return openFolder(storage.filesystem.rootdirectory, work, observeAs('filesystem', metrics, tracing));
   }
   const { openBucket } = await import('./s3/open-bucket.js'); // with a library that nothing else needs
-  return openBucket(storage.s3, log, observeAs('s3aws', metrics, tracing)); // registry's own name of its driver
+  const observe = observeAs('s3aws', metrics, tracing); // registry's own name of its driver
+  return openBucket(storage.s3, scheduler.grace, log, observe);
 }
 
 function openFolder(root: string, work: WorkFolder, observe: ObserveAction): Stores {

@@ -19,12 +19,17 @@ export interface BlobStore {
   read(digest: Digest, limit: number, admit?: Admit): Promise<Buffer | undefined>;
   /**
    * Takes a verified file in, by moving it where that is possible. It is visible under its digest either whole or
-   * not at all; descriptors that are open on the file stay valid. Content of the same size that is already there stays
-   * if it can be opened; if not, the file replaces it.
+   * not at all; descriptors that are open on the file stay valid. Content of the same size that is already there is
+   * renewed if it can be opened; if not, the file replaces it.
    */
   take(file: VerifiedFile): Promise<void>;
   /** Verifies a small blob (a manifest) against its digest and stores it, whole or not at all. */
   put(digest: Digest, bytes: Uint8Array): Promise<void>;
+  /**
+   * Makes stored content count as written now, by the storage's own clock, so that a deletion that begins later leaves
+   * it. Before a link to it is written. Returns its size in bytes; `undefined`: it is absent.
+   */
+  renew(digest: Digest): Promise<number | undefined>;
 }
 
 /** Called with the size before so many bytes are read as a whole. */
@@ -134,8 +139,17 @@ export type StoredLink =
 
 /** Takes content away (rule 8 says when). What is not there is no error. */
 export interface Deletes {
-  /** The content itself. Whoever has it open in this process or on a local disk reads on. */
-  deleteBlob(digest: Digest): Promise<void>;
+  /**
+   * Deletes content that was last written or renewed at this time at the latest, in milliseconds since 1970 by the
+   * storage's own clock. `false`: it was written since, and stays. One attempt, which is over after `deletionMs`. A
+   * reader in this process or on a local disk that has the content open reads on.
+   */
+  deleteBlob(digest: Digest, writtenBy: number): Promise<boolean>;
+  /**
+   * The same for content that is not what its digest says. Where clients may hold addresses of it, it stays for them;
+   * but no look finds it any more, and the next transfer writes over it.
+   */
+  condemnBlob(digest: Digest, writtenBy: number): Promise<boolean>;
   unlinkLayer(repository: Repository, digest: Digest): Promise<void>;
   unlinkManifest(repository: Repository, digest: Digest): Promise<void>;
   /** The tag with its history. */
@@ -242,6 +256,11 @@ export class DigestMismatch extends Error {
     );
   }
 }
+
+/** A storage refuses a deletion so long after the look at the content that led to it, in milliseconds. */
+export const deletionMs = 10_000;
+/** So long after a deletion began it has happened, or never will: also inside a storage that is slow. */
+export const deletionSettledMs = 3 * deletionMs;
 
 /** All that a storage keeps. */
 export interface Stores {

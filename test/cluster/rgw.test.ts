@@ -32,7 +32,13 @@ describe.skipIf(lacks('redis-server', 'docker-registry', ...cephParts))('replica
     const connected = new Bucket(config, log);
     try {
       const observe = (): void => undefined;
-      const store = new S3BlobStore({ bucket: connected, chunkSize: config.chunksize, log, observe });
+      const store = new S3BlobStore({
+        bucket: connected,
+        chunkSize: config.chunksize,
+        youngMs: 0,
+        log,
+        observe,
+      });
       await store.sweepUploads(-60_000);
     } finally {
       connected.close();

@@ -1,11 +1,15 @@
 import { LocalCoordinator } from '../../src/cluster/local/coordinator.js';
+import { BlobRemoval } from '../../src/content/blob-removal.js';
+import { Scrubber } from '../../src/content/scrub.js';
+import { StorageClock } from '../../src/content/storage-clock.js';
 import { StoredContent, type StoredContentOptions } from '../../src/content/stored-content.js';
 import { digestOf, hexOf, type Digest } from '../../src/oci/digest.js';
 import { references } from '../../src/oci/manifest.js';
 import { parseRepository, parseTag, type Repository, type Tag } from '../../src/oci/name.js';
 import type { JobRun, Problem, Removal } from '../../src/scheduler/job.js';
-import { Rescues } from '../../src/storage/rescues.js';
 import {
+  deletionMs,
+  deletionSettledMs,
   StorageError,
   type BlobStore,
   type Deletes,
@@ -15,11 +19,28 @@ import {
   type SkipUnlisted,
   type StoredBlob,
 } from '../../src/storage/storage.js';
+import { createLogger } from '../../src/telemetry/log.js';
 import type { InUse, Use, UsageHistory } from '../../src/usage/usage.js';
 
 /** Seconds. */
 export const grace = 900;
-export const wait = 1200;
+/** An address that a client was given is good for so long. */
+export const addressed = 1200;
+export const wait = grace + addressed;
+
+/** Content as it was written or renewed once: another writing is another object. */
+interface Written {
+  readonly bytes: Buffer;
+  /** By the storage's clock. */
+  readonly at: number;
+  readonly isRotten?: true;
+}
+
+/** A step of a deletion that happens later, whatever has become of the process that began it. */
+interface LateStep {
+  readonly at: number;
+  readonly happen: () => void;
+}
 
 export function repositoryOf(name: string): Repository {
   const repository = parseRepository(name);
@@ -38,7 +59,19 @@ export class Model {
   /** Seconds since 1970. */
   now = 1_700_000_000;
   readonly known = new Map<Digest, Buffer>();
-  readonly blobs = new Map<Digest, { readonly bytes: Buffer; readonly at: number }>();
+  readonly blobs = new Map<Digest, Written>();
+  /** In a folder: what a process that was deleting it has renamed. */
+  readonly #aside = new Map<Digest, Written>();
+  readonly #late = new Set<LateStep>();
+  /** In a bucket: when each announced deletion of content ends at the latest. */
+  readonly #announced = new Map<Digest, Set<{ readonly until: number }>>();
+  /** What has gone, as it may, although somebody needs it: the next pull brings it again. */
+  readonly lost = new Set<Digest>();
+  /** How many seconds each deletion takes to happen, in turn. */
+  late: readonly number[] = [0];
+  #deletions = 0;
+  /** How far the clocks of this replica and of the others are off, in seconds. */
+  skew = { here: 0, elsewhere: 0 };
   readonly layers = new Set<string>();
   readonly manifests = new Set<string>();
   readonly tags = new Map<string, Digest>();
@@ -50,8 +83,6 @@ export class Model {
   readonly #elsewhere = new Map<string, number>();
   readonly #watchers = new Set<(repository: Repository, digest: Digest) => void>();
   readonly #noted = new Map<string, number>();
-  /** Who looks again when nothing is being deleted. */
-  readonly #waiting: (() => void)[] = [];
   #snapshot = new Map<string, number>();
   /** Content, links as `repository@digest` and tags as `repository:tag` that the storage does not give or take. */
   readonly refused = new Set<string>();
@@ -67,18 +98,21 @@ export class Model {
   /** Called before each step and each removal: for what happens meanwhile, or to end the run there. */
   meanwhile: () => void = () => undefined;
 
+  constructor(private readonly kind: 'folder' | 'bucket' = 'folder') {}
+
   content(options: Partial<StoredContentOptions> = {}): StoredContent {
+    const inventory = this.#inventory();
     return new StoredContent({
-      inventory: this.#inventory(),
+      inventory,
+      clock: new StorageClock(inventory, () => this.now * 1000 - 12_345_000),
+      removal: this.#removal(),
       deletes: this.#deletes(),
       blobs: this.#blobStore(),
       repositories: this.#repositories(),
       records: this.#recordStore(),
-      rescues: new Rescues(this.#recordStore()),
       usage: this.#history(),
       inUse: { images: () => pageOf(this.running) },
       cluster: {
-        coordinator: new LocalCoordinator(),
         descriptors: {
           peek: () => undefined,
           get: () => Promise.resolve(undefined),
@@ -103,11 +137,22 @@ export class Model {
       minFreeBytes: undefined,
       freeBytes: () => Promise.resolve(undefined),
       sweepLeftovers: () => Promise.resolve({}),
-      transferring: () => false,
       observe: () => undefined,
-      now: () => this.now * 1000,
       ...options,
     });
+  }
+
+  async scrub(): Promise<void> {
+    const scrubber = new Scrubber({
+      inventory: this.#inventory(),
+      blobs: this.#blobStore(),
+      removal: this.#removal(),
+      waitMs: wait * 1000,
+      expectedBlobs: () => Promise.resolve(undefined),
+      log: createLogger({ level: 'error', formatter: 'json', fields: {} }, { write: () => undefined }),
+      observer: { read: () => undefined, rotten: () => undefined },
+    });
+    await scrubber.scrub(this.run(), { rate: Infinity });
   }
 
   run(options: Partial<JobRun> = {}): JobRun {
@@ -135,37 +180,62 @@ export class Model {
     return digest;
   }
 
-  /** What the mirror does for a client, in the order of rule 2; what it had to wait for is over when `given` is called. */
-  pullManifest(repository: Repository, digest: Digest, tag?: Tag, given = (): void => undefined): void {
-    const linked = this.manifests.has(`${repository}@${digest}`);
-    if (!this.blobs.has(digest)) this.#store(digest);
-    this.manifests.add(`${repository}@${digest}`);
+  /** What the mirror does for a client, in the order of rule 2. */
+  pullManifest(repository: Repository, digest: Digest, tag?: Tag): void {
+    const link = `${repository}@${digest}`;
+    const isNew = !this.manifests.has(link) || !this.shows(digest);
+    if (isNew && !this.#bring(digest)) return;
+    this.manifests.add(link);
     if (tag !== undefined) this.tags.set(`${repository}:${tag}`, digest);
     this.touch(repository, digest);
-    this.#settle(digest, !linked, given);
+    if (!isNew) return;
+    for (const child of this.childrenOf(digest)) {
+      const key = `${repository}@${child}`;
+      if (this.layers.has(key) || this.manifests.has(key) || !this.shows(child)) continue;
+      // It may go: nobody is promised a part that has no link.
+      if (!this.#renew(child)) this.lost.add(child);
+    }
   }
 
-  pullBlob(repository: Repository, digest: Digest, given = (): void => undefined): void {
-    const linked = this.layers.has(`${repository}@${digest}`);
-    const stored = this.blobs.has(digest);
-    if (!stored) this.#store(digest);
-    this.layers.add(`${repository}@${digest}`);
+  pullBlob(repository: Repository, digest: Digest): void {
+    const link = `${repository}@${digest}`;
+    const isNew = !this.layers.has(link) || !this.shows(digest);
+    if (isNew && !this.#bring(digest)) return;
+    this.layers.add(link);
     this.touch(repository, digest);
-    this.#settle(digest, stored && !linked, given);
   }
 
-  /** The run has died: whoever waits for its deletions waits for nothing. */
-  endDeletions(): void {
-    for (const key of this.records.keys()) if (key.startsWith('deleting/')) this.records.delete(key);
-    for (const go of this.#waiting.splice(0)) go();
+  /** Whether a look finds it. */
+  shows(digest: Digest): boolean {
+    const found = this.blobs.get(digest);
+    return found !== undefined && found.isRotten !== true;
+  }
+
+  /** A byte of it turns over. */
+  rot(digest: Digest): void {
+    const found = this.blobs.get(digest);
+    if (found === undefined) return;
+    this.blobs.set(digest, { ...found, bytes: Buffer.from('rotten') });
+    this.lost.add(digest);
+  }
+
+  pass(seconds: number): void {
+    const until = this.now + seconds;
+    for (const late of [...this.#late].toSorted((a, b) => a.at - b.at)) {
+      if (late.at > until || !this.#late.has(late)) continue;
+      this.now = Math.max(this.now, late.at);
+      this.#happen(late);
+    }
+    this.now = until;
   }
 
   touch(repository: Repository, digest: Digest): void {
+    const key = `${repository}@${digest}`;
     if (this.elsewhere) {
-      this.#elsewhere.set(`${repository}@${digest}`, this.now);
+      this.#elsewhere.set(key, this.now + this.skew.elsewhere);
       return;
     }
-    this.#unwritten.set(`${repository}@${digest}`, this.now);
+    this.#unwritten.set(key, this.now + this.skew.here);
     for (const told of this.#watchers) told(repository, digest);
   }
 
@@ -205,28 +275,130 @@ export class Model {
     return [...this.blobs.keys()].filter((digest) => !kept.has(digest));
   }
 
-  #store(digest: Digest): void {
+  /** Stored content is renewed, other content fetched. `false`: it is not to be linked yet. */
+  #bring(digest: Digest): boolean {
+    if (this.shows(digest) && this.#renew(digest)) return true;
     const bytes = this.known.get(digest);
     if (bytes === undefined) throw new Error(`nobody has ${digest}`);
     this.blobs.set(digest, { bytes, at: this.now });
+    if (this.#isThreatened(digest)) return false;
+    this.lost.delete(digest);
+    return true;
   }
 
-  /** With a note, the last look at the content is when no deletion runs that may not have seen it. */
-  #settle(digest: Digest, noted: boolean, given: () => void): void {
-    const look = (): void => {
-      if (!this.blobs.has(digest)) this.#store(digest);
-      given();
+  /** `false`: a deletion that began before may still take it. */
+  #renew(digest: Digest): boolean {
+    const found = this.blobs.get(digest);
+    if (found === undefined) return false;
+    // A bucket leaves young content as it is: to copy it would cost.
+    const isYoung = this.kind === 'bucket' && this.now - found.at < grace / 2;
+    if (!isYoung) this.blobs.set(digest, { bytes: found.bytes, at: this.now });
+    return !this.#isThreatened(digest);
+  }
+
+  #isThreatened(digest: Digest): boolean {
+    return [...(this.#announced.get(digest) ?? [])].some(({ until }) => this.now <= until);
+  }
+
+  #removal(): BlobRemoval {
+    return new BlobRemoval({
+      deletes: this.#deletes(),
+      coordinator: () => new LocalCoordinator(),
+      transferring: () => false,
+    });
+  }
+
+  #happen(late: LateStep): void {
+    this.#late.delete(late);
+    late.happen();
+  }
+
+  /** Waits for it as long as the deleter does. */
+  #afterDelay(happen: () => void): void {
+    const late = this.late[this.#deletions++ % this.late.length] ?? 0;
+    const step = { at: this.now + late, happen };
+    this.#late.add(step);
+    this.meanwhile();
+    if (this.#late.has(step)) this.pass(Math.min(Math.max(0, step.at - this.now), deletionMs / 1000));
+    if (this.#late.has(step)) throw new StorageError('io', 'no answer in time');
+  }
+
+  #takeBlob(digest: Digest, writtenBy: number, inBucket: (found: Written) => void): Promise<boolean> {
+    if (this.refused.has(digest)) return refusal(digest);
+    return this.kind === 'folder'
+      ? this.#deleteInFolder(digest, writtenBy)
+      : this.#inBucket(digest, writtenBy, inBucket);
+  }
+
+  async #inBucket(digest: Digest, writtenBy: number, take: (found: Written) => void): Promise<boolean> {
+    this.meanwhile();
+    const signedAt = this.now;
+    const before = this.blobs.get(digest);
+    if (before === undefined) return true;
+    if (before.at * 1000 > writtenBy) return false;
+    this.meanwhile();
+    const all = this.#announced.get(digest) ?? new Set();
+    this.#announced.set(digest, all);
+    const announced = { until: this.now + deletionSettledMs / 1000 };
+    all.add(announced);
+    this.meanwhile();
+    const found = this.blobs.get(digest);
+    const isOld = found !== undefined && found.at * 1000 <= writtenBy;
+    if (isOld) {
+      this.#afterDelay(() => {
+        const now = this.blobs.get(digest);
+        if (now === undefined || this.now > signedAt + deletionMs / 1000) return; // its signature has ended
+        take(now);
+      });
+    }
+    this.meanwhile();
+    all.delete(announced);
+    return isOld || found === undefined;
+  }
+
+  async #deleteInFolder(digest: Digest, writtenBy: number): Promise<boolean> {
+    this.meanwhile();
+    const looked = this.blobs.get(digest);
+    if (looked === undefined) return true;
+    if (looked.at * 1000 > writtenBy) return false;
+    let isLate = false;
+    const conclude = (): boolean => {
+      const found = this.#aside.get(digest);
+      if (found !== undefined && found.at * 1000 > writtenBy) {
+        this.#putBack();
+        return false;
+      }
+      this.#aside.delete(digest);
+      return true;
     };
-    if (noted) this.records.set(`rescued/${digest.replace(':', '-')}`, Buffer.from(`${this.now}\n`));
-    const waits = noted && [...this.records.keys()].some((key) => key.startsWith('deleting/'));
-    if (waits) this.#waiting.push(look);
-    else look();
+    const rename = (): void => {
+      const found = this.blobs.get(digest);
+      if (found === undefined) return;
+      this.blobs.delete(digest);
+      this.#aside.set(digest, found);
+      if (isLate) conclude();
+    };
+    try {
+      this.#afterDelay(rename);
+    } catch (error) {
+      isLate = true; // others take this process for dead, and it continues
+      throw error;
+    }
+    this.meanwhile();
+    return conclude();
+  }
+
+  #putBack(): void {
+    for (const [digest, found] of this.#aside) if (!this.blobs.has(digest)) this.blobs.set(digest, found);
+    this.#aside.clear();
   }
 
   #inventory(): Inventory {
     const { blobs, layers, manifests, tags } = this;
+    const putBack = (): void => this.#putBack();
     return {
       async *listBlobs(after): AsyncGenerator<StoredBlob[]> {
+        putBack();
         const sorted = [...blobs].toSorted(([a], [b]) => (hexOf(a) < hexOf(b) ? -1 : 1));
         for (const [digest, { bytes, at }] of sorted) {
           if (after === undefined || digest > after) {
@@ -257,13 +429,12 @@ export class Model {
       return Promise.resolve();
     };
     return {
-      // A client of this process that comes between the last look and this looks again after it has linked.
-      deleteBlob: (digest) => {
-        if (this.refused.has(digest)) return refusal(digest);
-        this.blobs.delete(digest);
-        this.meanwhile();
-        return Promise.resolve();
-      },
+      deleteBlob: (digest, writtenBy) =>
+        this.#takeBlob(digest, writtenBy, () => void this.blobs.delete(digest)),
+      condemnBlob: (digest, writtenBy) =>
+        this.#takeBlob(digest, writtenBy, (found) => {
+          this.blobs.set(digest, { ...found, at: this.now, isRotten: true });
+        }),
       unlinkLayer: (repository, digest) => remove(this.layers, `${repository}@${digest}`),
       unlinkManifest: (repository, digest) => remove(this.manifests, `${repository}@${digest}`),
       deleteTag: (repository, tag) => remove(this.tags, `${repository}:${tag}`),
@@ -271,14 +442,21 @@ export class Model {
   }
 
   #blobStore(): BlobStore {
+    const bytesOf = (digest: Digest): Buffer | undefined =>
+      this.shows(digest) ? this.blobs.get(digest)?.bytes : undefined;
     const unused = (): never => {
       throw new Error('not in this model');
     };
     return {
-      stat: (digest) => Promise.resolve(this.blobs.get(digest)?.bytes.byteLength),
-      read: (digest) =>
-        this.refused.has(digest) ? refusal(digest) : Promise.resolve(this.blobs.get(digest)?.bytes),
-      open: unused,
+      stat: (digest) => Promise.resolve(bytesOf(digest)?.byteLength),
+      read: (digest) => (this.refused.has(digest) ? refusal(digest) : Promise.resolve(bytesOf(digest))),
+      open: async (digest) => {
+        const bytes = bytesOf(digest);
+        this.meanwhile();
+        const close = (): Promise<void> => Promise.resolve();
+        return bytes && { size: bytes.byteLength, range: undefined, body: pageOf(bytes), close };
+      },
+      renew: unused,
       take: unused,
       put: unused,
     };
@@ -316,7 +494,6 @@ export class Model {
         Promise.resolve([...records.keys()].filter((key) => key.startsWith(below)).toSorted()),
       removeRecord: (key) => {
         records.delete(key);
-        if (key.startsWith('deleting/')) this.endDeletions();
         return Promise.resolve();
       },
     };
@@ -357,7 +534,7 @@ function refusal(what: string): Promise<never> {
   return Promise.reject(refused(what));
 }
 
-async function* pageOf<T>(items: readonly T[]): AsyncGenerator<readonly T[]> {
+async function* pageOf<T>(items: T): AsyncGenerator<T> {
   yield items;
 }
 

@@ -1,14 +1,15 @@
 import { expect, it } from 'vitest';
 import { digestOf, type Digest, type DigestAlgorithm } from '../../src/oci/digest.js';
 import * as layout from '../../src/storage/layout.js';
-import type {
-  BlobStore,
-  Deletes,
-  Inventory,
-  RepositoryStore,
-  StoredBlob,
-  StoredLink,
-  Unlisted,
+import {
+  StorageError,
+  type BlobStore,
+  type Deletes,
+  type Inventory,
+  type RepositoryStore,
+  type StoredBlob,
+  type StoredLink,
+  type Unlisted,
 } from '../../src/storage/storage.js';
 import { firstRepositories, repository, tag } from './repository-store.js';
 
@@ -214,13 +215,45 @@ export function deletesContract(make: () => Promise<StorageUnderTest>): void {
   it('deletes content, and no other', async () => {
     const { blobs, deletes, inventory } = await make();
     for (const { digest, bytes } of [one, two, three]) await blobs.put(digest, bytes);
-    await deletes.deleteBlob(two.digest);
-    await deletes.deleteBlob(two.digest);
+    await deletes.deleteBlob(two.digest, Infinity);
+    await deletes.deleteBlob(two.digest, Infinity);
     expect(await blobs.stat(two.digest)).toBeUndefined();
     expect(await blobs.open(two.digest)).toBeUndefined();
     expect(digestsOf(await all(inventory.listBlobs(undefined, never)))).toEqual(
       [one.digest, three.digest].sort(),
     );
+  });
+
+  it('keeps content that was written or renewed since the time that is given', async () => {
+    const { blobs, deletes, inventory } = await make();
+    for (const { digest, bytes } of [one, two]) await blobs.put(digest, bytes);
+    const [written = 0] = (await all(inventory.listBlobs(undefined, never)))
+      .map(({ modifiedMs }) => modifiedMs)
+      .toSorted((a, b) => b - a);
+    for (const { digest } of [one, two]) {
+      expect(await deletes.deleteBlob(digest, written - 60_000)).toBe(false);
+      expect(await deletes.condemnBlob(digest, written - 60_000)).toBe(false);
+    }
+    await expect.poll(() => inventory.now(), { timeout: 10_000 }).toBeGreaterThan(written + 2_000);
+    expect(await blobs.renew(one.digest)).toBe(3);
+    expect(await deletes.deleteBlob(one.digest, written + 1_000)).toBe(false);
+    expect(await deletes.deleteBlob(two.digest, written + 1_000)).toBe(true);
+    expect((await blobs.read(one.digest, 10))?.toString()).toBe('one');
+    expect(await blobs.stat(two.digest)).toBeUndefined();
+    expect(await blobs.renew(two.digest)).toBeUndefined();
+  });
+
+  it('shows no content that was found to be rotten, until it is stored anew', async () => {
+    const { blobs, deletes, plant } = await make();
+    await plant(layout.blobPath(one.digest), 'rot');
+    expect(await deletes.condemnBlob(one.digest, Infinity)).toBe(true);
+    expect(await blobs.stat(one.digest)).toBeUndefined();
+    expect(await blobs.open(one.digest)).toBeUndefined();
+    expect(await blobs.renew(one.digest)).toBeUndefined();
+    await blobs.put(one.digest, one.bytes);
+    expect((await blobs.read(one.digest, 10))?.toString()).toBe('one');
+    await deletes.condemnBlob(one.digest, Infinity);
+    expect(await deletes.deleteBlob(one.digest, Infinity)).toBe(true);
   });
 
   it('unlinks in one repository and no other', async () => {
@@ -268,13 +301,13 @@ export function deletesContract(make: () => Promise<StorageUnderTest>): void {
     await deletes.deleteTag(deep, v1);
     await deletes.unlinkManifest(deep, two.digest);
     await deletes.unlinkLayer(deep, one.digest);
-    await deletes.deleteBlob(one.digest);
+    await deletes.deleteBlob(one.digest, Infinity);
     expect(await remains()).toEqual([]);
   });
 
   it('has no trouble with what is absent', async () => {
     const { deletes, remains } = await make();
-    await deletes.deleteBlob(one.digest);
+    await deletes.deleteBlob(one.digest, Infinity);
     await deletes.unlinkLayer(a, one.digest);
     await deletes.unlinkManifest(a, one.digest);
     await deletes.deleteTag(a, v1);
@@ -291,7 +324,7 @@ export function deletesContract(make: () => Promise<StorageUnderTest>): void {
       `${layout.tagFolder(a, v1)}/note`,
     ];
     for (const note of notes) await plant(note, 'keep me');
-    await deletes.deleteBlob(one.digest);
+    await deletes.deleteBlob(one.digest, Infinity);
     await deletes.deleteTag(a, v1);
     expect(await remains()).toEqual(notes.sort());
   });
@@ -305,7 +338,7 @@ export function deletesContract(make: () => Promise<StorageUnderTest>): void {
       while (!over.signal.aborted) await work();
     };
     const others = [
-      () => deletes.deleteBlob(digest),
+      () => deletes.deleteBlob(digest, Infinity),
       () => deletes.unlinkLayer(a, digest),
       () => deletes.unlinkManifest(a, digest),
       () => deletes.deleteTag(a, v1),
@@ -316,8 +349,14 @@ export function deletesContract(make: () => Promise<StorageUnderTest>): void {
         expect(read?.equals(bytes) ?? 'absent').toBeOneOf([true, 'absent']);
       },
     ].map(untilOver);
+    // The write fails while deletions take the content again and again, and the writer repeats it.
+    const put = (): Promise<void> =>
+      blobs.put(digest, bytes).catch((error: unknown) => {
+        if (error instanceof StorageError && error.message.endsWith('is being deleted')) return put();
+        throw error;
+      });
     const write = async (): Promise<void> => {
-      await blobs.put(digest, bytes);
+      await put();
       await repositories.linkLayer(a, digest);
       await repositories.linkManifest(a, digest);
       await repositories.writeTag(a, v1, digest);

@@ -23,6 +23,8 @@ export class S3Counter implements AsyncDisposable {
   cutAnswers: (request: S3Request) => boolean = () => false;
   /** How many of them there were. */
   cut = 0;
+  /** Requests without a body that reach the server only when this resolves, also when the client has left. */
+  delay: (request: S3Request) => Promise<void> | undefined = () => undefined;
   /** Objects that S3 shows and does not give, as those of a cold storage class. */
   isArchived: (request: S3Request) => boolean = () => false;
   /** HEAD of such an object names the class. */
@@ -123,7 +125,10 @@ export class S3Counter implements AsyncDisposable {
       answer.once('error', () => response.destroy());
     });
     onward.once('error', () => response.destroy());
-    response.once('close', () => onward.destroy());
-    request.pipe(onward);
+    const delayed = this.delay(record);
+    if (delayed === undefined) {
+      response.once('close', () => onward.destroy());
+      request.pipe(onward);
+    } else void delayed.then(() => onward.end());
   }
 }

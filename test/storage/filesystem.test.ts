@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, linkSync, mkdirSync, readdirSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, readdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { digestOf } from '../../src/oci/digest.js';
+import { digestOf, type Digest } from '../../src/oci/digest.js';
 import { FilesystemBlobStore } from '../../src/storage/filesystem/blob-store.js';
 import { FilesystemDeletes } from '../../src/storage/filesystem/deletes.js';
 import { moveIntoPlace, removeAndPrune } from '../../src/storage/filesystem/files.js';
@@ -209,12 +209,55 @@ describe('deleting in a folder', () => {
     const blob = await blobs.open(digestOf(bytes));
     const read: Buffer[] = [];
     for await (const chunk of blob?.body ?? []) {
-      if (read.length === 0) await deletes.deleteBlob(digestOf(bytes));
+      if (read.length === 0) await deletes.deleteBlob(digestOf(bytes), Infinity);
       read.push(Buffer.from(chunk));
     }
     await blob?.close();
     expect(await visibleBlobs()).toEqual([]);
     expect(Buffer.concat(read).equals(bytes)).toBe(true);
+  });
+
+  it('never takes what was renewed at the same moment', async () => {
+    const { blobs, deletes } = storage();
+    const longAgo = new Date(Date.now() - 3_600_000);
+    const kept: boolean[] = [];
+    const lost: Digest[] = [];
+    for (let round = 0; round < 300; round += 1) {
+      const bytes = Buffer.from(`${round}`);
+      const digest = digestOf(bytes);
+      await blobs.put(digest, bytes);
+      await utimes(join(root, blobPath(digest)), longAgo, longAgo);
+      let renewed: number | undefined;
+      const renewal = async (): Promise<void> => void (renewed = await blobs.renew(digest));
+      const deletion = async (): Promise<void> => {
+        await Promise.all([1, 2].map(() => deletes.deleteBlob(digest, Date.now() - 1_800_000)));
+      };
+      const [earlier, later] = round % 2 === 0 ? [renewal, deletion] : [deletion, renewal];
+      const first = earlier();
+      // The other one begins later and later, at last when the first has ended.
+      for (let step = (round >> 1) % 10; step > 0; step -= 1) await (step === 9 ? first : stat(root));
+      await Promise.all([first, later()]);
+      const isThere = (await blobs.read(digest, 10))?.equals(bytes) === true;
+      kept.push(renewed !== undefined);
+      if (renewed !== undefined && !isThere) lost.push(digest);
+    }
+    expect(lost).toEqual([]);
+    expect(new Set(kept)).toEqual(new Set([true, false]));
+  });
+
+  it('is taken back where the process that did it has died', async () => {
+    const { blobs, inventory } = storage();
+    const bytes = Buffer.from('half deleted');
+    const digest = digestOf(bytes);
+    await blobs.put(digest, bytes);
+    const data = join(root, blobPath(digest));
+    const written = (await stat(data)).mtimeMs;
+    await rename(data, `${data}.deleting-0123`);
+    for await (const page of inventory.listBlobs(undefined, new AbortController().signal)) {
+      expect(page).toEqual([{ digest, size: bytes.byteLength, modifiedMs: written }]);
+    }
+    expect((await blobs.read(digest, 100))?.equals(bytes)).toBe(true);
+    expect(await readdir(dirname(data))).toEqual(['data']);
   });
 
   it('prunes no folder from under a file that is moved there', async () => {
@@ -238,7 +281,7 @@ describe('deleting in a folder', () => {
     const { deletes, plant } = storage();
     const digest = digestOf(Buffer.from('folder'));
     await plant(`${blobPath(digest)}/inside`, 'x');
-    await expect(deletes.deleteBlob(digest)).rejects.toBeInstanceOf(StorageError);
+    await expect(deletes.deleteBlob(digest, Infinity)).rejects.toBeInstanceOf(StorageError);
     expect(await readFile(join(root, blobPath(digest), 'inside'), 'utf8')).toBe('x');
   });
 });

@@ -17,6 +17,7 @@ import { blobPath, tagCurrentPath } from '../../src/storage/layout.js';
 import { establishIdentity } from '../../src/storage/identity.js';
 import { S3BlobStore } from '../../src/storage/s3/blob-store.js';
 import { Bucket } from '../../src/storage/s3/bucket.js';
+import { Deletions } from '../../src/storage/s3/deletions.js';
 import { S3Deletes } from '../../src/storage/s3/deletes.js';
 import { S3Inventory } from '../../src/storage/s3/inventory.js';
 import { S3RecordStore } from '../../src/storage/s3/record-store.js';
@@ -70,7 +71,13 @@ describe.skipIf(lacks(...cephParts))('blobs and links in a bucket', () => {
   }
 
   function blobs(changes: Partial<S3Config> = {}): S3BlobStore {
-    return new S3BlobStore({ bucket: connect(changes), chunkSize: chunk, log, observe: unobserved });
+    return new S3BlobStore({
+      bucket: connect(changes),
+      chunkSize: chunk,
+      youngMs: 0,
+      log,
+      observe: unobserved,
+    });
   }
 
   async function keys(): Promise<string[]> {
@@ -189,7 +196,7 @@ describe.skipIf(lacks(...cephParts))('blobs and links in a bucket', () => {
     const connection = connect();
     const links = new S3Links(connection, unobserved);
     return {
-      blobs: new S3BlobStore({ bucket: connection, chunkSize: chunk, log, observe: unobserved }),
+      blobs: new S3BlobStore({ bucket: connection, chunkSize: chunk, youngMs: 0, log, observe: unobserved }),
       repositories: new LinkedRepositories(links, new MemoryRecords()),
       inventory: new S3Inventory(connection, links, unobserved),
       deletes: new S3Deletes(connection, unobserved),
@@ -200,6 +207,70 @@ describe.skipIf(lacks(...cephParts))('blobs and links in a bucket', () => {
       remains: async () => (await keys()).map((key) => key.slice('some/root/'.length)),
     };
   }
+
+  describe('a deletion that is late', () => {
+    it('is refused by the bucket itself', async () => {
+      const { blobs, inventory } = storage();
+      const bytes = Buffer.from('linked again');
+      const digest = digestOf(bytes);
+      await blobs.put(digest, bytes);
+      const signal = AbortSignal.timeout(60_000);
+      const bucket = connect();
+      const key = blobPath(digest);
+      const late = { fromMs: (await inventory.now()) - 12_000, seconds: 10 };
+      await expect(bucket.removeBefore(key, late, signal)).rejects.toMatchObject({ code: 'denied' });
+      await expect(bucket.markRottenBefore(key, 1, late, signal)).rejects.toMatchObject({ code: 'denied' });
+      expect((await blobs.read(digest, 100))?.equals(bytes)).toBe(true);
+      await bucket.removeBefore(key, { fromMs: await inventory.now(), seconds: 10 }, signal);
+      expect(await blobs.stat(digest)).toBeUndefined();
+    });
+  });
+
+  describe('renewed content', () => {
+    it('is not trusted while a deletion may still take it', async () => {
+      const bytes = Buffer.from('linked again');
+      const digest = digestOf(bytes);
+      const deletions = new Deletions(connect());
+      await blobs().put(digest, bytes);
+      const announced = await deletions.announce(digest);
+      expect(await blobs().renew(digest)).toBeUndefined();
+      await deletions.end(announced);
+      expect(await blobs().renew(digest)).toBe(bytes.byteLength);
+    });
+
+    it('is written again when a deletion took it that had begun before', async () => {
+      const bytes = Buffer.from('stored again');
+      const digest = digestOf(bytes);
+      const deletions = new Deletions(connect());
+      const announced = await deletions.announce(digest);
+      const put = blobs().take(await verifiedFile(spoolPath(), bytes, digest));
+      await until(async () => (await blobs().stat(digest)) !== undefined, patience());
+      await connect().remove(blobPath(digest));
+      await deletions.end(announced);
+      await put;
+      expect(await blobs().stat(digest)).toBe(bytes.byteLength);
+    });
+
+    it('is a manifest that is not stored for now, so that no pull waits for a deleter that died', async () => {
+      const bytes = Buffer.from('a manifest');
+      const digest = digestOf(bytes);
+      await new Deletions(connect()).announce(digest);
+      await expect(blobs().put(digest, bytes)).rejects.toBeInstanceOf(StorageError);
+    });
+  });
+
+  describe('rotten content', () => {
+    it('counts as absent until it is stored again', async () => {
+      const bytes = Buffer.from('rotten');
+      const digest = digestOf(bytes);
+      await blobs().put(digest, bytes);
+      expect(await storage().deletes.condemnBlob(digest, Infinity)).toBe(true);
+      expect(await blobs().presign(digest)).toBeUndefined();
+      expect(await blobs().renew(digest)).toBeUndefined();
+      await blobs().put(digest, bytes);
+      expect(await blobs().presign(digest)).toMatchObject({ size: bytes.byteLength });
+    });
+  });
 
   describe('the inventory', () => {
     inventoryContract(() => Promise.resolve(storage()));

@@ -26,10 +26,10 @@ export async function openBlobFile(
   }
 }
 
-/** The file's descriptor, for reading; `undefined` where there is none. */
-export async function openIfThere(path: string): Promise<number | undefined> {
+/** The file's descriptor; `undefined` where there is none. */
+export async function openIfThere(path: string, flags: 'r' | 'r+' = 'r'): Promise<number | undefined> {
   try {
-    return await openFile(path, 'r');
+    return await openFile(path, flags);
   } catch (error) {
     if (isAbsent(error)) return undefined;
     throw error;

@@ -23,6 +23,7 @@ import {
   statFile,
   storageError,
   syncFile,
+  truncateFile,
   writeFully,
 } from './files.js';
 import type { WorkFolder } from './work-folder.js';
@@ -74,12 +75,14 @@ export class FilesystemBlobStore implements BlobStore {
   async take(file: VerifiedFile): Promise<void> {
     const started = performance.now();
     try {
-      if (await this.#holds(file)) {
+      if ((await this.#holds(file)) && (await this.#renewed(file.digest)) === file.size) {
         // Replacing equal content would pull the file from under readers on other machines (NFS: ESTALE).
         await rm(file.path, { force: true });
         return;
       }
       try {
+        // A deletion that began before this leaves what is written now, not what was written while it arrived.
+        await truncateToItself(file.path);
         await moveIntoPlace(file.path, this.#path(file.digest));
       } catch (error) {
         if (errnoOf(error) !== 'EXDEV') throw error;
@@ -90,6 +93,27 @@ export class FilesystemBlobStore implements BlobStore {
     } finally {
       this.observe('Move', started);
     }
+  }
+
+  async renew(digest: Digest): Promise<number | undefined> {
+    const started = performance.now();
+    try {
+      return await this.#renewed(digest);
+    } catch (error) {
+      throw storageError(error, `renewing blob ${digest}`);
+    } finally {
+      this.observe('Stat', started);
+    }
+  }
+
+  async #renewed(digest: Digest): Promise<number | undefined> {
+    const path = this.#path(digest);
+    if (!(await truncateToItself(path))) return undefined;
+    // A deletion may have renamed it before. One that renames it after this look sees the new time.
+    const fd = await openIfThere(path);
+    if (fd === undefined) return undefined;
+    const { size } = await statFile(fd).finally(() => closeFile(fd));
+    return size;
   }
 
   async put(digest: Digest, bytes: Uint8Array): Promise<void> {
@@ -156,5 +180,20 @@ export class FilesystemBlobStore implements BlobStore {
 
   #path(digest: Digest): string {
     return join(this.root, blobPath(digest));
+  }
+}
+
+/**
+ * To cut a file at its own end is a write: the file's server gives it its time, whatever this host's clock says.
+ * `false`: there is none.
+ */
+async function truncateToItself(path: string): Promise<boolean> {
+  const fd = await openIfThere(path, 'r+');
+  if (fd === undefined) return false;
+  try {
+    await truncateFile(fd, (await statFile(fd)).size);
+    return true;
+  } finally {
+    await closeFile(fd);
   }
 }

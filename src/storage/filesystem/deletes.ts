@@ -1,9 +1,14 @@
-import { join } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import { link, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { parseDigest, type Digest } from '../../oci/digest.js';
 import type { Repository, Tag } from '../../oci/name.js';
 import * as layout from '../layout.js';
-import type { Deletes, ObserveAction } from '../storage.js';
-import { namesIn, removeAndPrune, storageError } from './files.js';
+import { StorageError, type Deletes, type ObserveAction } from '../storage.js';
+import { errnoOf, isAbsent, namesIn, pruneAbove, removeAndPrune, storageError } from './files.js';
+
+/** How the name of content begins that is being deleted, beside its own. */
+const halfDeleted = 'data.deleting-';
 
 /**
  * Removes files and then the folders that are empty without them, never a folder with what is in it: somebody may be
@@ -15,8 +20,34 @@ export class FilesystemDeletes implements Deletes {
     private readonly observe: ObserveAction,
   ) {}
 
-  deleteBlob(digest: Digest): Promise<void> {
-    return this.#remove(layout.blobPath(digest), layout.blobsFolder);
+  /**
+   * Under another name before the last look at its time: a renewal comes before that look, or finds the content gone.
+   */
+  async deleteBlob(digest: Digest, writtenBy: number): Promise<boolean> {
+    const started = performance.now();
+    const path = join(this.root, layout.blobPath(digest));
+    const aside = join(dirname(path), `${halfDeleted}${randomBytes(6).toString('hex')}`);
+    try {
+      const facts = await stat(path);
+      if (!facts.isFile()) throw new StorageError('io', `the place of blob ${digest} is not a file`);
+      if (facts.mtimeMs > writtenBy) return false;
+      await rename(path, aside);
+      if ((await writtenAt(aside)) > writtenBy) {
+        await putBack(path);
+        return false;
+      }
+      await rm(aside, { force: true });
+    } catch (error) {
+      if (!isAbsent(error)) throw storageError(error, `deleting blob ${digest}`);
+    } finally {
+      this.observe('Delete', started);
+    }
+    await pruneAbove(path, join(this.root, layout.blobsFolder));
+    return true;
+  }
+
+  condemnBlob(digest: Digest, writtenBy: number): Promise<boolean> {
+    return this.deleteBlob(digest, writtenBy);
   }
 
   unlinkLayer(repository: Repository, digest: Digest): Promise<void> {
@@ -59,4 +90,29 @@ export class FilesystemDeletes implements Deletes {
       this.observe('Delete', started);
     }
   }
+}
+
+/** By opening the file, so that a network file system asks its server. */
+async function writtenAt(path: string): Promise<number> {
+  await using file = await open(path);
+  return (await file.stat()).mtimeMs;
+}
+
+/** Gives content back its name that a process was deleting, which may have died. `false`: there is none. */
+export async function putBack(path: string): Promise<boolean> {
+  const folder = dirname(path);
+  const names = (await readdir(folder)).filter((name) => name.startsWith(halfDeleted));
+  const found = await Promise.all(
+    names.map(async (name) => ({ aside: join(folder, name), at: await writtenAt(join(folder, name)) })),
+  );
+  // What was renewed comes first, and then stays.
+  for (const { aside } of found.toSorted((a, b) => b.at - a.at)) {
+    try {
+      await link(aside, path);
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST' && !isAbsent(error)) throw error;
+    }
+    await rm(aside, { force: true });
+  }
+  return names.length > 0;
 }

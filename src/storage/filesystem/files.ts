@@ -9,6 +9,7 @@ export const openFile = promisify(fs.open);
 export const closeFile = promisify(fs.close);
 export const statFile = promisify(fs.fstat);
 export const syncFile = promisify(fs.fsync);
+export const truncateFile = promisify(fs.ftruncate);
 export const readFromFile: (
   fd: number,
   buffer: Uint8Array,
@@ -145,6 +146,11 @@ export async function removeAndPrune(path: string, top: string): Promise<void> {
   } catch (error) {
     if (!isAbsent(error)) throw error;
   }
+  await pruneAbove(path, top);
+}
+
+/** Removes the folders above a path that are empty, up to `top`, which stays. */
+export async function pruneAbove(path: string, top: string): Promise<void> {
   for (let folder = dirname(path); folder.startsWith(`${top}/`); folder = dirname(folder)) {
     try {
       await fs.promises.rmdir(folder);

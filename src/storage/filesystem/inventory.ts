@@ -11,6 +11,7 @@ import {
   type StoredBlob,
   type StoredLink,
 } from '../storage.js';
+import { putBack } from './deletes.js';
 import { isAbsent, namesIn, storageError } from './files.js';
 import type { FilesystemLinks } from './links.js';
 import type { WorkFolder } from './work-folder.js';
@@ -74,8 +75,12 @@ export class FilesystemInventory implements Inventory {
 
   async #blob(digest: Digest, skip: SkipUnlisted): Promise<StoredBlob | undefined> {
     const started = performance.now();
+    const path = join(this.root, layout.blobPath(digest));
     try {
-      const facts = await stat(join(this.root, layout.blobPath(digest)));
+      const facts = await stat(path).catch(async (error: unknown) => {
+        if (isAbsent(error) && (await putBack(path))) return stat(path);
+        throw error;
+      });
       return facts.isFile() ? { digest, size: facts.size, modifiedMs: facts.mtimeMs } : undefined;
     } catch (error) {
       if (isAbsent(error)) return undefined;

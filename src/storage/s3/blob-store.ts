@@ -1,9 +1,11 @@
 import { rm } from 'node:fs/promises';
 import { algorithmOf, digestOf, type Digest } from '../../oci/digest.js';
+import { pause } from '../../async/wait.js';
 import type { RequestedRange } from '../../oci/range.js';
 import type { Logger } from '../../telemetry/log.js';
 import { blobPath, blobsFolder } from '../layout.js';
 import {
+  deletionSettledMs,
   DigestMismatch,
   StorageError,
   type Admit,
@@ -18,15 +20,23 @@ import {
   type VerifiedFile,
 } from '../storage.js';
 import type { Bucket } from './bucket.js';
+import { Deletions } from './deletions.js';
 import { storageError } from './errors.js';
 import { MultipartUpload, sendWhole } from './multipart.js';
 import { PresignedUrls } from './presigned-urls.js';
 import { lifetimeSeconds } from './signed-addresses.js';
 
+/** A client waits for a manifest to be stored, and has it anyway where that fails. */
+const putMs = 1_000;
+/** So often a writer looks whether a deletion is over. */
+const pollMs = 100;
+
 export interface S3BlobStoreOptions {
   readonly bucket: Bucket;
   /** Of the parts that large blobs are sent in, in bytes. */
   readonly chunkSize: number;
+  /** Content that was written less than this many milliseconds ago is left by every deletion that has begun. */
+  readonly youngMs: number;
   readonly log: Logger;
   readonly observe: ObserveAction;
 }
@@ -35,10 +45,12 @@ export interface S3BlobStoreOptions {
 export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
   readonly lifetimeMs = lifetimeSeconds * 1000;
   readonly #bucket: Bucket;
+  readonly #deletions: Deletions;
   readonly #urls: PresignedUrls;
 
   constructor(private readonly options: S3BlobStoreOptions) {
     this.#bucket = options.bucket;
+    this.#deletions = new Deletions(options.bucket);
     this.#urls = new PresignedUrls(options.bucket.addresses, (digest) => this.stat(digest));
   }
 
@@ -57,12 +69,51 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
   async put(digest: Digest, bytes: Uint8Array): Promise<void> {
     const found = digestOf(bytes, algorithmOf(digest));
     if (found !== digest) throw new DigestMismatch(digest, found, undefined, bytes.byteLength);
-    await this.#observed('PutContent', () => this.#bucket.put(blobPath(digest), bytes));
+    const write = (): Promise<void> => this.#bucket.put(blobPath(digest), bytes);
+    await this.#lastingly(digest, putMs, () => this.#observed('PutContent', write));
   }
 
   async take(file: VerifiedFile): Promise<void> {
-    if (!(await this.#holds(file))) await this.#observed('Writer', () => this.#send(file));
+    await this.#lastingly(file.digest, 2 * deletionSettledMs, async () => {
+      if (!(await this.#holds(file)) || (await this.#renewed(file.digest)) === undefined) {
+        await this.#observed('Writer', () => this.#send(file));
+      }
+    });
     await rm(file.path, { force: true });
+  }
+
+  async renew(digest: Digest): Promise<number | undefined> {
+    const size = await this.#renewed(digest);
+    // What a deletion may still take is as good as absent.
+    return size === undefined || (await this.#deletions.underWay(digest)).size > 0 ? undefined : size;
+  }
+
+  /** Young content is left as it is: a deletion that begins now leaves it, too. */
+  async #renewed(digest: Digest): Promise<number | undefined> {
+    const key = blobPath(digest);
+    const found = await this.#observed('Stat', () => this.#bucket.look(key));
+    if (found === undefined || found.isRotten) return undefined;
+    if (found.nowMs - found.modifiedMs < this.options.youngMs) return found.size;
+    const renewed = await this.#observed('Writer', () => this.#bucket.renew(key, found.size));
+    return renewed ? found.size : undefined;
+  }
+
+  /**
+   * Writes content, and again where a deletion took it that began before. One that begins after the write sees it, and
+   * is not waited for.
+   */
+  async #lastingly(digest: Digest, forMs: number, write: () => Promise<void>): Promise<void> {
+    const late = AbortSignal.timeout(forMs);
+    for (;;) {
+      await write();
+      const before = await this.#deletions.underWay(digest);
+      if (before.size === 0) return;
+      while (!before.isDisjointFrom(await this.#deletions.underWay(digest))) {
+        if (late.aborted) throw new StorageError('io', `blob ${digest} is being deleted`);
+        await pause(pollMs, late);
+      }
+      if ((await this.stat(digest)) !== undefined) return;
+    }
   }
 
   begin(digest: Digest, path: string): EarlyUpload {
@@ -74,17 +125,14 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
       },
       complete: async (file) => {
         over = true;
-        if (!upload.begun || !(await this.#completes(upload, file))) await this.take(file);
-        else await rm(file.path, { force: true });
+        const completes = upload.begun && !(await this.#holds(file)) && (await this.#completes(upload, file));
+        if (!completes) await this.#giveUp(digest, upload);
+        await this.take(file);
       },
       abort: async () => {
         if (over) return;
         over = true;
-        try {
-          await upload.abort();
-        } catch (err) {
-          this.options.log.warn({ digest, err }, 'an unfinished upload stays until it is swept');
-        }
+        await this.#giveUp(digest, upload);
       },
     };
   }
@@ -99,6 +147,7 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
 
   async sweepUploads(olderThanMs: number): Promise<number> {
     const before = this.#bucket.now() - olderThanMs;
+    await this.#deletions.sweep();
     let removed = 0;
     for await (const { key, uploadId, begun } of this.#bucket.uploads.unfinished(`${blobsFolder}/`)) {
       if (begun === undefined || begun.getTime() > before) continue;
@@ -128,6 +177,14 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
       if (!(err instanceof StorageError)) throw err;
       this.options.log.warn({ digest: file.digest, err }, 'early upload failed, starting over');
       return false;
+    }
+  }
+
+  async #giveUp(digest: Digest, upload: MultipartUpload): Promise<void> {
+    try {
+      await upload.abort();
+    } catch (err) {
+      this.options.log.warn({ digest, err }, 'an unfinished upload stays until it is swept');
     }
   }
 

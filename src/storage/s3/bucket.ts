@@ -7,14 +7,24 @@ import { RangeUnsatisfiable, type RequestedRange } from '../../oci/range.js';
 import { StorageError, type Admit, type OpenBlob } from '../storage.js';
 import { readingClient, tlsOptions, writingClient } from './client.js';
 import { isAbsent, statusOf, storageError } from './errors.js';
+import { sendSigned } from './signed-request.js';
 import { listObjects, serverTime, type StoredObject } from './listing.js';
+import { lookAt, markName, isRotten, rotten, type Look } from './looks.js';
 import { openBody, rangeHeader } from './object-body.js';
 import { ObjectReads } from './object-reads.js';
-import { abortedBy, Objects } from './objects.js';
+import { abortedBy, copySource, Objects } from './objects.js';
 import { SignedAddresses } from './signed-addresses.js';
 import { Uploads } from './uploads.js';
 
 const longestList = 1_000;
+/** What S3 copies in one request, in bytes. */
+const largestCopy = 5 * 1024 ** 3;
+
+/** So many seconds after a time of the server's clock, which is in milliseconds since 1970. */
+export interface Until {
+  readonly fromMs: number;
+  readonly seconds: number;
+}
 
 export interface Page {
   /** Full keys, without the root. */
@@ -60,18 +70,83 @@ export class Bucket {
     }
   }
 
-  /** An object's size in bytes. Throws StorageError where GET would be refused because the object is archived. */
-  async head(key: string, signal?: AbortSignal): Promise<number | undefined> {
+  /** An object's size in bytes. What is marked as rotten is absent. Throws StorageError where GET would be refused. */
+  async head(key: string): Promise<number | undefined> {
+    const found = await this.look(key);
+    if (found?.isArchived === true) throw new StorageError('denied', `${key} is archived`);
+    return found?.isRotten === true ? undefined : found?.size;
+  }
+
+  /** The object, whatever its mark is. */
+  async look(key: string, signal?: AbortSignal): Promise<Look | undefined> {
     try {
-      const found = await this.#reading.send(
-        new s3.HeadObjectCommand(this.#objects.at(key)),
-        abortedBy(signal),
-      );
-      if (isArchived(found)) throw new StorageError('denied', `${key} is archived (${found.StorageClass})`);
-      return found.ContentLength ?? 0;
+      return await lookAt(this.#reading, this.#objects.at(key), signal);
     } catch (error) {
       if (isAbsent(error)) return undefined;
       throw storageError(error, `looking for ${key}`);
+    }
+  }
+
+  /** Gives it the server's time. `false`: it is absent, or too large for one request. */
+  async renew(key: string, size: number): Promise<boolean> {
+    if (size > largestCopy) return false;
+    const place = this.#objects.toWrite(key);
+    const input = { ...place, CopySource: copySource(place), MetadataDirective: 'REPLACE' as const };
+    try {
+      await this.#writing.send(new s3.CopyObjectCommand(input));
+      return true;
+    } catch (error) {
+      if (isAbsent(error)) return false;
+      throw storageError(error, `renewing ${key}`);
+    }
+  }
+
+  /** One attempt to remove it: see {@link #before}. */
+  removeBefore(key: string, time: Until, signal: AbortSignal): Promise<void> {
+    return this.#before(time, 'DELETE', new s3.DeleteObjectCommand(this.#objects.at(key)), {}, signal);
+  }
+
+  /** One attempt to mark it as rotten: see {@link #before}. Removes what is too large for one request. */
+  markRottenBefore(key: string, size: number, time: Until, signal: AbortSignal): Promise<void> {
+    if (size > largestCopy) return this.removeBefore(key, time, signal);
+    const place = this.#objects.toWrite(key);
+    const input = {
+      ...place,
+      CopySource: copySource(place),
+      MetadataDirective: 'REPLACE' as const,
+      Metadata: { [markName]: rotten },
+    };
+    const { ServerSideEncryption: encryption, SSEKMSKeyId: keyId } = place;
+    const headers = {
+      'x-amz-copy-source': input.CopySource,
+      'x-amz-metadata-directive': 'REPLACE',
+      [`x-amz-meta-${markName}`]: rotten,
+      ...(encryption === undefined ? {} : { 'x-amz-server-side-encryption': encryption }),
+      ...(keyId === undefined ? {} : { 'x-amz-server-side-encryption-aws-kms-key-id': keyId }),
+    };
+    return this.#before(time, 'PUT', new s3.CopyObjectCommand(input), headers, signal);
+  }
+
+  /**
+   * The server itself refuses the request after this time of its own clock, so whatever delays the request cannot make
+   * it happen later.
+   */
+  async #before(
+    { fromMs, seconds }: Until,
+    method: 'DELETE' | 'PUT',
+    command: s3.DeleteObjectCommand | s3.CopyObjectCommand,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    try {
+      const url = await getSignedUrl(this.#writing, command as s3.DeleteObjectCommand, {
+        expiresIn: seconds,
+        signingDate: new Date(fromMs),
+        unhoistableHeaders: new Set(Object.keys(headers)),
+      });
+      await sendSigned(this.#writing, { method, url: new URL(url), headers }, signal);
+    } catch (error) {
+      throw storageError(error, `sending ${method} in time`);
     }
   }
 
@@ -84,7 +159,11 @@ export class Bucket {
   async #openBySdk(key: string, range: RequestedRange | undefined): Promise<OpenBlob | undefined> {
     const input = { ...this.#objects.at(key), ...(range === undefined ? {} : { Range: rangeHeader(range) }) };
     try {
-      return openBody(key, await this.#reading.send(new s3.GetObjectCommand(input)));
+      const found = await this.#reading.send(new s3.GetObjectCommand(input));
+      const body = openBody(key, found);
+      if (!isRotten(found)) return body;
+      await body.close();
+      return undefined;
     } catch (error) {
       if (isAbsent(error)) return undefined;
       if (range !== undefined && statusOf(error) === 416) return this.#unsatisfiable(key);
@@ -226,12 +305,4 @@ export class Bucket {
       throw storageError(error, `signing an address of ${key}`);
     }
   }
-}
-
-const coldClasses: ReadonlySet<string> = new Set(['GLACIER', 'DEEP_ARCHIVE']);
-
-/** Whether the object must be restored before it can be read (Amazon S3 API, HeadObject, "x-amz-restore"). */
-function isArchived({ StorageClass, ArchiveStatus, Restore }: s3.HeadObjectCommandOutput): boolean {
-  const isCold = coldClasses.has(StorageClass ?? '') || ArchiveStatus !== undefined;
-  return isCold && Restore?.includes('ongoing-request="false"') !== true;
 }

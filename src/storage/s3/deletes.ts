@@ -2,21 +2,36 @@ import type { Digest } from '../../oci/digest.js';
 import type { Repository, Tag } from '../../oci/name.js';
 import * as layout from '../layout.js';
 import { mapAtOnce } from '../pages.js';
-import type { Deletes, ObserveAction } from '../storage.js';
-import type { Bucket } from './bucket.js';
+import { deletionMs, type Deletes, type ObserveAction } from '../storage.js';
+import type { Bucket, Until } from './bucket.js';
+import { Deletions } from './deletions.js';
+import type { Look } from './looks.js';
 
 const atOnce = 16;
 const never = new AbortController().signal;
 
 /** Removes objects. There are no folders to prune: a bucket knows keys alone. */
 export class S3Deletes implements Deletes {
+  readonly #deletions: Deletions;
+
   constructor(
     private readonly bucket: Bucket,
     private readonly observe: ObserveAction,
-  ) {}
+  ) {
+    this.#deletions = new Deletions(bucket);
+  }
 
-  deleteBlob(digest: Digest): Promise<void> {
-    return this.#remove(layout.blobPath(digest));
+  deleteBlob(digest: Digest, writtenBy: number): Promise<boolean> {
+    return this.#announced(digest, writtenBy, (key, _look, time, signal) =>
+      this.bucket.removeBefore(key, time, signal),
+    );
+  }
+
+  /** Clients may have been sent to the object: it is marked, and deleted when no address of it is good any more. */
+  condemnBlob(digest: Digest, writtenBy: number): Promise<boolean> {
+    return this.#announced(digest, writtenBy, (key, { size }, time, signal) =>
+      this.bucket.markRottenBefore(key, size, time, signal),
+    );
   }
 
   unlinkLayer(repository: Repository, digest: Digest): Promise<void> {
@@ -34,6 +49,30 @@ export class S3Deletes implements Deletes {
     for await (const objects of this.bucket.objects(index, undefined, never)) {
       const history = objects.filter(({ key }) => layout.parseLinkPath(key)?.kind === 'indexed');
       await mapAtOnce(history, atOnce, never, ({ key }) => this.#remove(key));
+    }
+  }
+
+  async #announced(
+    digest: Digest,
+    writtenBy: number,
+    take: (key: string, look: Look, time: Until, signal: AbortSignal) => Promise<void>,
+  ): Promise<boolean> {
+    const started = performance.now();
+    const signal = AbortSignal.timeout(deletionMs);
+    const key = layout.blobPath(digest);
+    try {
+      const before = await this.bucket.look(key, signal);
+      if (before === undefined) return true;
+      if (before.modifiedMs > writtenBy) return false;
+      // After an error it stands until the bucket refuses the request, because that counts from the look before.
+      const announced = await this.#deletions.announce(digest);
+      const found = await this.bucket.look(key, signal);
+      const isOld = found !== undefined && found.modifiedMs <= writtenBy;
+      if (isOld) await take(key, found, { fromMs: before.nowMs, seconds: deletionMs / 1000 }, signal);
+      await this.#deletions.end(announced);
+      return isOld || found === undefined;
+    } finally {
+      this.observe('Delete', started);
     }
   }
 

@@ -1,6 +1,7 @@
 import * as s3 from '@aws-sdk/client-s3';
 import { StorageError } from '../storage.js';
 import { storageError } from './errors.js';
+import { dateOfAnswer } from './looks.js';
 
 export interface StoredObject {
   /** Without the root. */
@@ -54,26 +55,13 @@ export async function* listObjects(
  */
 export async function serverTime(client: s3.S3Client, bucket: string): Promise<number> {
   const command = new s3.HeadBucketCommand({ Bucket: bucket });
-  let date: string | undefined;
-  command.middlewareStack.add(
-    (next) => async (input) => {
-      const answer = await next(input);
-      date = dateOf(answer.response);
-      return answer;
-    },
-    { step: 'deserialize' },
-  );
+  const date = dateOfAnswer(command);
   try {
     await client.send(command);
   } catch (error) {
     throw storageError(error, `asking bucket ${bucket} for the time`);
   }
-  const time = Date.parse(date ?? '');
+  const time = date();
   if (Number.isNaN(time)) throw new StorageError('io', `bucket ${bucket} does not say what time it is`);
   return time;
-}
-
-function dateOf(response: unknown): string | undefined {
-  if (typeof response !== 'object' || response === null || !('headers' in response)) return undefined;
-  return (response.headers as Readonly<Record<string, string | undefined>>)['date'];
 }

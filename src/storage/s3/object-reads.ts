@@ -1,6 +1,7 @@
 import type { RequestedRange } from '../../oci/range.js';
 import type { OpenBlob } from '../storage.js';
 import { storageError } from './errors.js';
+import { markName } from './looks.js';
 import { parseContentRange, rangeHeader } from './object-body.js';
 import { ConnectionError, ObjectConnection, type Endpoint } from './object-connection.js';
 import { bodyLength, type ResponseHead } from './response-head.js';
@@ -38,6 +39,10 @@ export class ObjectReads {
     try {
       const { connection, head } = await this.#get(url, range);
       if (head.status === 404 && (await this.#saysAbsent(connection, head))) return undefined;
+      if (head.headers.get(`x-amz-meta-${markName}`) === 'rotten') {
+        connection.close();
+        return undefined;
+      }
       const found = foundBy(head);
       if (found !== undefined) return { ...found, ...this.#bodyOf(connection, key) };
       connection.close();

@@ -38,6 +38,11 @@ export class Objects {
   }
 }
 
+/** How a copy names what it copies (S3's API, `x-amz-copy-source`). */
+export function copySource({ Bucket, Key }: { readonly Bucket: string; readonly Key: string }): string {
+  return `${Bucket}/${Key.split('/').map(encodeURIComponent).join('/')}`;
+}
+
 /** The option of a request. */
 export function abortedBy(signal: AbortSignal | undefined): { abortSignal?: AbortSignal } {
   return signal === undefined ? {} : { abortSignal: signal };

@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import type { Lifetime } from '../../async/lifetime.js';
+import { Lifetime } from '../../async/lifetime.js';
 import { SingleFlight } from '../../async/single-flight.js';
 import type { Digest } from '../../oci/digest.js';
 import { blobPath } from '../layout.js';
@@ -7,12 +7,17 @@ import type { Presigned } from '../storage.js';
 import type { SignedAddresses } from './signed-addresses.js';
 
 const mostBytes = 16 * 1024 * 1024;
+/** An object is looked at again after this, so that clients are not sent for long to what has gone. */
+const looksEveryMs = 60_000;
 
 interface Minted extends Presigned {
+  /** Of the address. */
   readonly lifetime: Lifetime;
+  /** Of the look at the object. */
+  readonly looked: Lifetime;
 }
 
-/** Addresses for clients, each made after a look at its object and handed out until shortly before its end. */
+/** Addresses for clients, each handed out for a minute after a look at its object. */
 export class PresignedUrls {
   readonly #minted = new LRUCache<Digest, Minted>({
     maxSize: mostBytes,
@@ -22,14 +27,14 @@ export class PresignedUrls {
 
   constructor(
     private readonly addresses: SignedAddresses,
-    /** The look: an object's size. */
+    /** The look: the size of an object that clients may be sent to. */
     private readonly stat: (digest: Digest) => Promise<number | undefined>,
   ) {}
 
   /** One that was made before, and is good for some minutes yet. */
   recall(digest: Digest): Presigned | undefined {
     const known = this.#minted.get(digest);
-    return known?.lifetime.isOver === false ? known : undefined;
+    return known?.lifetime.isOver === false && !known.looked.isOver ? known : undefined;
   }
 
   get(digest: Digest): Promise<Presigned | undefined> {
@@ -40,9 +45,10 @@ export class PresignedUrls {
 
   async #mint(digest: Digest): Promise<Minted | undefined> {
     this.#minted.delete(digest);
+    const looked = new Lifetime(looksEveryMs);
     const size = await this.stat(digest);
     if (size === undefined) return undefined;
-    const minted = { ...(await this.addresses.get(blobPath(digest))), size };
+    const minted = { ...(await this.addresses.get(blobPath(digest))), size, looked };
     this.#minted.set(digest, minted);
     return minted;
   }
