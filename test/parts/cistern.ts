@@ -91,6 +91,12 @@ export function runCistern(
   return runProcess(node, [main, ...args], { ...options, env: cleanEnv(options.env) });
 }
 
+/** A command that is still running. */
+export function startCommand(args: readonly string[]): Promise<RunningProcess> {
+  requireBuild();
+  return startProcess(node, [main, ...args], { env: cleanEnv({}) });
+}
+
 function requireBuild(): void {
   if (!existsSync(main)) throw new Error('dist/main.js is not there: npm run build');
 }

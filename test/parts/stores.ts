@@ -1,12 +1,19 @@
-import { join } from 'node:path';
-import { GetObjectCommand, ListMultipartUploadsCommand, ListObjectsV2Command } from '@aws-sdk/client-s3';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import {
+  DeleteObjectCommand,
+  GetObjectCommand,
+  ListMultipartUploadsCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+} from '@aws-sdk/client-s3';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 import type { Digest } from '../../src/oci/digest.js';
 import { cephParts, type CephRgw, startCephRgw } from './ceph-rgw.js';
 import type { Settings } from './cistern.js';
 import { lacks, type Part } from './debian.js';
 import { temporaryFolder } from './folder.js';
-import { soundContent, soundStore, spooled } from './mirror.js';
+import { filesUnder, soundContent, soundStore, spooled } from './mirror.js';
 
 /** Where replicas keep content in common. */
 export interface SharedStore extends AsyncDisposable {
@@ -18,6 +25,10 @@ export interface SharedStore extends AsyncDisposable {
   blobs(): Promise<Digest[]>;
   /** What replicas have begun to put there, by path: spools in a folder, uploads to a bucket. */
   unfinished(): Promise<string[]>;
+  /** Files by their path below the root: as another process leaves or removes them. */
+  write(path: string, bytes: string | Uint8Array): Promise<void>;
+  remove(path: string): Promise<void>;
+  list(below: string): Promise<string[]>;
 }
 
 export type NewStore = () => Promise<SharedStore>;
@@ -59,6 +70,12 @@ export async function newFolder(): Promise<SharedStore> {
     config: {},
     blobs: async () => (await soundStore(root)).blobs,
     unfinished: () => spooled(root),
+    write: async (path, bytes) => {
+      await mkdir(dirname(join(root, path)), { recursive: true });
+      await writeFile(join(root, path), bytes);
+    },
+    remove: (path) => rm(join(root, path)),
+    list: (below) => filesUnder(join(root, below)),
     [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
   };
 }
@@ -109,6 +126,13 @@ export async function newBucket(rgw: CephRgw, options: BucketOptions = {}): Prom
       const { Uploads = [] } = await client.send(new ListMultipartUploadsCommand({ Bucket: bucket }));
       return Uploads.map(({ Key = '' }) => Key);
     },
+    write: async (path, bytes) => {
+      await client.send(new PutObjectCommand({ Bucket: bucket, Key: path, Body: bytes }));
+    },
+    remove: async (path) => {
+      await client.send(new DeleteObjectCommand({ Bucket: bucket, Key: path }));
+    },
+    list: (below) => list(`${below}/`),
     [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
   };
 }

@@ -166,7 +166,7 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
   ])('%s that another client wrote is absent, and is replaced', async (_, write) => {
     const [tag, content] = [keys.tag('app:garbage'), keys.descriptor('app@garbage')];
     const tags = new RedisTagCache(one.link, keys, values);
-    const descriptors = new RedisDescriptorCache(one.link, keys, values);
+    const descriptors = new RedisDescriptorCache(one.link, keys, values, 60_000);
     for (const name of [tag, content]) {
       await redis.client().del(name);
       await write(name);
