@@ -2,7 +2,7 @@ import { Agent, get } from 'node:http';
 
 /**
  * Clients with wrong passwords, in a process of their own. Each has one connection and an address of its own, sends a
- * wrong password, waits for the answer, and sends the next one at once. `Retry-After` does not stop it.
+ * wrong password, waits for the answer, and sends the next one at once. It ignores `Retry-After`.
  */
 const { url, user, addresses } = JSON.parse(process.argv[2] ?? '') as {
   readonly url: string;

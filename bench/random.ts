@@ -11,7 +11,7 @@ export function randomOf(seed: number): Random {
   };
 }
 
-/** One of the items. Throws where there is none. */
+/** A random item. Throws RangeError if there is none. */
 export function pick<T>(random: Random, items: readonly T[]): T {
   const index = Math.floor(random() * items.length);
   if (items.length === 0) throw new RangeError('there is nothing to pick from');

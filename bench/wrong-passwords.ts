@@ -16,12 +16,12 @@ const repository = 'team/app';
 const image = imageOf({ layers: [randomLayer(256 * 1024, 'honest')] });
 const user = 'ann';
 const authorization = `Basic ${Buffer.from(`${user}:right`).toString('base64')}`;
-/** The default of `htpasswd -B` is 5; this one is of Docker's documentation and of many other tools. */
+/** The bcrypt cost in Docker's documentation and in many tools. The default of `htpasswd -B` is 5. */
 const cost = 10;
 /** Clients with wrong passwords, each with one connection. */
 const guessers = 30;
 const honestClients = 4;
-/** Of the honest throughput alone. */
+/** Honest pulls must keep at least this share of the throughput that they have alone. */
 const leastRatio = 0.5;
 
 interface Extent {
@@ -40,7 +40,7 @@ interface Round {
   readonly answers: Readonly<Record<string, number>>;
 }
 
-/** Honest pulls alone and beside wrong passwords, in turns. Returns the exit code. */
+/** Measures honest pulls alone and beside wrong passwords, by turns. Returns the exit code. */
 export function pullBesideWrongPasswords(args: readonly string[]): Promise<number> {
   return runBenchmark(async (signal) => {
     const options = quickAndPublish(args, 'bench:passwords');
@@ -62,7 +62,7 @@ export function pullBesideWrongPasswords(args: readonly string[]): Promise<numbe
       '|---|---:|---:|---:|---|',
       ...rounds.map((round, index) => rowOf(index + 1, round)),
       '',
-      `Of all rounds: honest pulls keep ${ratio.toFixed(2)} of their throughput (at least ${leastRatio} is required).`,
+      `Over all rounds, honest pulls keep ${ratio.toFixed(2)} of their throughput (at least ${leastRatio} is required).`,
       '',
       measuredNow(`${extent.rounds} rounds of ${extent.secondsEach} s each way`, machine),
     ].join('\n');
@@ -85,7 +85,7 @@ async function startWithUser(path: string): Promise<Mirror> {
   return mirror;
 }
 
-/** The guessers have addresses of this round alone, so the back-off of earlier rounds does not help the mirror. */
+/** Each round uses new addresses for the guessers, so the back-off of earlier rounds does not help the mirror. */
 async function measure(
   mirror: Mirror,
   agent: Agent,
@@ -131,7 +131,7 @@ async function throughput(
   return pulls / ((performance.now() - began) / 1000);
 }
 
-/** A manifest and its layers. */
+/** Pulls the manifest and its layers. */
 async function pull(mirror: Mirror, agent: Agent): Promise<void> {
   await receive(mirror.url(`${repository}/manifests/v1`), agent);
   for (const { digest } of image.layers) await receive(mirror.url(`${repository}/blobs/${digest}`), agent);

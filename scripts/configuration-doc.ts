@@ -33,23 +33,23 @@ knows is a warning with the nearest known one in registry's sections, and an err
 \`auth\`. A key of registry's that makes no sense here is a warning that says why. Passwords and other secrets never appear in a
 message.
 
-**What guards is honoured or refused, never ignored.** A key that is empty is like no key, with one exception: a key that
-guards something stops the start when nothing is in it (\`auth:\`, \`REGISTRY_AUTH=\`, \`access: []\`, \`clientcas:\` with
-every line commented out, an htpasswd file of comments, an empty secret file). Registry would start, and be open. The
-error says what to write, and when the key may be removed; \`auth: none\` says that everybody may pull. These keys are:
-@@GUARDS@@. A variable that is empty cannot remove a section
-that holds one of them.
+**Security settings are honoured or refused, never ignored.** An empty key counts as absent, with one exception: the
+mirror does not start with an empty security setting (\`auth:\`, \`REGISTRY_AUTH=\`, \`access: []\`, \`clientcas:\` with every
+line commented out, an htpasswd file with only comments, an empty secret file). Registry would start, open to everybody.
+The error says what to write, and when the key may be removed. \`auth: none\` lets everybody pull. These keys are:
+@@GUARDS@@. An empty variable cannot remove a section
+that contains one of them.
 
-**Durations** are written as in Go: \`10ms\`, \`60s\`, \`1h30m\`; a bare number counts nanoseconds, as in registry, with
-a warning. What is less than 1 ms and not 0 is refused, as is a \`ttl\` without a unit that comes to less than a minute, and
-a job's schedule below 1 s: \`168\` is 168 ns, and the error asks whether \`168h\` was meant. The rest is rounded up to whole
-milliseconds. **Sizes** are \`500GB\` (10⁹), \`20GiB\` (2³⁰) or a number of bytes, of at least 1000 where it has no unit.
+**Durations** are written as in Go: \`10ms\`, \`60s\`, \`1h30m\`. A bare number counts nanoseconds, as in registry, with a
+warning. The mirror refuses a duration below 1 ms other than 0, a \`ttl\` without a unit that is less than a minute, and a
+job's schedule below 1 s: \`168\` is 168 ns, and the error asks whether \`168h\` was meant. It rounds all others up to whole
+milliseconds. **Sizes** are \`500GB\` (10⁹), \`20GiB\` (2³⁰) or a whole number of bytes: 0, or at least 1000.
 
-**Secrets in variables** (passwords, keys, tokens, \`REGISTRY_CLUSTER_SECRET\`) are not YAML but taken literally: \`a #b\`,
-\`*a\` and \`a: b\` are what they look like, where registry cuts the first at \` #\` and does not start with the others. Quotes
-around all of the value are taken away as YAML takes them, so that a value quoted for registry means the same here; a secret
-that itself begins and ends with a quote is quoted once more. One newline at the end is left out. In the file, and inside
-the value of a section's variable (\`REGISTRY_PROXY={…}\`), a secret is YAML as everything else.
+**Secrets in variables** (passwords, keys, tokens, \`REGISTRY_CLUSTER_SECRET\`) are taken literally, not as YAML: for
+example \`a #b\`, \`*a\` and \`a: b\`. Registry cuts the first at \` #\` and does not start with the others. Quotes around the
+whole value are removed as in YAML, so a value that is quoted for registry means the same here. A secret that itself
+begins and ends with a quote needs a further pair of quotes. One newline at the end is removed. In the file, and inside
+the value of a section's variable (\`REGISTRY_PROXY={…}\`), a secret is YAML like everything else.
 `;
 
 /** The whole page. */

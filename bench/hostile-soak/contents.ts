@@ -2,7 +2,7 @@ import { type Content, type Image, imageOf, jsonContent, randomLayer } from '../
 import { blobOf } from '../../test/parts/mirror.js';
 import { between, type Random } from '../random.js';
 
-/** An image where its clients find it. */
+/** An image, with the repository and the tag under which clients pull it. */
 export interface Published {
   /** As in `/v2/REPOSITORY/…` of the mirror. */
   readonly repository: string;
@@ -10,17 +10,17 @@ export interface Published {
   readonly image: Image;
 }
 
-/** All content of a run; the seed alone decides it. */
+/** All content of a run. The same seed makes the same content. */
 export interface Contents {
-  /** Of the default upstream, which is honest. */
+  /** Images on the default upstream, which is honest. */
   readonly honest: readonly Published[];
-  /** Of the default upstream too: the storage refuses to give these out once they are stored. */
+  /** Images on the default upstream that the storage refuses to return once they are stored. */
   readonly unreadable: readonly Published[];
-  /** Of an upstream that only the user `honest` may pull from. */
+  /** Images on an upstream from which only the user `honest` may pull. */
   readonly private: readonly Published[];
-  /** Larger than the buffers of the kernel. */
+  /** A blob that is larger than the kernel's buffers. */
   readonly large: Content;
-  /** Manifests that name one another, the innermost first. */
+  /** Nested manifests: each names the previous one, the innermost comes first. */
   readonly nested: readonly Content[];
 }
 
@@ -30,7 +30,7 @@ export const largeRepository = 'honest/large';
 const mebibyte = 1024 * 1024;
 const largestLayer = 2 * mebibyte;
 const nestedLevels = 3_000;
-/** Each names the one before it twice, so that a walk along every path never ends. */
+/** Each of these levels names the previous one twice, so that a walk along every path never ends. */
 const doubledLevels = 25;
 
 export function makeContents(random: Random): Contents {

@@ -1,7 +1,7 @@
 import '../typescript.mjs';
 import type { EnemyTask } from './enemy-kinds.js';
 
-/** All hostile clients, in a process of their own. Writes what they met as JSON when it gets SIGTERM. */
+/** Runs all hostile clients in a process of their own. Writes their results as JSON on SIGTERM. */
 const { Enemies } = await import('./enemy-kinds.js');
 const { readFileSync } = await import('node:fs');
 const task = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as EnemyTask;

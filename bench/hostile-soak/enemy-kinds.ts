@@ -9,17 +9,17 @@ export interface EnemyTask {
   readonly seed: number;
   readonly urls: readonly string[];
   readonly clusterUrls: readonly string[];
-  /** Of a user who may not pull what is private. */
+  /** The `Authorization` header of a user who may not pull private content. */
   readonly tenant: string;
-  /** Paths of blobs that are stored, or can be. */
+  /** Paths of blobs that the mirror has stored or can store. */
   readonly blobs: readonly string[];
   readonly largeBlob: string;
   readonly manifests: readonly string[];
-  /** Paths that the storage does not let the mirror read, with the digest of what they lead to. */
+  /** Paths of content that the storage does not let the mirror read, with the digest of the content. */
   readonly unreadable: readonly { readonly path: string; readonly digest: string }[];
-  /** Digests of private blobs, with the path where they are. */
+  /** Private blobs, with their paths. */
   readonly private: readonly { readonly path: string; readonly digest: string; readonly size: number }[];
-  /** Paths of manifests that name one another, the innermost first. */
+  /** Paths of nested manifests, the innermost first. */
   readonly nested: readonly string[];
   /** Repositories of the hostile upstream. */
   readonly lies: readonly string[];
@@ -28,7 +28,7 @@ export interface EnemyTask {
 
 export interface KindTally {
   requests: number;
-  /** By the first digit of the status. */
+  /** The number of answers for each class of status, such as `2xx`. */
   answers: Record<string, number>;
   left: number;
   cut: number;
@@ -38,17 +38,17 @@ export interface EnemyResult {
   readonly kinds: Readonly<Record<string, KindTally>>;
   /** Requests that got neither an answer nor the end of their connection in time. */
   readonly unanswered: readonly string[];
-  /** Answers with content that the client may not have, or under a name where it is not. */
+  /** Answers that gave a client access which it must not have. */
   readonly opened: readonly string[];
-  /** Answers whose bytes are not those of the digest that was asked for. */
+  /** Answers whose bytes do not match the requested digest. */
   readonly wrong: readonly string[];
 }
 
 interface Kind {
   readonly name: string;
-  /** In milliseconds, on average, from one attack to the next. */
+  /** The average time from one attack to the next, in milliseconds. */
   readonly every: number;
-  /** So many at a time at most. */
+  /** The maximum number of concurrent attacks. */
   readonly most: number;
   attack(this: Enemies, tally: KindTally): Promise<void>;
 }
@@ -57,24 +57,24 @@ const silenceMs = 60_000;
 const addresses = 40;
 
 const kinds: readonly Kind[] = [
-  { name: 'leaves before the headers', every: 60, most: 50, attack: leaveBeforeHeaders },
-  { name: 'leaves in the body', every: 150, most: 50, attack: leaveInBody },
-  { name: 'leaves in its own request', every: 250, most: 50, attack: leaveInRequest },
+  { name: 'disconnects before the headers', every: 60, most: 50, attack: leaveBeforeHeaders },
+  { name: 'disconnects in the body', every: 150, most: 50, attack: leaveInBody },
+  { name: 'disconnects in its own request', every: 250, most: 50, attack: leaveInRequest },
   { name: 'logs in with a wrong password', every: 100, most: 30, attack: guessPassword },
   { name: 'asks for a giant list', every: 4_000, most: 6, attack: listGiant },
   { name: 'stops reading', every: 800, most: 40, attack: stopReading },
   { name: 'asks a hostile upstream', every: 150, most: 60, attack: askLiar },
-  { name: 'sends what is no request', every: 300, most: 30, attack: sendGarbage },
-  { name: 'asks for what is odd', every: 200, most: 30, attack: askOddly },
+  { name: 'sends malformed requests', every: 300, most: 30, attack: sendGarbage },
+  { name: 'sends odd requests', every: 200, most: 30, attack: askOddly },
   { name: 'lists the catalogue', every: 1_000, most: 10, attack: listCatalogue },
   { name: 'sends garbage to the cluster port', every: 700, most: 10, attack: sendToClusterPort },
-  { name: 'asks for names that break upstream', every: 400, most: 20, attack: askStrangeName },
+  { name: 'asks for names that fail upstream', every: 400, most: 20, attack: askStrangeName },
   { name: 'asks for private content elsewhere', every: 400, most: 20, attack: askForPrivate },
-  { name: 'pulls what storage refuses', every: 400, most: 30, attack: pullUnreadable },
+  { name: 'pulls content that storage refuses', every: 400, most: 30, attack: pullUnreadable },
   { name: 'pulls nested indexes', every: 200, most: 4, attack: pullNested },
 ];
 
-/** Clients that mean harm: each kind at its own pace, so that the machine has time for others. */
+/** Hostile clients. Each kind has a pace of its own, so that the machine has time for other clients. */
 export class Enemies {
   readonly random: Random;
   readonly #tallies = new Map<string, KindTally>();
@@ -87,7 +87,7 @@ export class Enemies {
     this.random = randomOf(task.seed);
   }
 
-  /** Goes on until the process ends. */
+  /** Runs until the process ends. */
   async attack(): Promise<void> {
     await Promise.all(kinds.map((kind) => this.#repeat(kind)));
   }
@@ -105,7 +105,7 @@ export class Enemies {
     return pick(this.random, this.task.urls);
   }
 
-  /** Of its own network, as the mirror counts by address. */
+  /** A source address for one request. The mirror counts clients by address. */
   address(): string {
     return `127.0.2.${between(this.random, 1, addresses)}`;
   }
@@ -114,7 +114,7 @@ export class Enemies {
     return { authorization: this.task.tenant };
   }
 
-  /** A header line for a request that is written by hand. */
+  /** The header line for a request that is written to a raw socket. */
   loginLine(): string[] {
     return [`Authorization: ${this.task.tenant}`];
   }
@@ -132,7 +132,7 @@ export class Enemies {
     this.#wrong.push(text);
   }
 
-  /** The answer, counted; `undefined` where there was none. Some clients leave while they wait. */
+  /** Counts the answer and returns it; `undefined` if there is none. Some clients disconnect while they wait. */
   async ask(
     tally: KindTally,
     path: string,
@@ -182,7 +182,7 @@ function unknownDigest(): string {
   return `sha256:${randomBytes(32).toString('hex')}`;
 }
 
-/** Opens a connection, sends the text, and leaves by FIN or by RST after so many milliseconds. */
+/** Opens a connection, sends the text, and closes the connection by FIN or RST after `ms` milliseconds. */
 async function sendAndLeave(enemies: Enemies, url: string, text: string, ms: number): Promise<void> {
   const connection = await dial(url, enemies.address());
   connection.socket.write(text, 'latin1');
@@ -279,7 +279,7 @@ async function askLiar(this: Enemies, tally: KindTally): Promise<void> {
     ...(this.random() < 0.5 ? { leaveWithin: 4_000 } : {}),
   });
   if (method === 'GET' && reply?.status === 200 && path.includes(digest) && !path.startsWith('/referrers')) {
-    this.wrong(`200 for ${base + path}, whose content nobody knows`);
+    this.wrong(`200 for ${base + path}, although no content has this digest`);
   }
 }
 
@@ -351,7 +351,7 @@ async function askStrangeName(this: Enemies, tally: KindTally): Promise<void> {
   );
 }
 
-/** Under the name of a hostile upstream that confirms everything, and under its own name, which is not for this user. */
+/** Asks under the name of a hostile upstream that confirms everything, or under a name that this user may not pull. */
 async function askForPrivate(this: Enemies, tally: KindTally): Promise<void> {
   const { path, digest, size } = pick(this.random, this.task.private);
   const names = this.task.lies.map((name) => `/v2/${this.task.liarHost}/${name}/blobs/${digest}`);
@@ -370,7 +370,7 @@ async function pullUnreadable(this: Enemies, tally: KindTally): Promise<void> {
   const { path, digest } = pick(this.random, this.task.unreadable);
   const reply = await this.ask(tally, path, this.random() < 0.2 ? { leaveWithin: 1_000 } : {});
   if (reply?.status === 200 && `sha256:${sha256(reply.body)}` !== digest)
-    this.wrong(`${path}: not its bytes`);
+    this.wrong(`${path}: the bytes do not match the digest`);
 }
 
 async function pullNested(this: Enemies, tally: KindTally): Promise<void> {

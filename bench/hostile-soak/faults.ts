@@ -25,7 +25,7 @@ interface FaultKind {
 
 const pauseMs = [1_000, 4_000] as const;
 const hour = 3600;
-/** The clock of a replica that sends clients to the storage stays near the storage's: else no address of it would hold. */
+/** A replica that redirects clients needs a clock near the storage's: else the storage rejects its presigned URLs. */
 const mostSecondsOfRedirecting = 240;
 export const redirectingReplica = 2;
 
@@ -43,7 +43,7 @@ const faults: readonly FaultKind[] = [
   { name: 'Redis is killed', cause: killRedis },
 ];
 
-/** One fault after the other, each with an end, until the signal aborts. Returns how many there were of each. */
+/** Causes one fault after another until the signal aborts. Returns the number of faults of each kind. */
 export async function causeFaults(task: FaultTask, signal: AbortSignal): Promise<Record<string, number>> {
   const counts: Record<string, number> = Object.fromEntries(faults.map(({ name }) => [name, 0]));
   while (!signal.aborted) {
@@ -74,7 +74,7 @@ async function stepRedisClock({ random, redisClock, note }: FaultTask): Promise<
   await redisClock.ahead(seconds);
 }
 
-/** Local copies and unfinished spools of one replica, for some seconds. */
+/** Makes some local copies and spools of one replica unreadable for some seconds. */
 async function forbidFiles({ random, replicas, note }: FaultTask, signal: AbortSignal): Promise<void> {
   const replica = pick(random, replicas);
   const entries = await readdir(replica.folder, { recursive: true, withFileTypes: true });
@@ -117,7 +117,7 @@ function slowUpstream({ random, upstream, note }: FaultTask): Promise<void> {
   return Promise.resolve();
 }
 
-/** Some strings of the cluster hold other text, and some keys another type. */
+/** Writes garbage to some keys of the cluster, and gives some of them another type. */
 async function garbageInRedis({ random, redis, note }: FaultTask): Promise<void> {
   const client = redis.client();
   const [, keys] = await client.scan(0, 'MATCH', 'cistern:*', 'COUNT', 1_000);

@@ -9,7 +9,7 @@ export interface HonestTally {
   pulls: number;
   requests: number;
   bytes: number;
-  /** What a client did not get, though it may have it. */
+  /** Requests for content that the client may have but did not get. */
   failures: number;
   wrong: number;
 }
@@ -20,7 +20,7 @@ export interface HonestTask {
   readonly random: Random;
   readonly tally: HonestTally;
   readonly note: (text: string) => void;
-  /** What can be asked for by now: it grows with time, so that some content is always new. */
+  /** The images that clients ask for at this time. Their number grows, so that some content is always new. */
   readonly published: () => readonly Published[];
 }
 
@@ -32,7 +32,7 @@ const accept = [
 const pauseMs = [100, 500] as const;
 const noted = 100;
 
-/** One client that pulls image after image and looks at every byte, until the signal aborts. */
+/** One client that pulls image after image and verifies every byte, until the signal aborts. */
 export async function pullHonestly(task: HonestTask, from: string, signal: AbortSignal): Promise<void> {
   const { random, tally } = task;
   const agreed = new Client(task, from);
@@ -77,7 +77,7 @@ class Client {
     if (reply.status !== 200)
       return this.#fail(`GET ${url}: ${reply.status} ${reply.body.toString().slice(0, 300)}`);
     if (`sha256:${sha256(reply.body)}` !== content.digest) {
-      return this.#wrong(`GET ${url}: ${reply.body.byteLength} bytes, not those of its digest`);
+      return this.#wrong(`GET ${url}: ${reply.body.byteLength} bytes that do not match the digest`);
     }
     this.task.tally.bytes += reply.body.byteLength;
     return true;
@@ -97,7 +97,7 @@ class Client {
     return true;
   }
 
-  /** `undefined`: it failed, and is counted. */
+  /** Returns `undefined` if the request fails. The failure is counted. */
   async #get(
     url: string,
     options: { readonly method?: string; readonly headers: Readonly<Record<string, string>> },
@@ -109,7 +109,7 @@ class Client {
     try {
       const reply = await ask(url, { ...options, headers: { ...options.headers, authorization }, from });
       const { location } = reply.headers;
-      // The storage gets no password of the mirror.
+      // The storage must not get the client's password for the mirror.
       return reply.status === 307 && location !== undefined
         ? await ask(location, { ...options, from })
         : reply;

@@ -3,7 +3,7 @@ import { type IncomingHttpHeaders, type IncomingMessage, request } from 'node:ht
 export interface AskOptions {
   readonly method?: string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** The client's own address: the mirror counts by it. */
+  /** The source address. The mirror counts clients by it. */
   readonly from: string;
   /** The client resets its connection when this aborts. */
   readonly leave?: AbortSignal;
@@ -16,9 +16,9 @@ export interface Reply {
 }
 
 /**
- * Why there is no whole answer. `silent`: nothing came for {@link silenceMs}. `endless`: it was still coming after
- * {@link wholeMs}, or was larger than any content here. `cut`: the mirror cut or refused the connection, or the client
- * left.
+ * Why an answer is incomplete. `silent`: no bytes arrived for {@link silenceMs}. `endless`: the answer had not ended
+ * after {@link wholeMs}, or was larger than any content of the run. `cut`: the mirror closed or refused the connection,
+ * or the client disconnected.
  */
 export type Missing = 'silent' | 'endless' | 'cut';
 
@@ -38,7 +38,7 @@ const silenceMs = 60_000;
 const wholeMs = 120_000;
 const largest = 64 * 1024 * 1024;
 
-/** One request on a connection of its own, and its whole answer. Throws {@link NoAnswer} where there is none. */
+/** Sends one request on a new connection and reads the whole answer. Throws {@link NoAnswer} if it is incomplete. */
 export async function ask(url: string, options: AskOptions): Promise<Reply> {
   const { method = 'GET', headers = {}, from, leave } = options;
   const given = new AbortController();
@@ -66,7 +66,7 @@ export async function ask(url: string, options: AskOptions): Promise<Reply> {
     }
     return { status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(chunks) };
   } catch (error) {
-    throw new NoAnswer(`${method} ${url}: ${why}, ${received} bytes came: ${String(error)}`, why);
+    throw new NoAnswer(`${method} ${url}: ${why}, ${received} bytes received: ${String(error)}`, why);
   } finally {
     clearTimeout(silence);
     clearTimeout(whole);

@@ -10,7 +10,7 @@ const index = { 'content-type': 'application/vnd.oci.image.index.v1+json' };
 const page = { 'content-type': 'text/html' };
 const json = { 'content-type': 'application/json' };
 const loginPage = '<html><form action="/login">Please sign in</form></html>';
-/** 31 MiB, just below what an answer of an upstream may hold. */
+/** 31 MiB, just below the limit for an answer of an upstream. */
 const giantList = Buffer.from(
   JSON.stringify({
     name: 'giant',
@@ -19,7 +19,7 @@ const giantList = Buffer.from(
 );
 const noise = randomBytes(mebibyte);
 
-/** What the repository of each name answers, whatever is asked for. */
+/** The answer to every request for a repository, by the name of the repository. */
 const lies: Readonly<Record<string, Lie>> = {
   'redirect/login': (_, r) => void r.writeHead(302, { location: '/login' }).end(),
   'redirect/loop': ({ url = '/' }, r) => void r.writeHead(307, { location: url }).end(),
@@ -63,7 +63,7 @@ const lies: Readonly<Record<string, Lie>> = {
   },
   'endless/body': ({ method }, r) => {
     r.writeHead(200, index);
-    // A write in answer to HEAD calls back at once, without end.
+    // A write in answer to HEAD calls back at once, so the loop below would never yield.
     if (method === 'HEAD') return void r.end();
     const pour = (): void => void (r.destroyed || r.write(noise, pour));
     pour();
@@ -72,7 +72,7 @@ const lies: Readonly<Record<string, Lie>> = {
 
 export const lieNames = Object.keys(lies).filter((name) => name !== 'giant');
 
-/** A registry that redirects, lies and stalls, as the name of the repository says; `nested` it serves truly. */
+/** A registry that redirects, lies or stalls, depending on the repository's name. It serves `nested` correctly. */
 export class Liar implements AsyncDisposable {
   readonly #nested: ReadonlyMap<string, Content>;
   readonly #server = new LoopbackServer(() =>
@@ -98,7 +98,7 @@ export class Liar implements AsyncDisposable {
   }
 
   #serve(request: IncomingMessage, response: ServerResponse): void {
-    response.on('error', () => undefined); // a client that left
+    response.on('error', () => undefined); // the client disconnected
     const path = request.url ?? '/';
     if (path === '/login') return void response.writeHead(200, page).end(loginPage);
     if (path === '/error') return void response.writeHead(500, page).end(loginPage);

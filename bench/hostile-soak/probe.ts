@@ -2,9 +2,9 @@ import { get } from 'node:http';
 import { setPriority } from 'node:os';
 
 /**
- * Asks `/healthz` of every replica at a fixed pace, each time on a new connection, as Kubernetes does. In a process of
- * its own, with a higher priority where that is allowed, so that what it measures is the replica and not itself. Writes
- * what it found as JSON when it gets SIGTERM.
+ * Requests `/healthz` of every replica at a fixed pace, each time on a new connection, as Kubernetes does. Runs in a
+ * process of its own, with a higher priority if that is allowed, so that it measures the replicas and not itself.
+ * Writes the results as JSON on SIGTERM.
  */
 export interface ProbeTask {
   readonly urls: readonly string[];
@@ -24,7 +24,7 @@ export interface Latency {
 
 export interface ProbeResult {
   readonly replicas: readonly Latency[];
-  /** How late the timers of this process itself were. */
+  /** The delay of this process's own timers. */
   readonly timers: Latency;
 }
 
@@ -57,7 +57,7 @@ if (process.argv[2] !== undefined) {
   try {
     setPriority(-10);
   } catch {
-    // not allowed: measured with the priority of all others
+    // not allowed: the probe runs with normal priority
   }
   const seen = urls.map(() => ({ times: [] as number[], failed: 0 }));
   const late: number[] = [];

@@ -8,7 +8,7 @@ import { memoryOf } from '../process-memory.js';
 import { asInProduction } from '../replica-settings.js';
 import type { Point } from '../slope.js';
 
-/** Root reads every file, whatever its mode; this takes that right from a replica, so that `chmod` counts. */
+/** Root can read every file, whatever its mode. This takes that right from a replica, so that `chmod` has an effect. */
 const withoutOverride = ['setpriv', '--bounding-set', '-dac_override,-dac_read_search'];
 const unhandledLine = /unhandled|uncaught|heap out of memory|RangeError: Maximum call stack/i;
 const sampleMs = 1_000;
@@ -19,13 +19,13 @@ export interface JobRuns {
   readonly failed: number;
 }
 
-/** A replica that is started again each time it ends, with what was seen of it. */
+/** Runs a replica, starts it again each time it ends, and records its exits, errors and memory. */
 export class WatchedReplica {
-  /** How it ended, each time that nobody had asked it to. */
+  /** Unexpected ends of the process. */
   readonly exits: string[] = [];
-  /** Lines of its log that tell of an error that no code handled. */
+  /** Log lines about errors that no code handled. */
   readonly unhandledLines: string[] = [];
-  /** Minutes since the start, and resident MiB; of the process that runs now. */
+  /** Minutes since the start of the run, and resident MiB of the current process. */
   memory: Point[] = [];
   #cistern: Cistern | undefined;
   #stopping = false;
@@ -88,7 +88,7 @@ export class WatchedReplica {
     clearInterval(timer);
   }
 
-  /** Ends it by SIGTERM. An exit code other than 0 counts among the exits. */
+  /** Ends the replica by SIGTERM. An exit code other than 0 counts as an unexpected end. */
   async stop(): Promise<void> {
     this.#stopping = true;
     await this.#ended;
@@ -146,7 +146,7 @@ export class WatchedReplica {
   }
 }
 
-/** Until every replica answers its probe. */
+/** Waits until every replica answers `/healthz`. */
 export async function untilHealthy(replicas: readonly WatchedReplica[], signal: AbortSignal): Promise<void> {
   for (const { url } of replicas) {
     await until(async () => (await fetch(`${url}/healthz`).catch(() => undefined))?.ok === true, signal);

@@ -5,9 +5,9 @@ import type { JobRuns } from './replicas.js';
 
 export interface ReplicaResult {
   readonly exits: readonly string[];
-  /** Errors that no code handled: counted by the process, and lines of its log. */
+  /** Errors that no code handled: the process's count plus the number of such log lines. */
   readonly unhandled: number;
-  /** In MiB, and MiB per minute. */
+  /** `last` and `most` in MiB, `slope` in MiB per minute. */
   readonly memory: { readonly last: number; readonly most: number; readonly slope: number };
 }
 
@@ -21,14 +21,14 @@ export interface RunResult {
   readonly replicas: readonly ReplicaResult[];
 }
 
-/** Of `/healthz`, 99 of 100 answers, in milliseconds; on a machine that does nothing else. */
+/** The target for the 99th percentile of `/healthz`, in milliseconds, on a machine that does nothing else. */
 const wantedP99 = 100;
 
-/** What a run found, in Markdown. */
+/** The results of a run, in Markdown. */
 export class Report {
   constructor(private readonly result: RunResult) {}
 
-  /** Whether all that must be zero is zero. */
+  /** Whether every count that must be zero is zero. */
   get holds(): boolean {
     return this.#zeros().every(([, count]) => count === 0);
   }
@@ -55,7 +55,7 @@ export class Report {
       ['errors that no code handled', sum(replicas.map(({ unhandled }) => unhandled))],
       ['honest requests that failed', tally.failures],
       ['answers with wrong bytes', tally.wrong + enemies.wrong.length],
-      ['content that a client got and may not have', enemies.opened.length],
+      ['answers with content that the client may not have', enemies.opened.length],
       ['requests without an answer for 60 s', enemies.unanswered.length],
       ['probes of `/healthz` that failed', sum(health.replicas.map(({ failed }) => failed))],
     ];
@@ -78,11 +78,11 @@ export class Report {
       '`/healthz`, median',
       `p99 (wanted: below ${wantedP99} ms)`,
       'worst',
-      'memory at the end (most)',
+      'memory at the end (peak)',
       'MiB per minute after a third of the time',
       'jobs done (failed)',
     ];
-    const timers = ['timers of the probe itself, late by', ...latencyCells(health.timers), '', '', ''];
+    const timers = ["delay of the probe's own timers", ...latencyCells(health.timers), '', '', ''];
     return [row(head), `|---|${'---:|'.repeat(head.length - 1)}`, ...[...rows, timers].map(row)];
   }
 
@@ -105,7 +105,7 @@ export class Report {
     const { faults, storage } = this.result;
     const counts = Object.entries(faults).map(([name, count]) => `${name} ${count} ×`);
     const { passed, forbidden, slowDown } = storage;
-    return `Meanwhile: ${counts.join(', ')}. The storage was asked ${passed} times, refused ${forbidden} reads and was busy ${slowDown} times.`;
+    return `Faults: ${counts.join(', ')}. The storage answered ${passed} requests, refused ${forbidden} reads and was busy ${slowDown} times.`;
   }
 }
 

@@ -21,9 +21,9 @@ import { basicOf, makeScene, type Scene } from './scene.js';
 
 const honestCount = 6;
 const probeEveryMs = 100;
-/** Of the images: those that clients ask for from the first second on. The others come in the course of the run. */
+/** The share of the images that clients ask for from the start. The others follow in the course of the run. */
 const knownAtFirst = 0.3;
-/** Of the time: until caches hold what they will. */
+/** The share of the run until the caches have filled. */
 const warmUp = 1 / 3;
 const usage = 'usage: npm run bench:hostile-soak -- [--minutes 10] [--seed 1] [--log FILE] [--publish]';
 
@@ -34,7 +34,7 @@ interface Options {
   readonly publish: boolean;
 }
 
-/** Honest pulls beside everything hostile at once. Returns the exit code: 0 when all that must be zero is zero. */
+/** Runs honest pulls beside all hostile clients. Returns the exit code: 0 if every count that must be zero is zero. */
 export function hostileSoak(args: readonly string[]): Promise<number> {
   return runBenchmark(async (signal) => {
     const options = optionsOf(args);
@@ -77,7 +77,7 @@ function optionsOf(args: readonly string[]): Options {
     });
     const [minutes, seed] = [Number(values.minutes), Number(values.seed)];
     if (!(minutes > 0 && minutes <= 120 && Number.isInteger(seed)))
-      throw new TypeError('--minutes is 0 to 120, --seed a whole number');
+      throw new TypeError('--minutes must be above 0 and at most 120, --seed a whole number');
     return { minutes, seed, log: values.log, publish: values.publish };
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
@@ -160,7 +160,7 @@ async function startScript(name: string, argument: string): Promise<RunningProce
   return running;
 }
 
-/** Ends a script by SIGTERM; the last line that it wrote is its result. */
+/** Ends a script by SIGTERM and returns its result: the last line of JSON that it wrote. */
 async function resultOf<T>(script: RunningProcess): Promise<T> {
   await script.stop();
   const line = script

@@ -9,13 +9,13 @@ const forbidden =
 const busy =
   '<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>';
 
-/** Stands before the gateway. Signatures stay valid, for the Host header is passed on. */
+/** A proxy in front of the gateway. It passes the Host header on, so signatures stay valid. */
 export class S3Front implements AsyncDisposable {
-  /** Keys that contain one of these can be looked at, and not read: so answers a cold storage class. */
+  /** HEAD succeeds and GET fails for keys that contain one of these, as in a cold storage class. */
   readonly unreadable = new Set<string>();
   /** How many of the next requests get 503 `SlowDown`. */
   slowDowns = 0;
-  /** Before each answer. */
+  /** The delay before each answer, in milliseconds. */
   delayMs = 0;
   readonly counts = { passed: 0, forbidden: 0, slowDown: 0 };
 
@@ -42,7 +42,7 @@ export class S3Front implements AsyncDisposable {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    response.on('error', () => undefined); // a client that left
+    response.on('error', () => undefined); // the client disconnected
     if (this.delayMs > 0) {
       const timer = setTimeout(() => response.emit('answer-now'), this.delayMs);
       await Promise.race([once(response, 'answer-now'), once(response, 'close')]);

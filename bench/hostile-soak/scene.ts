@@ -16,7 +16,7 @@ import { S3Front } from './s3-front.js';
 
 export const replicaCount = 3;
 
-/** Bcrypt with cost 10, as `htpasswd -B` and most tools write it. */
+/** Bcrypt hashes with cost 10, which most tools use. */
 const htpasswd = `honest:$2b$10$76hfNewggVYsCKv0Ipsi6uqzwVS96gOTOmAK7uj9s5BUFfL6CFGdW
 tenant:$2b$10$8wu4IluBP6uWZah8VkpMseEgSjh2ANCjTcUOBBnzj1yixMVuecoH2
 `;
@@ -25,13 +25,13 @@ export function basicOf(user: 'honest' | 'tenant'): string {
   return `Basic ${Buffer.from(`${user}:${user} password`).toString('base64')}`;
 }
 
-/** All that takes part, apart from the clients. */
+/** All participants of a run, apart from the clients. */
 export interface Scene extends Omit<FaultTask, 'random' | 'note'> {
   readonly folder: string;
   readonly contents: Contents;
 }
 
-/** Starts it; `cleanup` ends it. */
+/** Starts all participants; `cleanup` ends them. */
 export async function makeScene(
   cleanup: AsyncDisposableStack,
   random: Random,

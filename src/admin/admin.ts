@@ -58,7 +58,7 @@ export interface ListedJob {
         readonly ended: string | undefined;
         readonly summary: JobSummary | undefined;
         readonly error: string | undefined;
-        /** The problems that the run skipped; `undefined`: none. */
+        /** The problems of the run; `undefined` if there were none. */
         readonly problems: Problems | undefined;
         readonly progress: Progress | undefined;
       }

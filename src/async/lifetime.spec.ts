@@ -15,7 +15,7 @@ describe('Lifetime', () => {
     expect(lifetime.isOver).toBe(true);
   });
 
-  it('is over after its time although the wall clock has stepped back', () => {
+  it('is over after its time even if the wall clock has stepped back', () => {
     const lifetime = new Lifetime(1_000);
     vi.setSystemTime(Date.now() - hourMs);
     expect(lifetime.isOver).toBe(false);
@@ -29,7 +29,7 @@ describe('Lifetime', () => {
     expect(lifetime.isOver).toBe(true);
   });
 
-  it('is over from the beginning without time', () => {
+  it('is over at once if its time is zero or negative', () => {
     expect(new Lifetime(0).isOver).toBe(true);
     expect(new Lifetime(-1).isOver).toBe(true);
   });

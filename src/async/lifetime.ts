@@ -1,6 +1,6 @@
 /**
- * A time span of `ms` milliseconds that begins now. It is over as soon as one of two clocks says so: the wall clock may
- * step back, and the monotonic clock stops while the machine sleeps.
+ * A time span of `ms` milliseconds that begins now. It is over when either the wall clock or the monotonic clock says
+ * so: the wall clock may step back, and the monotonic clock stops while the machine sleeps.
  */
 export class Lifetime {
   readonly #wallEnd: number;

@@ -32,7 +32,7 @@ describe('waitFor', () => {
   });
 
   it.each(['before', 'while'] as const)(
-    'handles the rejection of work that a waiter left %s it waited',
+    'handles the rejection of work whose waiter leaves %s it waits',
     async (when) => {
       const unhandled = await unhandledDuring(async () => {
         const work = Promise.withResolvers<never>();

@@ -1,6 +1,6 @@
 /**
- * Waits for work that continues without this waiter. Settles as the work does, or rejects with the signal's reason
- * when that comes first. The work's later rejection is handled, so a waiter that leaves cannot end the process.
+ * Waits for work that continues without this waiter. Settles as the work does, or rejects with the signal's reason if
+ * the signal aborts first. A later rejection of the work is handled, so a waiter that leaves cannot end the process.
  */
 export function waitFor<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {

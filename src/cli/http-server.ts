@@ -39,11 +39,11 @@ export function createHttpServer(
       : createSecureServer(tls, options, listener, log, ends);
   server.on('clientError', refuse);
   server.on('error', (err) => {
-    // Before, `listen` gives the error to its caller.
+    // Until the server listens, `listen` gives the error to its caller.
     if (server.listening) log.error({ err }, 'a connection could not be accepted');
   });
   if (clients !== undefined) {
-    // For answers that are handed over whole. The sender of a stream notices a stalled client by itself, and earlier.
+    // For answers written in one piece. The sender of a stream notices a stalled client by itself, and earlier.
     server.timeout = clients.limits.readtimeout + answerMs;
     limitConnections(server, clients.limits.connections, new ClientAddresses(clients.trustedproxies), log);
   }
@@ -60,7 +60,7 @@ function optionsFor({ headersize, headertimeout, idletimeout }: HttpLimits): Ser
   };
 }
 
-/** An address has a share of the connections. A trusted proxy has none, because it connects for many clients. */
+/** Limits each address to its share of the connections, except trusted proxies, which connect for many clients. */
 function limitConnections(server: Server, most: number, addresses: ClientAddresses, log: Logger): void {
   const shares = new Shares(most);
   let quietUntil = 0;
@@ -69,7 +69,7 @@ function limitConnections(server: Server, most: number, addresses: ClientAddress
     quietUntil = performance.now() + repeatMs;
     log.warn(
       { connections: most, ...facts },
-      'as many connections are open as may be, more are closed at once',
+      'the limit of connections is reached: the mirror closes further ones at once',
     );
   };
   server.maxConnections = most;

@@ -33,7 +33,7 @@ describe('a job', () => {
     expect(line).toMatch(/^expire +done .* 1m5s .* 10m +blobs 2$/);
   });
 
-  it('shows how many problems its last run skipped', () => {
+  it('shows the number of problems in its last run', () => {
     const problems = { count: 3, first: [] };
     const done = { ...run, ended: run.began, summary: { blobs: 2 }, problems };
     expect(jobLine({ ...job, run: done })).toMatch(/ blobs 2, problems 3$/);

@@ -95,7 +95,7 @@ export async function serve(config: Config, log: Logger): Promise<RunningMirror>
       const transfers = app.application.get(Transfers).idle(timeout);
       await lane?.sent(timeout); // the server takes their connections for idle ones
       const sender = app.application.get(BodySender);
-      timeout.addEventListener('abort', () => sender.cutUnframed()); // before the server closes all connections
+      timeout.addEventListener('abort', () => sender.cutUnframed()); // runs before the server closes all connections
       await Promise.all([closeGracefully(app.server, timeout), transfers, jobs]);
       await app.application.close();
       await Promise.all([debug.close(), peers?.close()]);

@@ -194,7 +194,7 @@ describe('the environment', () => {
     ['007', '007'],
     ['"abc', '"abc'],
     ['"a" #b"', '"a" #b"'],
-    // As with registry, where quotes are the one way to write these.
+    // As in registry, where quotes are the only way to write these.
     ['"a #b"', 'a #b'],
     ["'a #b'", 'a #b'],
     // A Secret that was made from a file with a newline at its end.

@@ -49,7 +49,7 @@ export function applyEnvironment(tree: TreeMap, root: SectionFacts, env: NodeJS.
     }
     const lost = guardsRemoved(root, tree, target.path, parsed.tree);
     if (lost.length > 0) {
-      const wanted = `what the key is to hold: an empty variable would remove ${lost.join(', ')}`;
+      const wanted = `a value: an empty variable would remove ${lost.join(', ')}`;
       faults.push({ key, env: name, got: 'nothing', wanted });
     } else if (!put(tree, target.path, target.within ? {} : parsed.tree)) {
       faults.push({
@@ -75,9 +75,9 @@ function isSecret(root: SectionFacts, path: Path): boolean {
 const wholeQuote = /^(?:"(?:[^"\\]|\\[^])*"|'(?:[^']|'')*')$/;
 
 /**
- * A secret as it is: YAML would cut it at ` #`, and take `*`, `!` or `: ` for something else. Only quotes around all of
- * it are YAML's, since with registry there is no other way to write such a secret. One newline at the end does not
- * belong to it, as in a file.
+ * The secret, taken literally: YAML would cut it at ` #` and give a meaning to `*`, `!` and `: `. Only quotes around
+ * the whole value are read as YAML, because with registry they are the only way to write such a secret. One newline at
+ * the end is not part of the secret, as in a file.
  */
 function literal(value: string): string {
   const text = value.replace(/\r?\n$/, '');
@@ -88,7 +88,7 @@ function literal(value: string): string {
   return text.trim() === '' ? '' : text;
 }
 
-/** The guards in the file that an empty variable would remove with the section around them. */
+/** The guards in the file that an empty variable would remove together with their section. */
 function guardsRemoved(root: SectionFacts, tree: TreeMap, path: Path, given: Tree): string[] {
   const facts = factsAt(root, path);
   if (facts === undefined || facts.guard !== undefined || !isEmpty(given)) return [];

@@ -9,7 +9,7 @@ const texts = new ConfigTexts();
 const keys = [...keysOf(root)].filter(({ facts }) => facts.form !== 'ignored' && facts.form !== 'refused');
 const guards = keys.filter(({ facts }) => facts.guard !== undefined);
 
-/** `proxy.upstreams[].host`: with the value at that place, and nothing else. */
+/** A tree that has only this value, at a path such as `proxy.upstreams[].host`. */
 function written(path: string, value: unknown): Record<string, unknown> {
   const [step = '', ...rest] = path.split('.');
   const name = step.replace('[]', '');
@@ -27,7 +27,7 @@ const storageFor = (path: string) =>
 
 const numbered = ({ path }: Key): string => path.replaceAll('[]', '[0]');
 
-/** Keys that guard nothing: empty they are like no key, as in registry. Every key of the schema is a guard or stands here. */
+/** Keys that are not guards: if empty, they count as absent, as in registry. All other keys are guards. */
 const harmless = `
 version loglevel
 log log.level log.formatter log.fields log.accesslog log.accesslog.disabled
@@ -75,7 +75,7 @@ scheduler.inuse.kubernetes.namespaces scheduler.inuse.kubernetes.prewarm schedul
 scheduler.inuse.docker.socket scheduler.inuse.docker.interval scheduler.inuse.docker.prewarm
 `;
 
-it('every key of the schema either guards something or is named here as one that does not', () => {
+it('every key of the schema is a guard or is listed as harmless', () => {
   const others = keys.filter((key) => !guards.includes(key)).map(({ path }) => path);
   expect(others.toSorted()).toEqual(harmless.split(/\s/).filter(Boolean).toSorted());
 });
@@ -84,13 +84,13 @@ describe.each(guards.map((key) => [key.path, key] as const))('%s', (_, key) => {
   const empties: readonly unknown[] = [null, '', '   ', '\t\n', {}, []];
 
   it.each(empties.map((value) => [JSON.stringify(value), value] as const))(
-    'refuses to start as %s in the file',
+    'stops the start when the file has %s for it',
     (_name, value) => {
       expect(texts.faultyKeys(yamlOf(key, value))).toContain(numbered(key));
     },
   );
 
-  it('refuses to start where an alias or a merge leaves nothing in it', () => {
+  it('stops the start when an alias or a merge leaves it empty', () => {
     const alias = yamlOf(key, '@alias').replace(/["']@alias["']/, '*nothing');
     expect(texts.faultyKeys(`log: {fields: {a: &nothing }}\n${alias}`)).toContain(numbered(key));
     const merge = yamlOf(key, { '@merge': 1 }).replace(/["']@merge["']: 1/, '<<: *nothing');
@@ -100,7 +100,7 @@ describe.each(guards.map((key) => [key.path, key] as const))('%s', (_, key) => {
   const isSecret = key.facts.form === 'value' && key.facts.value.secret === true;
   const yaml = isSecret ? [] : ['~', '{}', '[]', '# a comment']; // a secret is taken literally
 
-  it.each(['', ' ', '""', ...yaml])('refuses to start as %j from the environment', (value) => {
+  it.each(['', ' ', '""', ...yaml])('stops the start when its variable is %j', (value) => {
     const { faults } = texts.failure(minimal, { [key.variable]: value });
     expect(faults).toContainEqual(expect.objectContaining({ key: numbered(key), env: key.variable }));
   });
@@ -120,30 +120,30 @@ describe('a guard', () => {
     ['auth', 'auth: {token: }', 'auth.token.realm'],
     ['http', 'http: {tls: {minimumtls: }}', 'http.tls'],
     ['redis', 'redis: {addr: "a:1", tls: {enabled: }}', 'redis.tls.enabled'],
-  ])('refuses to start as %s with nothing useful in it: %s', (_, yaml, key) => {
+  ])('stops the start when %s has no useful value: %s', (_, yaml, key) => {
     expect(texts.faultyKeys(`${minimal}${yaml}\n`)).toContain(key);
   });
 
-  it('stays open where the file says none', () => {
+  it('leaves access open when the file says none', () => {
     expect(texts.load(`${minimal}auth: none\n`).config.auth).toBeUndefined();
     expect(texts.load(`${minimal}auth: {none: }\n`).config.auth).toBeUndefined();
     expect(texts.load(minimal, { REGISTRY_AUTH: 'none' }).config.auth).toBeUndefined();
   });
 
-  it.each(['', '{}', '~'])('is not removed with the section around it by a variable that is %j', (value) => {
+  it.each(['', '{}', '~'])('is not removed with its section by a variable that is %j', (value) => {
     const yaml = `${minimal}proxy: {remoteurl: http://a, access: [{anonymous: true}]}\n`;
     expect(texts.failure(yaml, { REGISTRY_PROXY: value }).faults).toEqual([
       expect.objectContaining({ key: 'proxy', env: 'REGISTRY_PROXY', got: 'nothing' }),
     ]);
   });
 
-  it('is not taken for an unknown key where its name is in capitals', () => {
+  it('stops the start when its name is written with capitals', () => {
     const tls = '{certificate: config.yml, key: config.yml, clientCAs: [config.yml]}';
     expect(texts.faultyKeys(`${minimal}http: {tls: ${tls}}\n`)).toEqual(['http.tls.clientCAs']);
     expect(texts.faultyKeys(`${minimal}Auth: {htpasswd: {realm: a, path: config.yml}}\n`)).toEqual(['Auth']);
   });
 
-  it('is changed by a variable where it stands, and not where an alias repeats it', () => {
+  it('is changed by a variable at its own path, and not where an alias repeats it', () => {
     const grants = 'access: [{networks: [10.0.0.0/8]}]';
     const yaml = `${minimal}proxy: {upstreams: [&a {host: a, url: http://a, ${grants}}, {<<: *a, host: b}]}\n`;
     const { config } = texts.load(yaml, { REGISTRY_PROXY_UPSTREAMS_0_ACCESS_0_NETWORKS: '[192.0.2.1]' });
@@ -154,7 +154,7 @@ describe('a guard', () => {
   });
 });
 
-describe('a file that guards', () => {
+describe('a file of a security setting', () => {
   const users = (path: string) => `auth: {htpasswd: {realm: a, path: ${path}}}`;
   const tokens = (key: string, path: string) =>
     `auth: {token: {realm: 'http://a', service: a, issuer: a, ${key}: ${path}}}`;
@@ -172,7 +172,7 @@ describe('a file that guards', () => {
       (path: string) => `proxy: {remoteurl: http://a, username: a, passwordfile: ${path}}`,
     ],
     ['redis.passwordfile', (path: string) => `redis: {addr: 'a:1', passwordfile: ${path}}`],
-  ])('refuses to start when it is empty: %s', (key, yaml) => {
+  ])('stops the start when it is empty: %s', (key, yaml) => {
     texts.file('empty', '');
     texts.file('blank', ' \n\n');
     for (const name of ['empty', 'blank']) {
@@ -182,7 +182,7 @@ describe('a file that guards', () => {
     }
   });
 
-  it('refuses to start when there are only comments in it', () => {
+  it('stops the start when it has only comments', () => {
     texts.file('comments', '# ann:$2y$05$x\n\n#\n');
     for (const yaml of [users('comments'), authorities('comments'), tokens('rootcertbundle', 'comments')]) {
       expect(texts.failure(`${minimal}${yaml}\n`).faults).toHaveLength(1);

@@ -3,8 +3,8 @@ import { factsOf, type Facts, type SectionFacts } from './key.js';
 import { formatPath, isMap, prune, type Path, type Tree } from './tree.js';
 
 /**
- * Keys that guard something and are written with nothing in them. Elsewhere an empty key is like no key; a guard that
- * is empty would be open, and the operator who wrote its name did not mean that.
+ * Finds guards (security settings) that are present and empty. Any other empty key counts as absent. An empty guard
+ * would protect nothing, which the operator who wrote the key did not intend.
  */
 export function checkGuards(tree: Tree, root: SectionFacts): ConfigFault[] {
   const faults: ConfigFault[] = [];
@@ -17,7 +17,7 @@ export function checkGuards(tree: Tree, root: SectionFacts): ConfigFault[] {
   return faults;
 }
 
-/** The guards that are written in a part of the configuration. */
+/** The paths of the guards that a part of the configuration contains. */
 export function guardsIn(facts: Facts, tree: Tree | undefined, path: Path): string[] {
   const found: string[] = [];
   visitKeys(facts, tree, path, (place, { guard }) => {
@@ -28,7 +28,7 @@ export function guardsIn(facts: Facts, tree: Tree | undefined, path: Path): stri
 
 type Visit = (path: Path, facts: Facts, value: Tree) => void;
 
-/** Every key that is written and known, sections before what they hold. */
+/** Visits every known key of the tree, each section before its keys. */
 function visitKeys(facts: Facts, tree: Tree | undefined, path: Path, visit: Visit): void {
   if (facts.form === 'entries' && Array.isArray(tree)) {
     for (const [index, entry] of tree.entries()) visitKeys(facts.entry, entry, [...path, index], visit);
@@ -43,7 +43,7 @@ function visitKeys(facts: Facts, tree: Tree | undefined, path: Path, visit: Visi
   }
 }
 
-/** The key itself, or those of its items that are empty. */
+/** The path of the key if it is empty, else the paths of its empty items. */
 function emptyPlaces(facts: Facts, value: Tree, path: Path): Path[] {
   if (isEmpty(value)) return [path];
   if (facts.form !== 'value') return [];
@@ -53,7 +53,7 @@ function emptyPlaces(facts: Facts, value: Tree, path: Path): Path[] {
   return [];
 }
 
-/** Whether nothing is left of it once empty keys are taken away. */
+/** Whether the value has no content apart from empty keys. */
 export function isEmpty(value: Tree): boolean {
   if (value === null) return true;
   if (typeof value === 'string') return value.trim() === '';
@@ -70,7 +70,7 @@ function contentOf(facts: Facts): string {
   switch (facts.form) {
     case 'section': {
       const keys = Object.entries(facts.children).filter(([, schema]) => isUsable(factsOf(schema)));
-      return `keys in it: ${keys.map(([key]) => key).join(', ')}`;
+      return `a section with some of these keys: ${keys.map(([key]) => key).join(', ')}`;
     }
     case 'value': {
       const { wanted } = facts.value;

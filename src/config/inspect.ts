@@ -67,9 +67,9 @@ function reportUnknown({ notes, faults }: Findings, facts: SectionFacts, key: st
   const place = formatPath([...path, key]);
   const child = close === undefined ? undefined : facts.children[close];
   const isGuard = child !== undefined && factsOf(child).guard !== undefined;
-  // `clientCAs`: an operator who writes that believes that it guards.
+  // An operator who writes `clientCAs` believes that it has an effect.
   if (isGuard && close?.toLowerCase() === key.toLowerCase()) {
-    faults.push({ key: place, got: 'an unknown key', wanted: `${close}, in small letters` });
+    faults.push({ key: place, got: 'an unknown key', wanted: `${close}, in lower case` });
   } else if (facts.unknown === 'warning') {
     notes.push({
       key: place,
@@ -82,7 +82,7 @@ function reportUnknown({ notes, faults }: Findings, facts: SectionFacts, key: st
   }
 }
 
-/** Lawful, as in registry, and seldom what the operator means. */
+/** Valid, as in registry, but seldom what the operator means. */
 function noteBareDuration({ notes }: Findings, facts: ValueFacts, value: Tree, path: Path): void {
   const { kind, read } = facts.value;
   if (kind !== 'duration' && kind !== 'schedule') return;
@@ -110,7 +110,7 @@ function resolvePaths(findings: Findings, facts: ValueFacts, value: Tree, path: 
   return absolute;
 }
 
-/** Why a file cannot be read, or holds nothing that guards; `undefined` where it can be used. */
+/** Why a file cannot be used: it is unreadable, or `holds` rejects its content. `undefined` if it can be used. */
 function unusable(path: string, holds: ((text: string) => boolean) | undefined): string | undefined {
   try {
     const stats = statSync(path);
@@ -119,7 +119,7 @@ function unusable(path: string, holds: ((text: string) => boolean) | undefined):
     const opened = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       const isHollow = holds !== undefined && stats.isFile() && !holds(readFileSync(opened, 'utf8'));
-      return isHollow ? 'which holds nothing of that' : undefined;
+      return isHollow ? 'which is empty or has only comments' : undefined;
     } finally {
       closeSync(opened);
     }

@@ -13,7 +13,7 @@ interface Described {
   readonly ours?: boolean;
   /** The name in the environment where it differs from the key: registry derives it from a field of another name. */
   readonly env?: string;
-  /** The key guards something: written with nothing in it, it stops the start. Completes "remove the key if …". */
+  /** Set for a security setting: if it is empty, the mirror does not start. Completes "remove the key if …". */
   readonly guard?: string;
 }
 
@@ -78,7 +78,7 @@ function keep<T extends z.ZodType>(schema: T, facts: Facts): T {
 type More = Pick<Described, 'ours' | 'env' | 'guard'>;
 export const ours = { ours: true } as const;
 
-/** For a key that guards something. `unless`: when the operator may do without it; completes "remove the key if …". */
+/** Marks a security setting. `unless` says when the operator can omit it, and completes "remove the key if …". */
 export function guard(unless: string, more: More = {}): More {
   return { ...more, guard: unless };
 }
@@ -237,7 +237,7 @@ export function refused(why: string, wanted: string) {
   return keep(z.unknown().optional(), { form: 'refused', text: why, wanted });
 }
 
-/** What is known of the key that a path leads to, or into. */
+/** The facts of the key at this path, or of the key that contains this path. */
 export function factsAt(facts: Facts, path: Path): Facts | undefined {
   const [step, ...rest] = path;
   if (step === undefined) return facts;

@@ -1,7 +1,7 @@
 import { Cron } from 'croner';
 import { hint, time, type Value } from './values.js';
 
-/** A job that ran more often would do nothing else. */
+/** The shortest interval of a job, in milliseconds. With a shorter one, the replica would do nothing else. */
 const shortestMs = 1_000;
 
 /** When a job runs. */

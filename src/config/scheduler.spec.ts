@@ -106,13 +106,13 @@ describe('a number without a unit', () => {
     ['scheduler: {grace: 15}', 'scheduler.grace', '15 has no unit: write 15m?'],
     ['http: {draintimeout: 60}', 'http.draintimeout', '60 has no unit: write 60s?'],
     ['cluster: {locktimeout: 250}', 'cluster.locktimeout', '250 has no unit: write 250ms?'],
-  ])('is refused with what was probably meant: %s', (yaml, key, question) => {
+  ])('is refused, and the error proposes the likely unit: %s', (yaml, key, question) => {
     const { faults } = texts.failure(`${minimal}${yaml}\n`);
     expect(faults.map((fault) => fault.key)).toEqual([key]);
     expect(faults[0]?.wanted).toContain(question);
   });
 
-  it('counts nanoseconds where registry would take it so, with a warning', () => {
+  it('counts nanoseconds as in registry, with a warning, if that is at least 1 ms', () => {
     const { config, warnings } = texts.load(
       `${minimal}redis: {addr: 'a:1', dialtimeout: 10000000}\nproxy: {remoteurl: http://a, ttl: 0}\n`,
     );

@@ -148,7 +148,7 @@ const storage = section(
 
 const aSecond = atLeast(1_000, duration, 'a duration from 1s to 596h, such as 30s');
 
-const plainHttp = 'the server is to speak plain HTTP';
+const plainHttp = 'the server should speak plain HTTP';
 
 const http = section('The server.', {
   addr: defaulted(text, ':5000', 'Where it listens: `HOST:PORT`, or the path of a socket with `net: unix`.'),
@@ -173,13 +173,13 @@ const http = section('The server.', {
       requests: defaulted(
         count(1),
         '4096',
-        'Requests that the mirror answers at a time; those that memory answers do not count. More get 503 with `Retry-After`. An address (of IPv6: a network of 64 bits) and a user may hold as many as are free: half of them alone, a third each for two. All clients behind a proxy that is missing in `trustedproxies` share one address.',
+        'Maximum concurrent requests, excluding those served from memory. Further requests get 503 with `Retry-After`. An address (for IPv6: a /64 network) or a user may hold at most as many as are free: one alone gets half of them, two get a third each. All clients behind a proxy that is missing in `trustedproxies` share one address.',
         ours,
       ),
       connections: defaulted(
         count(1),
         '16384',
-        'Open connections. More are closed at once. An address has a share of them, as of `requests`; a proxy in `trustedproxies` has no limit but that of all.',
+        'Maximum open connections. The server closes further connections at once. An address may hold a share of them, as for `requests`. For a proxy in `trustedproxies` only the total counts.',
         ours,
       ),
       rate: optional(
@@ -251,7 +251,7 @@ const http = section('The server.', {
   ...legacy.http,
 });
 
-const guarded = guard('another way of `auth` is used');
+const guarded = guard('another method of `auth` is used');
 
 const auth = optionalSection(
   'Who may pull: one of these, or `none`.',
@@ -279,7 +279,7 @@ const auth = optionalSection(
         signingalgorithms: list(
           signingAlgorithm,
           'How tokens may be signed; without it, all of these ways.',
-          guard('tokens may be signed in all of these ways'),
+          guard('tokens may be signed by any of these algorithms'),
         ),
         ...legacy.token,
       },
@@ -348,18 +348,18 @@ const furtherCredentials = entries(
 const realms = list(
   plainHost,
   'Further hosts whose token service may be given the credentials.',
-  guard('only hosts of its own domain may', ours),
+  guard('only hosts of its own domain may get the credentials', ours),
 );
 const redirects = list(
   plainHost,
   'Hosts that its redirects may lead to on any address. Others only on one that is no further inside than its own: public, private, loopback, link-local.',
-  guard('no other host may', ours),
+  guard('no host needs this', ours),
 );
 const verifycaller = defaulted(
   flag,
   'false',
   'Asks it, with the credential that the client sends, whether that client may read; a yes holds for 5 minutes.',
-  guard('it is not to be asked', ours),
+  guard('the upstream should not be asked', ours),
 );
 const access = entries(
   'Who may pull what of it: whatever one of these grants. Without any, whoever was let in by `auth` may pull all of it.',
@@ -386,7 +386,7 @@ const access = entries(
       guard('the grant is for all repositories', ours),
     ),
   },
-  { unknown: 'fault', ...guard('everybody that `auth` lets in may pull all of it', ours) },
+  { unknown: 'fault', ...guard('everybody whom `auth` admits may pull everything', ours) },
 );
 const someBytes = atLeast(1, size, 'a size above 0, such as 500GB');
 const ca = optional(file, `Certificates in PEM to trust for it, besides the system's; ${again}.`, ours);
@@ -530,8 +530,8 @@ const proxy = section(
   },
 );
 
-const plainRedis = 'Redis speaks no TLS';
-const noCertificate = 'Redis wants no client certificate';
+const plainRedis = 'Redis does not use TLS';
+const noCertificate = 'Redis requires no client certificate';
 
 const redis = optionalSection('A Redis, by the keys of registry 2 (`addr`) or 3 (`addrs`, `mastername`).', {
   addr: optional(remoteAddress, 'Where it is.'),
@@ -568,7 +568,7 @@ const redis = optionalSection('A Redis, by the keys of registry 2 (`addr`) or 3 
       clientcas: list(
         certificatesFile,
         'Certificates in PEM to trust.',
-        guard("the system's certificates do"),
+        guard("the system's certificates suffice"),
       ),
     },
     guard(plainRedis),
@@ -576,7 +576,7 @@ const redis = optionalSection('A Redis, by the keys of registry 2 (`addr`) or 3 
   ...legacy.redis,
 });
 
-const ownSecret = 'the replicas are to make one in the storage';
+const ownSecret = 'the replicas should create one in the storage';
 
 const cluster = section(
   'How replicas talk to each other, where there is a `redis` section.',

@@ -78,7 +78,7 @@ export function parseYaml(text: string): ParsedYaml {
   }
 }
 
-/** A copy for each alias: a variable that changes a key must not change what an alias has in another place. */
+/** Copies the value of each alias: a variable that changes a key must not change an alias in another place. */
 function unshared(tree: Tree): Tree {
   if (Array.isArray(tree)) return tree.map(unshared);
   if (!isMap(tree)) return tree;

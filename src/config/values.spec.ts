@@ -57,18 +57,18 @@ describe('a duration', () => {
   });
 
   it.each(['1', '168', '999999', '1ns', '1us', '999us', '0.9ms', '0.0001s'])(
-    '%s is none: it is less than 1 ms, and not 0',
+    'rejects %s: it is less than 1 ms and not 0',
     (given) => {
       for (const value of [duration, time, lifetime, schedule]) expect(value.read(given)).toBeUndefined();
     },
   );
 
-  it.each(['604800000', '3600000000'])('%s is too short to delete content after: it has no unit', (given) => {
+  it.each(['604800000', '3600000000'])('rejects %s as a lifetime: too short, without a unit', (given) => {
     expect(lifetime.read(given)).toBeUndefined();
     expect(time.read(given)).toBeGreaterThan(0);
   });
 
-  it.each(['1ms', '999ms', '300', '999000000'])('%s is too short between two runs of a job', (given) => {
+  it.each(['1ms', '999ms', '300', '999000000'])('rejects %s as the interval of a job: too short', (given) => {
     expect(schedule.read(given)).toBeUndefined();
   });
 });
@@ -207,14 +207,14 @@ describe('a count', () => {
     },
   );
 
-  it('says both ends where it has them', () => {
+  it('names both bounds if it has them', () => {
     expect(count(1, 16).wanted).toBe('a whole number from 1 to 16');
     expect(count(1).wanted).toBe('a whole number, 1 or more');
   });
 });
 
 describe('an address to connect to', () => {
-  it.each(['a:0', ':0', 'a:65536', 'a:-1', 'a:1e3', 'a', '[::1]'])('%j is none', (given) => {
+  it.each(['a:0', ':0', 'a:65536', 'a:-1', 'a:1e3', 'a', '[::1]'])('rejects %j', (given) => {
     expect(remoteAddress.read(given)).toBeUndefined();
   });
 

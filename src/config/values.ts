@@ -15,7 +15,7 @@ export interface Value<T> {
   readonly secret?: true;
   /** A path, relative to the working directory; `file` where the file must be there and readable. */
   readonly path?: 'file' | 'any';
-  /** Of a file: whether its text is more than blank lines and comments. */
+  /** For a file: whether its text has content. */
   readonly holds?: (text: string) => boolean;
 }
 
@@ -35,7 +35,7 @@ const isFilled = (text: string): boolean => text.trim() !== '';
 const hasContent = (text: string): boolean =>
   text.split('\n').some((line) => isFilled(line) && !line.startsWith('#'));
 
-/** A file with a secret or with keys in it. */
+/** A file that contains a secret or keys. */
 export const filledFile: Value<string> = {
   ...file,
   wanted: 'a readable file that is not empty',
@@ -100,8 +100,8 @@ const milliseconds: Record<string, number> = {
 const longestTimer = 2 ** 31 - 1;
 
 /**
- * Milliseconds, rounded up to whole ones. Go's time.ParseDuration, and a bare number of nanoseconds, as registry has
- * it. Less than a millisecond is refused: nobody means 168 ns by `168`.
+ * A duration in whole milliseconds, rounded up. Accepts the form of Go's time.ParseDuration and, as registry, a bare
+ * number of nanoseconds. Refuses less than a millisecond: an operator who writes `168` does not mean 168 ns.
  */
 function readDuration(given: string): number | undefined {
   let total = 0;
@@ -116,7 +116,7 @@ function readDuration(given: string): number | undefined {
 
 const bareNumber = /^\d+$/;
 
-/** Where a number has no unit: the same number with the unit that comes closest to the default. */
+/** For a number without a unit: proposes the unit that brings it closest to the default. */
 export function hint(given: string, fallback: string | undefined): string | undefined {
   if (!bareNumber.test(given)) return undefined;
   const usual = readDuration(fallback ?? '') ?? 60_000;
@@ -146,7 +146,7 @@ export const duration = durationUpTo(longestTimer, 'a duration such as 10ms, 60s
 /** A duration that is compared with the clock: registry's own limit, some 290 years. */
 export const time = durationUpTo(2 ** 63 / 1e6, 'a duration such as 60s, 1h30m or 720h');
 
-/** After which content is deleted. A number of nanoseconds that comes to seconds was meant in another unit. */
+/** The time after which content is deleted. Refuses a bare number below a minute: the operator meant another unit. */
 export const lifetime: Value<number> = {
   ...time,
   read: (given) => {
@@ -181,7 +181,7 @@ export function orIfZero(value: Value<number>, fallback: number): Value<number> 
   };
 }
 
-/** Fewer bytes than this without a unit are no size that an operator means. */
+/** The smallest size without a unit: an operator who writes a smaller number has forgotten the unit. */
 const leastBareSize = 1000;
 
 const bareSize = /^[\d.]+$/;
@@ -190,7 +190,7 @@ const sizeForm = /^(\d+(?:\.\d+)?) ?(?:([kmgtp])(i)?)?b?$/i;
 /** Bytes. 1GB is 10^9, 1GiB is 2^30. */
 export const size: Value<number> = {
   kind: 'size',
-  wanted: 'a size such as 500GB, 20GiB, or 1000 bytes or more where it has no unit',
+  wanted: 'a size such as 500GB or 20GiB, or a number of bytes, which is 0 or at least 1000',
   read: (given) => {
     const match = sizeForm.exec(given);
     if (match === null) return undefined;
@@ -229,7 +229,7 @@ function isHost(name: string): boolean {
   return hostForm.test(name) && isPort(/:(\d+)$/.exec(name)?.[1] ?? '1');
 }
 
-/** A port that something can be reached at. */
+/** Whether a client can connect to this port: port 0 is only for listening. */
 function isPort(digits: string): boolean {
   return Number(digits) >= 1 && Number(digits) <= 65_535;
 }

@@ -9,7 +9,7 @@ import { BLOB_STORE, DELETES } from '../storage/storage.module.js';
 import { presigns, type BlobStore, type Deletes } from '../storage/storage.js';
 import { BlobRemoval } from './blob-removal.js';
 
-/** From hiding content to deleting it, in milliseconds: after this nobody is led to it by anything. */
+/** From hiding content to deleting it, in milliseconds. After it, no cache and no presigned address leads to the content. */
 export const DELETION_WAIT = Symbol('DeletionWait');
 
 @Module({
@@ -27,7 +27,7 @@ export const DELETION_WAIT = Symbol('DeletionWait');
     },
     {
       provide: DELETION_WAIT,
-      // Replicas go by what they remember for less than the grace; an address may be given out until then.
+      // A replica may hand out a presigned address until its caches end, which is within the grace.
       useFactory: ({ scheduler, storage }: Config, blobs: BlobStore) =>
         scheduler.grace + (presigns(blobs) && !storage.redirect.disable ? blobs.lifetimeMs : 0),
       inject: [CONFIG, BLOB_STORE],

@@ -5,25 +5,25 @@ import type { Deletes } from '../storage/storage.js';
 export interface BlobRemovalParts {
   readonly deletes: Pick<Deletes, 'deleteBlob' | 'condemnBlob'>;
   readonly coordinator: () => Coordinator;
-  /** Whether this process is fetching it right now. */
+  /** Whether this process fetches the blob now. */
   readonly transferring: (digest: Digest) => boolean;
 }
 
 /**
- * The one way in which jobs take content away: never while this process removes or fetches the same, nor while another
- * replica has the digest's lease. That saves work. What keeps content is its own time: see {@link Deletes}.
+ * The one way in which jobs delete content: never while this process deletes or fetches the same blob, or another
+ * replica holds the digest's lease. Both save work. The modification time protects the content: see {@link Deletes}.
  */
 export class BlobRemoval {
   readonly #busy = new Set<Digest>();
 
   constructor(private readonly parts: BlobRemovalParts) {}
 
-  /** What was last written at this time at the latest, in milliseconds by the storage's clock. `false`: it stays. */
+  /** Deletes content that was last written at this time or earlier, in milliseconds by the storage's clock. `false`: it stays. */
   delete(digest: Digest, writtenBy: number): Promise<boolean> {
     return this.#alone(digest, () => this.parts.deletes.deleteBlob(digest, writtenBy));
   }
 
-  /** The same for what `isRotten` finds once more to be so. */
+  /** The same for content that `isRotten` confirms to be rotten. */
   condemn(digest: Digest, writtenBy: number, isRotten: () => Promise<boolean>): Promise<boolean> {
     return this.#alone(
       digest,

@@ -278,7 +278,7 @@ export class Removals implements Disposable {
     if (this.run.dryRun) return true;
     const { kind, repository, digest } = link;
     const { deletes, cluster } = this.parts;
-    // Before, so that replicas stop going by it; after, because one of them may have seen the link just now.
+    // Before, so that replicas stop using it; after, because a replica may have seen the link just now.
     cluster.descriptors.drop(`${repository}@${digest}`);
     await (kind === 'manifest'
       ? deletes.unlinkManifest(repository, digest)

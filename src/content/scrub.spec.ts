@@ -199,7 +199,7 @@ describe('Scrubber', () => {
     expect(stored.sorted).toEqual([bad, good].toSorted());
   });
 
-  it('goes on past many blobs in a row that cannot be read, while the storage is there', async () => {
+  it('continues after many unreadable blobs in a row while the storage answers', async () => {
     const stored = new Stored();
     for (let index = 0; index < 30; index += 1) stored.unreadable.add(stored.add(`blob ${index}`));
     await expect(scrub(stored, new Run())).resolves.toMatchObject({ unreadable: 30 });

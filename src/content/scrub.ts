@@ -13,7 +13,7 @@ export interface ScrubberParts {
   readonly inventory: Inventory;
   readonly blobs: BlobStore;
   readonly removal: BlobRemoval;
-  /** After this no address of content is good any more, in milliseconds. */
+  /** After this time in milliseconds no presigned address of content is valid any more. */
   readonly waitMs: number;
   /** How many blobs there are, as far as somebody has counted. */
   readonly expectedBlobs: () => Promise<number | undefined>;
@@ -125,14 +125,14 @@ export class Scrubber {
     }
   }
 
-  /** Content that was found rotten before, and that nobody has stored anew, goes when no client is sent to it any more. */
+  /** Deletes content that an earlier run marked as rotten, if no replica has stored it anew, after the last address ended. */
   async #clear({ dryRun }: JobRun, digest: Digest): Promise<'gone'> {
     const { inventory, removal, waitMs } = this.parts;
     if (!dryRun) await removal.delete(digest, (await inventory.now()) - waitMs);
     return 'gone';
   }
 
-  /** Read once more: what is wrong now, and nobody brings, goes. `false`: somebody has stored it anew. */
+  /** Reads the content once more, and deletes it if it is still rotten. `false`: a replica has stored it anew. */
   async #drop(run: JobRun, digest: Digest, reading: Reading): Promise<boolean> {
     const { inventory, removal, observer, log } = this.parts;
     const writtenBy = (await inventory.now()) - 1;

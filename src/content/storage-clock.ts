@@ -1,6 +1,6 @@
 import type { Inventory } from '../storage/storage.js';
 
-/** The storage's own clock, as this process goes on counting it: the clocks of hosts may be off. */
+/** The storage's own clock, which this process continues to count: the clocks of hosts may be wrong. */
 export class StorageClock {
   #offsetMs = 0;
 
@@ -10,13 +10,13 @@ export class StorageClock {
     private readonly elapsedMs: () => number = () => performance.now(),
   ) {}
 
-  /** Asks the storage what time it is. Throws StorageError. */
+  /** Asks the storage for its time. Throws StorageError. */
   async set(): Promise<void> {
     const asked = this.elapsedMs();
     this.#offsetMs = (await this.inventory.now()) - asked;
   }
 
-  /** Since 1970. */
+  /** The storage's time in seconds since 1970. */
   get seconds(): number {
     return Math.floor((this.#offsetMs + this.elapsedMs()) / 1000);
   }

@@ -192,7 +192,7 @@ export class StoredContent implements ContentKeeper {
     }
     if (deletes) {
       const wait = Math.max(1, Math.ceil(waitMs / 1000));
-      // A link that came after the look began came after a renewal that did.
+      // A replica renews content before it links it: a link that is newer than the look has a renewal that is, too.
       await removals.deleteHidden(now - wait, began - wait);
     }
     const summary = await this.#summarise(index, now, run);

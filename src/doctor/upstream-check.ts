@@ -19,7 +19,7 @@ const patienceMs = 4_000;
 const dayMs = 24 * 60 * 60_000;
 const soonDays = 7;
 const littleShare = 0.2;
-/** Of a token server's answer, in bytes. */
+/** The longest answer of a token server, in bytes. */
 const longestToken = 64 * 1024;
 const headers: Headers = { accept: '*/*', 'accept-encoding': 'identity', 'user-agent': 'cistern' };
 /** Docker's own repository for asking what is left of the limit; a HEAD of it counts for nothing. */

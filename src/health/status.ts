@@ -62,7 +62,7 @@ export interface JobStatus {
   readonly ended?: string;
   readonly runner?: string;
   readonly error?: string;
-  /** How many problems the last run skipped, and the first few of them. */
+  /** The number of problems in the last run, and the first few of them. */
   readonly problems?: Problems;
 }
 

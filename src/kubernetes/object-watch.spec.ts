@@ -10,7 +10,7 @@ const page = (items: unknown, more: object = {}): unknown => ({
   items,
 });
 
-/** Gives these pages, one for each request, and then the last one again; each watch says these events. */
+/** Answers each list with the next page, then repeats the last one. Answers each watch with the same events. */
 class LyingApi implements KubernetesApi {
   readonly lists: Query[] = [];
 
@@ -20,7 +20,7 @@ class LyingApi implements KubernetesApi {
   ) {}
 
   place(): Promise<never> {
-    return Promise.reject(new Error('is not asked'));
+    return Promise.reject(new Error('an unexpected call'));
   }
 
   get(_path: string, query: Query): Promise<unknown> {
@@ -34,7 +34,7 @@ class LyingApi implements KubernetesApi {
   }
 }
 
-/** Watches until the objects are known, or the watch says that it cannot read an answer. */
+/** Watches until an object has changed, or until the watch logs a warning. */
 async function watch(api: KubernetesApi): Promise<{ known: string[]; warned: string[] }> {
   const stopping = new AbortController();
   const known = new Set<string>();
@@ -73,16 +73,16 @@ it.each([
   ['an item whose metadata is null', page([{ metadata: null }])],
   ['an item whose name is a number', page([{ metadata: { namespace: 'apps', name: 7 } }])],
   ['an item that is a list', page([[]])],
-  ['items that are no list', page({})],
+  ['items that are not a list', page({})],
   ['a list without a version', { items: [] }],
   ['a token that is a number', page([], { continue: 7 })],
   ['null', null],
   ['a text', 'pods'],
-])('goes on after a list with %s', async (_, answer) => {
+])('reports a malformed list as invalid: %s', async (_, answer) => {
   expect(await watch(new LyingApi([answer]))).toEqual({ known: [], warned: ['invalid'] });
 });
 
-it('ends a list whose pages repeat their token', async () => {
+it('stops reading a list whose pages repeat their token', async () => {
   const api = new LyingApi([page([pod('one')], { continue: 'again' })]);
   expect(await watch(api)).toEqual({ known: [], warned: ['invalid'] });
   expect(api.lists).toHaveLength(2);

@@ -70,7 +70,7 @@ export class ObjectWatch<T> {
         if (signal.aborted) return;
         this.#fail(error instanceof KubernetesError ? error : unexpected(error));
       }
-      // A server may also say one thing and end the watch, again and again.
+      // A server may also send one event and end the watch, again and again.
       const rest = firstPauseMs - (performance.now() - begun);
       if (this.#failures > 0) await this.#pause(signal);
       else if (rest > 0) await pause(rest, signal);
@@ -97,9 +97,9 @@ export class ObjectWatch<T> {
         if (value !== undefined) found.set(name, value);
       }
       const next: unknown = page.metadata?.continue ?? '';
-      if (typeof next !== 'string') throw new KubernetesError('invalid', `${path}: a token that is no text`);
+      if (typeof next !== 'string') throw new KubernetesError('invalid', `${path}: a token that is not text`);
       if (next !== '' && next === from) {
-        throw new KubernetesError('invalid', `${path}: the token of a page comes again`);
+        throw new KubernetesError('invalid', `${path}: the server repeats the token of a page`);
       }
       from = next;
       if (from !== '') continue;
@@ -144,7 +144,7 @@ export class ObjectWatch<T> {
     this.#failures += 1;
     // A connection may be cut, and what is too old is listed again: that is no outage yet.
     const outage = this.#failures > 1 || (this.#version === undefined && !expired);
-    // From there on the same malformed event would come again.
+    // A watch from the same version would get the same malformed event again.
     if (expired || err.code === 'invalid') this.#version = undefined;
     if (!outage || this.#down) return;
     this.#down = true;
@@ -169,7 +169,7 @@ function nameOf({ metadata }: KubernetesObject): string {
   throw new KubernetesError('invalid', 'an object without a namespace and a name');
 }
 
-/** Another answer may be read well: a watch that ended here would never learn of it. */
+/** The next answer may be readable, so the watch must not end with this error. */
 function unexpected(cause: unknown): KubernetesError {
   const name = cause instanceof Error ? cause.name : typeof cause;
   return new KubernetesError('invalid', `an answer that cannot be read (${name})`);

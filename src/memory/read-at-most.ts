@@ -1,4 +1,4 @@
-/** A body is longer than its reader takes. */
+/** A body is longer than its reader's limit. */
 export class TooLong extends Error {
   override readonly name = 'TooLong';
   constructor(limit: number) {

@@ -10,7 +10,7 @@ export type RequestedRange =
 
 const single = /^bytes[ \t]*=[ \t]*(?:(\d+)[ \t]*-[ \t]*(\d+)?|-[ \t]*(\d+))$/;
 
-/** Content is never that long, so larger positions may all be this one. */
+/** No content is that long, so this can stand for every larger position. */
 const bytePosition = (digits: string): number => Math.min(Number(digits), Number.MAX_SAFE_INTEGER);
 
 /**

@@ -29,7 +29,7 @@ import { Deadline } from './deadline.js';
 /** A blob's first byte comes within this or not at all: clients give up after 10 s. */
 const firstByteMs = 8_000;
 const confirmMs = 5_000;
-/** A client waits so long for stored content to be linked. */
+/** The longest wait of a client for the link of stored content, in milliseconds. */
 const adoptMs = 1_000;
 /** A range that the transfer reaches within this is waited for. */
 const nearMs = 2_000;
@@ -37,7 +37,7 @@ const farRangesAtOnce = 4;
 /** Pauses before a request looks for a blob again, in the store and among the transfers. */
 const lookAgainMs = [10, 50, 250, 1_000];
 
-/** The upstream of the repository has not confirmed the stored blob: only bytes of its own, verified, are served. */
+/** The repository's upstream has not confirmed the stored blob: only verified bytes from there may be served. */
 const unproven = Symbol('unproven');
 type Permission = Outcome | typeof unproven | undefined;
 
@@ -51,7 +51,7 @@ interface BlobLocation {
 interface Look {
   /** It is whole, as far as its size tells. */
   readonly stored: OpenBlob | undefined;
-  /** Why the store cannot give what it has under the digest. */
+  /** Why the content that the store has under the digest cannot be used. */
   readonly unusable?: Unusable;
 }
 
@@ -99,7 +99,7 @@ export class Blobs {
       known !== undefined ||
       (await this.trouble.read(route, () => this.repositories.hasLayer(route.stored, digest)));
     if (isLinked !== true) return undefined;
-    // The look at the object comes after the link: what was renewed for it is then seen as such.
+    // The look at the object comes after the link, so it sees the renewal that came before the link.
     const found = await this.#presign(digest);
     if (found === undefined || (await this.#isDamaged(digest, key, found.size))) return undefined;
     if (known !== found.size) this.cluster.descriptors.put(key, descriptorOf(digest, found.size));
@@ -131,7 +131,7 @@ export class Blobs {
     }
     // Whoever came for the same at the same time has dropped it.
     if (this.transfers.get(digest) === undefined) this.cluster.descriptors.drop(key);
-    // One failure to open it may be the last of a short outage: the store is asked once more before an upstream is.
+    // The failure may be the last of a short outage: the transfer asks the store once more before the upstream.
     const known = unusable instanceof StorageError ? undefined : unusable;
     return source && this.#openCold(route, digest, key, source, known, range, signal);
   }
@@ -228,8 +228,8 @@ export class Blobs {
   }
 
   /**
-   * Rule 7: stored content is served under a repository where it is linked, or whose upstream confirms it: says the
-   * same size. Returns how that was found, `undefined` when it may not be served.
+   * Rule 7: serves stored content only under a repository where it is linked, or whose upstream confirms it by the same
+   * size. Returns how it was permitted, `unproven` if the sizes differ, `undefined` if there is no upstream.
    */
   async #permit(
     route: Route,
@@ -255,7 +255,7 @@ export class Blobs {
     return 'revalidated';
   }
 
-  /** Links stored content, so that no deletion that begins from now on takes it (rule 8). Never throws. */
+  /** Links stored content, so that no deletion that begins later removes it (rule 8). Never throws. */
   async #adopt(route: Route, digest: Digest, key: string, size: number): Promise<void> {
     try {
       await this.trouble.survive(async () => {
@@ -268,7 +268,7 @@ export class Blobs {
     }
   }
 
-  /** Content that is wrong or cannot be opened is as good as absent: it is fetched again. */
+  /** Treats content that is damaged or cannot be opened like absent content, which is fetched again. */
   async #look(route: Route, digest: Digest, key: string, range: RequestedRange | undefined): Promise<Look> {
     let stored: OpenBlob | undefined;
     let failure: StorageError | undefined;
@@ -318,7 +318,7 @@ export class Blobs {
     if (isHit) this.metrics.storageCacheHits.inc();
   }
 
-  /** Asks the repository's own upstream for the blob's size; once, however many want to know. */
+  /** Asks the repository's own upstream for the blob's size. Concurrent callers share one question. */
   #confirm(
     upstream: Upstream,
     route: Route,
@@ -356,7 +356,7 @@ export class Blobs {
         this.#confirm(source.upstream, route, digest, key, signal),
         transfer.sizeOnceOpen(signal),
       ]);
-      // An unknown size confirms nothing. Whatever becomes of the transfer, the store or a transfer of its own is next.
+      // An unknown size confirms nothing. After the transfer, this repository tries the store, then its own transfer.
       if (said === undefined || said !== size || !transfer.addSource(source)) {
         const ended = transfer.finished.catch(() => undefined);
         await waitFor(ended, signal);
@@ -393,7 +393,7 @@ export class Blobs {
     }
   }
 
-  /** The whole blob, whose upstream does not say its size; a manifest that names it may. */
+  /** Opens a whole blob if its upstream does not name the size. Uses the size in a manifest, if one is known. */
   #openUnsized(
     reader: TransferReader,
     { upstream }: Source,
@@ -474,8 +474,8 @@ export class Blobs {
 }
 
 /**
- * A body that a manifest names the size of. Its last byte waits for its end, so that a body of another size is never
- * taken for a whole one. Throws UpstreamError `invalid` where it has another size.
+ * A body whose size a manifest names. Holds the last byte back until the body ends, so that a client never takes a body
+ * of another size for a complete one. Throws UpstreamError `invalid` if the size differs.
  */
 async function* exactly(
   size: number,
@@ -496,7 +496,7 @@ async function* exactly(
     throw new UpstreamError(
       'invalid',
       upstream.host,
-      `a manifest says ${size} bytes of a blob that has ${found}`,
+      `a manifest names ${size} bytes for a blob that has ${found}`,
     );
   }
   if (last !== undefined) yield last;

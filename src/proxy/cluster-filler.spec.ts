@@ -12,13 +12,13 @@ const log = pino({ level: 'silent' });
 const content = Buffer.from('content');
 const digest = digestOf(content);
 
-/** Another replica takes the lease again and again, and is never found. */
+/** Another replica takes the lease again and again, and never publishes its address. */
 function startBesideRestlessReplica() {
   let rounds = 0;
   const coordinator = {
     tryLead: () => {
       rounds += 1;
-      if (rounds > 1_000) return Promise.reject(new Error('asked for ever'));
+      if (rounds > 1_000) return Promise.reject(new Error('tried to lead without end'));
       return Promise.resolve(undefined);
     },
     leader: () => Promise.resolve(undefined),
@@ -76,7 +76,7 @@ function startBesideRestlessReplica() {
   return { filler, filling, stop, chunks, rounds: () => rounds };
 }
 
-describe('a replica beside one that takes the lease and brings nothing', () => {
+describe('a replica beside one that takes the lease and sends no bytes', () => {
   it('fetches alone after a while', async () => {
     const { filler, filling, chunks } = startBesideRestlessReplica();
     await filler.fill(filling);

@@ -27,7 +27,7 @@ const doubtfulMs = 500;
 const pollMs = 100;
 /** The pauses before a leader says where it is grow from this to `pollMs`: it does so right after it has the lease. */
 const soonMs = 10;
-/** So often in a row another replica may lead without a byte more before this process fetches alone. */
+/** After this many rounds without a new byte from another leader, this process fetches alone. */
 const mostIdleRounds = 50;
 const announceMs = 2_000;
 /** How long a follower waits for the leader to store what it has, before it does so itself. */
@@ -102,7 +102,7 @@ export class ClusterFiller implements Filler {
       await sleep(pause, undefined, { signal: filling.signal });
       pause = Math.min(pause * 2, pollMs);
     }
-    await this.#alone(filling, 'replicas that lead bring no bytes');
+    await this.#alone(filling, 'other leaders send no bytes');
   }
 
   async store(file: VerifiedFile, repositories: readonly Repository[], signal: AbortSignal): Promise<void> {
@@ -273,7 +273,7 @@ export class ClusterFiller implements Filler {
     try {
       if (await this.#others.foundFurther(filling)) this.#isOvertaken = true;
     } catch (err) {
-      this.options.log.warn({ digest: this.digest, err }, 'other spools could not be looked for');
+      this.options.log.warn({ digest: this.digest, err }, 'the search for other spools failed');
     }
   }
 }

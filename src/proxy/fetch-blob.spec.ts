@@ -12,7 +12,7 @@ describe('fetchBlob', () => {
     const blobs = {
       open: (): Promise<BlobAnswer> => {
         opened += 1;
-        if (opened > 100) return Promise.reject(new Error('asked for ever'));
+        if (opened > 100) return Promise.reject(new Error('opened without end'));
         const body = (async function* () {})();
         return Promise.resolve({
           size: 7,

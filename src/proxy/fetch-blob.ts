@@ -6,7 +6,7 @@ import type { Blobs } from './blobs.js';
 import type { Transfers } from './transfers.js';
 import { waitFor } from '../async/wait.js';
 
-/** A blob whose transfer ended before it could be waited for is asked for again after this, so often at most. */
+/** If the transfer ends before this code waits for it, it opens the blob again after `againMs`, `mostTries` in all. */
 const againMs = 250;
 const mostTries = 3;
 
@@ -33,9 +33,9 @@ export async function fetchBlob(
       await waitFor(transfer.finished, signal);
       return transfer.length;
     }
-    // It has just ended: the store has what it brought, unless it failed.
+    // The transfer has just ended: the store has the blob, unless the transfer failed.
     if (tries === mostTries)
-      throw new StorageError('io', `blob ${digest} was fetched, and is not in the store`);
+      throw new StorageError('io', `blob ${digest} was fetched but is not in the store`);
     fetched = size ?? 0;
     await sleep(againMs, undefined, { signal });
   }

@@ -11,8 +11,8 @@ export interface Source {
 }
 
 /**
- * What the store has under a digest, and cannot give: the size in bytes of other content, or the error that opening it
- * met.
+ * Why the content that the store has under a digest cannot be used: the size in bytes of wrong content, or the error
+ * that occurred when opening it.
  */
 export type Unusable = number | StorageError;
 
@@ -27,7 +27,7 @@ export interface Filling {
   /** Bytes that are in the spool. */
   readonly length: number;
   readonly size: number | undefined;
-  /** Whether a source has given or confirmed the blob: before that no byte of another source belongs into the spool. */
+  /** Whether a source has given or confirmed the blob. Before that, no bytes of another source may enter the spool. */
   readonly isOpen: boolean;
   /** Aborts when the transfer is given up. */
   readonly signal: AbortSignal;
@@ -57,8 +57,8 @@ export function isWhole({ length, size }: Filling): boolean {
 }
 
 /**
- * Whether the source's upstream says the same size of the blob. `refused`: it says that it does not have the blob, or
- * cannot be asked, and the source is refused; throws when that was the last. `unproven`: it says another size, or none.
+ * Whether the source's upstream names the same size for the blob. `refused`: it does not have the blob or cannot be
+ * asked, so the source is dropped; throws if that was the last source. `unproven`: it names another size, or none.
  */
 export async function confirmSize(
   source: Source,

@@ -35,7 +35,7 @@ export class Shelf {
     await this.#link(file, repositories);
   }
 
-  /** Links content that the store has already; it is stored where it has gone again. */
+  /** Links content that the store has already, or stores it again if it is absent by now. */
   async adopt(file: VerifiedFile, repositories: readonly Repository[]): Promise<void> {
     if ((await this.options.blobs.renew(file.digest)) !== file.size) await this.take(file, repositories);
     else await this.#link(file, repositories);

@@ -27,7 +27,7 @@ const memoryBytes = 32 * 1024 * 1024;
 const entryOverhead = 512;
 /** What the store did not take is fetched again after this: perhaps it does then. */
 const unstoredMs = 60_000;
-/** Of what a manifest refers to, so much is renewed, and so many at a time. */
+/** The most parts of a manifest that a replica renews, and how many at once. */
 const mostParts = 1_000;
 const partsAtOnce = 4;
 const never = new AbortController().signal;
@@ -161,7 +161,7 @@ export class Manifests {
     const said = await this.#ask(upstream, key, (deadline) =>
       upstream.headManifest(route.name, digest, deadline),
     );
-    if (said.size !== size) return undefined; // what the upstream itself sends decides
+    if (said.size !== size) return undefined; // the caller fetches the manifest from the upstream
     return this.trouble.survive(async () => {
       if ((await this.blobs.renew(digest)) === undefined) return undefined;
       await this.repositories.linkManifest(route.stored, digest);
@@ -203,8 +203,8 @@ export class Manifests {
   }
 
   /**
-   * What a manifest refers to may be stored without a link, and about to be deleted. A part that goes all the same is
-   * fetched again when somebody asks for it, so nobody waits for this. Never throws.
+   * The parts of a manifest may be stored without a link, and about to be deleted. No client waits for their renewal: a
+   * part that is deleted all the same is fetched again when a client asks for it. Never throws.
    */
   async #renewParts(repository: Repository, { bytes }: Manifest): Promise<void> {
     const parts = references(bytes).slice(0, mostParts);
@@ -217,7 +217,7 @@ export class Manifests {
         if (!isLinked) await this.blobs.renew(digest);
       });
     } catch (err) {
-      this.log.warn({ repository, err }, 'what a manifest refers to was not renewed');
+      this.log.warn({ repository, err }, 'parts of a manifest were not renewed');
     }
   }
 

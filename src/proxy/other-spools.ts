@@ -7,11 +7,11 @@ import type { Seal } from '../cluster/peers/seal.js';
 import type { Tracing } from '../telemetry/tracing.js';
 import { confirmSize, type Filling } from './filler.js';
 
-/** A replica of an earlier version may send bytes first; a new connection begins with what it knows by then. */
+/** A replica of an earlier version may send bytes before it names their upstream. A new connection names it first. */
 const mostEarly = 3;
 /** Another spool that is so much longer is worth leaving the upstream for. */
 const worthwhile = 1024 * 1024;
-/** A spool whose stream breaks is read again after these pauses; the count begins anew after so many bytes. */
+/** Pauses before a broken stream is read again, in milliseconds. They start anew after `progress` more bytes. */
 const resumePauses = [0, 50, 250, 1_000];
 const progress = 64 * 1024;
 
@@ -93,12 +93,13 @@ export class OtherSpools {
   async #take(event: PeerEvent, peer: PeerRecord, filling: Filling): Promise<void> {
     if (!('bytes' in event)) await this.#open(event, peer, filling);
     else if (filling.isOpen) await filling.append(event.bytes);
-    else throw new PeerError('early', peer.url, 'sent bytes before it said whose they are');
+    else throw new PeerError('early', peer.url, 'sent bytes before it named their upstream');
   }
 
   /**
-   * The other replica's word, sealed, that an upstream gave the blob: good for the repositories that it names. The
-   * upstream of another repository has to confirm the size; without one, the blob is fetched from that upstream.
+   * Accepts the other replica's sealed statement that an upstream gave the blob, for the repositories that it names.
+   * The upstream of any other repository has to confirm the size; without a size, the blob is fetched from that
+   * upstream.
    */
   async #open({ size, repositories }: PeerProgress, peer: PeerRecord, filling: Filling): Promise<void> {
     if (repositories.length === 0) return; // it does not know yet
@@ -112,7 +113,7 @@ export class OtherSpools {
           throw new PeerError(
             'unproven',
             peer.url,
-            'has what the upstream of this repository does not confirm',
+            'has content that the upstream of this repository does not confirm',
           );
         }
       }

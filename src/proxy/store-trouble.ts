@@ -20,7 +20,7 @@ export class StoreTrouble {
     private readonly now: () => number = () => performance.now(),
   ) {}
 
-  /** For a request. Without an upstream nothing else can answer it, so StorageError is thrown. */
+  /** Reads the store for a request. Throws StorageError only if there is no upstream to answer the request instead. */
   read<T>(
     route: Route,
     work: () => Promise<T>,
@@ -29,7 +29,7 @@ export class StoreTrouble {
     return route.upstream === undefined ? work() : this.survive(work, failed);
   }
 
-  /** The work's result; `undefined` where it threw StorageError, which `failed` gets. */
+  /** Returns the work's result, or `undefined` if the work threw StorageError, which `failed` receives. */
   async survive<T>(work: () => Promise<T>, failed?: (error: StorageError) => void): Promise<T | undefined> {
     try {
       const result = await work();

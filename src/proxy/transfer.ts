@@ -99,7 +99,7 @@ export class Transfer implements Filling {
     return this.#sources.some((source) => source.stored === stored);
   }
 
-  /** The blob's size once its source has answered; `undefined`: that source does not say it, or there is none. */
+  /** Waits until a source answers. Returns the blob's size; `undefined` if it names none, or if there is no source. */
   async sizeOnceOpen(signal: AbortSignal): Promise<number | undefined> {
     while (this.#phase === 'opening') await this.#changes.next(signal);
     return this.#size;

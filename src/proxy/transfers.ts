@@ -62,8 +62,8 @@ export class Transfers {
   }
 
   /**
-   * The digest's transfer: the running one, or a new one from this source. `undefined`: it is stored by now, and
-   * not `unusable`.
+   * The digest's transfer: the running one, or a new one from this source. `undefined` if the store has the blob by now
+   * and it is usable.
    */
   start(digest: Digest, source: Source, unusable?: Unusable): Promise<Transfer | undefined> {
     const running = this.#running.get(digest);

@@ -4,7 +4,7 @@ import { ClientGone, type Exchange } from './exchange.js';
 
 /** Sends bodies at the pace of their clients. */
 export class BodySender {
-  /** Answers that only the end of their connection ends: HTTP/1.0 without a length (RFC 9112 §6.3). */
+  /** Answers that end with their connection: HTTP/1.0 without a length (RFC 9112 §6.3). */
   readonly #unframed = new Set<ServerResponse>();
 
   constructor(
@@ -15,9 +15,9 @@ export class BodySender {
   ) {}
 
   /**
-   * Sends the body of an answer whose head is sent. `length`: what the head announces, in bytes. After the first byte
-   * an error can only be told by cutting the connection: the client then sees a short body, never a wrong one that
-   * looks whole. Throws the body's error, WrongLength, ClientStalled, ClientGone.
+   * Sends the body of an answer whose head is sent. `length` is the length in the head, in bytes. After the first byte,
+   * only a cut connection can report an error: the client then sees a short body, never a wrong one that looks
+   * complete. Throws the body's error, WrongLength, ClientStalled, ClientGone.
    */
   async send(exchange: Exchange, body: AsyncIterable<Uint8Array>, length: number | undefined): Promise<void> {
     const { response } = exchange;
@@ -41,16 +41,16 @@ export class BodySender {
     }
   }
 
-  /** Cuts all answers that would look whole if their connection were merely closed. */
+  /** Cuts all answers that would look complete if their connection were closed in the normal way. */
   cutUnframed(): void {
     for (const response of this.#unframed) cut(response);
   }
 }
 
 /**
- * Ends an answer in the middle. Where only the end of the connection ends the body, a plain close looks like the end of
- * a whole body, so the connection is reset; under TLS too, because clients take the end of the connection for the end of
- * the body there. A Unix socket cannot be reset.
+ * Ends an answer in the middle. If the body ends with the connection, a normal close looks like the end of a complete
+ * body, so this resets the connection. It does so under TLS too, because clients take the end of the connection for the
+ * end of the body. A Unix socket cannot be reset.
  */
 function cut(response: ServerResponse): void {
   const isFramed = response.chunkedEncoding || response.hasHeader('content-length');
@@ -59,7 +59,7 @@ function cut(response: ServerResponse): void {
   response.destroy();
 }
 
-/** The TCP connection below the TLS of a socket, for which Node has no public name. */
+/** The TCP connection below a TLS socket. Node has no public property for it. */
 function connectionOf(socket: Socket & { readonly _parent?: Socket | null }): Socket {
   return socket._parent ?? socket;
 }
@@ -105,7 +105,7 @@ class Recipient implements Disposable {
     exchange.signal.addEventListener('abort', this.#aborted);
   }
 
-  /** Settles when the system has taken the chunk, or never will: its memory may then be used again. */
+  /** Settles when the system has taken the chunk, or cannot take it any more: its memory may then be reused. */
   async take(chunk: Uint8Array, isLast: boolean): Promise<void> {
     const { response, signal } = this.exchange;
     signal.throwIfAborted();

@@ -17,7 +17,7 @@ import {
   type Extension,
 } from 'pkijs';
 
-/** Certificates that a token may carry; more are refused before one of them is read. */
+/** The most certificates in a token. A longer chain is refused before any certificate is parsed. */
 const longestChain = 8;
 /** `anyExtendedKeyUsage` (RFC 5280 §4.2.1.12) and `id-kp-jwt` (RFC 9509 §3). */
 const purposes: ReadonlySet<string> = new Set(['2.5.29.37.0', '1.3.6.1.5.5.7.3.37']);
@@ -38,7 +38,7 @@ const processed: ReadonlySet<string> = new Set([
 const rememberMs = 60_000;
 const mostRemembered = 64;
 
-/** Chains of certificates that lead to a trusted certificate, and may sign tokens. */
+/** Decides which chains of certificates lead to a trusted certificate and may sign tokens. */
 export class CertificateChains {
   readonly #verdicts = new LRUCache<string, Promise<boolean>>({ max: mostRemembered, ttl: rememberMs });
 
@@ -73,7 +73,7 @@ export class CertificateChains {
 
 /**
  * Whether each certificate is issued by the next, until one is issued by a trusted certificate. Begins at the trusted
- * end: a key of a stranger may make one check of a signature take 20 ms.
+ * end, because a check of one signature with an untrusted key may take 20 ms.
  */
 function isLinked(certificates: readonly X509Certificate[], trusted: readonly X509Certificate[]): boolean {
   const last = certificates.findIndex((each) => trusted.some((issuer) => isIssuedBy(each, issuer)));
@@ -81,7 +81,7 @@ function isLinked(certificates: readonly X509Certificate[], trusted: readonly X5
   return last >= 0 && issued.every((each, index) => isIssuedBy(each, certificates[last - index]));
 }
 
-/** None where one of them cannot be read. */
+/** The certificates of the chain; none if one of them cannot be parsed. */
 function readAll(chain: readonly string[]): X509Certificate[] {
   try {
     return chain.map((text) => new X509Certificate(Buffer.from(text, 'base64')));
@@ -98,7 +98,7 @@ async function holds(
     const path = await pathOf(certificates, trusted);
     return path.length > 0 && keepsLengths(path) && signsTokens(path);
   } catch {
-    return false; // the chain comes from a stranger: it may be anything
+    return false; // the chain comes from an untrusted client: it may be anything
   }
 }
 
@@ -111,7 +111,7 @@ async function pathOf(
     list.map(({ raw }) => Certificate.fromBER(raw)),
   );
   if (ruled === undefined || anchors === undefined) return [];
-  // The engine's own search tries every order of the certificates, and has no Ed25519.
+  // The engine's own search tries every order of the certificates, and does not support Ed25519.
   const findIssuer = (certificate: Certificate): Promise<Certificate[]> => {
     const index = ruled.indexOf(certificate);
     const issued = certificates[index];
@@ -140,7 +140,7 @@ function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate | unde
   }
 }
 
-/** RFC 5280 §6.1.4 (l) to (n), which PKI.js leaves out: how many further authorities may stand below an authority. */
+/** RFC 5280 §6.1.4 (l) to (n), which PKI.js does not check: how many further authorities may stand below one. */
 function keepsLengths(path: readonly Certificate[]): boolean {
   return path.every((authority, index) => {
     const most = valueOf(authority, id_BasicConstraints, BasicConstraints)?.pathLenConstraint;

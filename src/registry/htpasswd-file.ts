@@ -8,7 +8,7 @@ export interface HtpasswdEntries {
   readonly hashes: ReadonlyMap<string, string>;
   /** Numbers of lines with a hash of another kind. As in registry, these users cannot log in. */
   readonly unusable: readonly number[];
-  /** Is checked for an unknown user name, so that the time of an answer does not tell which names exist. */
+  /** The hash to check for an unknown user name, so that the time of an answer does not reveal which names exist. */
   readonly substitute: string;
 }
 

@@ -61,7 +61,7 @@ describe('htpasswd', () => {
     expect(await htpasswd.login(basic('bob:new'), source)).toMatchObject({ user: 'bob' });
   });
 
-  it('delays an address with many wrong passwords, but no password that was right there, and no other address', async () => {
+  it('delays an address with many wrong passwords, but not its remembered password or other addresses', async () => {
     const htpasswd = new Htpasswd(path, 'x', log);
     await htpasswd.login(basic('ann:right'), source);
     const tries = Array.from({ length: 60 }, (_, index) => htpasswd.login(basic(`ann:${index}`), source));
@@ -74,13 +74,13 @@ describe('htpasswd', () => {
     expect(await htpasswd.login(basic('bob:x'), from('192.0.2.2'))).toBe('refused');
   });
 
-  it('does not delay an address for one wrong password that comes again and again', async () => {
+  it('does not delay an address for one wrong password that it repeats', async () => {
     const htpasswd = new Htpasswd(path, 'x', log);
     for (let times = 0; times < 60; times += 1)
       expect(await htpasswd.login(basic('ann:wrong'), source)).toBe('refused');
   });
 
-  it('leaves a client that goes away with the reason of its signal', async () => {
+  it("rejects with the signal's reason when the client disconnects", async () => {
     const htpasswd = new Htpasswd(path, 'x', log);
     const signal = AbortSignal.abort(new Error('left'));
     await expect(htpasswd.login(basic('ann:right'), { client: 'x', signal })).rejects.toThrow('left');

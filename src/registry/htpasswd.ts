@@ -43,7 +43,7 @@ export class Htpasswd implements Authentication {
       const entries = parseHtpasswd(text, path);
       const lines = entries.unusable;
       if (lines.length > 0)
-        log.warn({ path, lines }, 'the users in these lines cannot log in: the hash is not of bcrypt');
+        log.warn({ path, lines }, 'the users in these lines cannot log in: the hash is not a bcrypt hash');
       return entries;
     };
     this.#file = new WatchedFile(path, parse, log);

@@ -67,7 +67,7 @@ describe('the rate of an address', () => {
 });
 
 describe('requests at a time', () => {
-  /** Of a request from this address that is not answered at once. */
+  /** Holds a slot for a request from this address. Returns the request's response, which gives the slot back. */
   function hold(limits: Limits, remoteAddress: string): EventEmitter {
     const response = new EventEmitter();
     const request = { headers: {}, socket: { remoteAddress } } as unknown as IncomingMessage;
@@ -90,7 +90,7 @@ describe('requests at a time', () => {
     expect(limits.areReached).toBe(false);
   });
 
-  it('leave as many for others as an address has, and some for the next one', () => {
+  it('of one address take at most as many as are free, so some are left for the next address', () => {
     const limits = new Limits({ ...generous, requests: 12 }, direct);
     const take = (address: string): number => {
       let taken = 0;
@@ -123,7 +123,7 @@ describe('requests at a time', () => {
     expect(check('198.51.100.2')).toBeUndefined();
   });
 
-  it('leave as many for others as a user has, from whatever addresses', () => {
+  it('of one user take at most as many as are free, from any addresses', () => {
     const limits = new Limits({ ...generous, requests: 2 }, direct);
     const response = () => new EventEmitter() as unknown as ServerResponse;
     limits.holdForUser({ response: response() }, 'ann');

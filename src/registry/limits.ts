@@ -69,6 +69,6 @@ function holdUntilClosed(response: ServerResponse, shares: Shares, client: strin
 
 /** Always 503: another host of the client may be free. */
 function tooManyRequests(whose: '' | ' of this address' | ' of this user'): RegistryError {
-  const message = `the mirror answers as many requests${whose} as it may at a time`;
+  const message = `too many concurrent requests${whose}`;
   return retryLater('UNAVAILABLE', busySeconds, message);
 }

@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache';
 /** Buckets in memory, some 10 MB. The least recently used is dropped first; its client then has a full bucket. */
 const mostClients = 50_000;
 
-/** The tokens of a client at a time, in seconds. */
+/** The number of tokens that a client had at the time `asOf`, in seconds. */
 interface Bucket {
   left: number;
   asOf: number;
@@ -16,7 +16,7 @@ export class TokenBuckets {
   constructor(
     /** Tokens per second. */
     private readonly rate: number,
-    /** The most tokens that a client has. */
+    /** The most tokens that a client can have. */
     private readonly burst: number,
     /** Milliseconds of a clock that never goes back. */
     private readonly now: () => number,

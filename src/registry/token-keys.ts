@@ -7,7 +7,7 @@ import { CertificateChains } from './certificate-chain.js';
 export interface TokenKeys {
   /** By every name that a token may have for one (`kid`). */
   readonly byId: ReadonlyMap<string, KeyObject>;
-  /** Of the bundle, where there is one. */
+  /** Checks chains against the certificates of the bundle; `undefined` if there is no bundle. */
   readonly chains: CertificateChains | undefined;
 }
 

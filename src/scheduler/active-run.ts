@@ -119,7 +119,7 @@ export class ActiveRun implements JobRun {
     this.#problems = { count: count + 1, first: count < mostProblems ? [...first, problem] : first };
     log[count < mostProblems ? 'warn' : 'debug'](
       { job: name, ...problem },
-      'a job skips a problem and continues',
+      'a job met a problem and continues',
     );
     onProblem?.(problem);
   }

@@ -44,7 +44,7 @@ export interface Progress {
   readonly total: number | undefined;
 }
 
-/** Something that a job skips. */
+/** Something that a job skips, and the reason. */
 export interface Problem {
   /** A digest, an image or a path. */
   readonly subject: string;

@@ -109,7 +109,7 @@ function runOf(value: Partial<RecordedRun> | null | undefined): RecordedRun | un
   return sound ? (value as RecordedRun) : undefined;
 }
 
-/** Within what a Date takes (ECMA-262, "Time Values"). */
+/** Whether this is a time within the range of a Date (ECMA-262, "Time Values"). */
 function isTime(value: unknown): value is number {
   return Number.isSafeInteger(value) && Math.abs(value as number) <= 8.64e15;
 }

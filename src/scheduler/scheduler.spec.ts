@@ -194,7 +194,7 @@ describe('a replica', () => {
     expect(await only.runs('sweep', 'failed')).toBe(1);
   });
 
-  it('shows the problems that a job skips on every replica, and logs the first of them', async () => {
+  it('shows the problems of a job that another replica ran, and logs the first ten', async () => {
     const skipping: Job = {
       name: 'sweep',
       run: (run) => {
@@ -212,7 +212,7 @@ describe('a replica', () => {
       expect(values).toEqual([{ labels: { name: 'sweep' }, value: 12 }]);
     }
     const logged = all.flatMap((each) => each.warned());
-    expect(logged.filter((line) => line === 'a job skips a problem and continues')).toHaveLength(10);
+    expect(logged.filter((line) => line === 'a job met a problem and continues')).toHaveLength(10);
   });
 
   it('waits for a Redis that is away, and says so once; who warns of the outage itself is another', async () => {
@@ -257,7 +257,7 @@ describe('a replica', () => {
     '{"slotMs":"1"}',
     '{"slotMs":1,"run":{"outcome":"done","beganMs":1e300,"endedMs":"x"}}',
     '{"slotMs":1,"run":{"runner":"a","attempt":0,"beganMs":1,"beatMs":1,"outcome":"done","problems":7}}',
-  ])('is not put out by a record such as %j', async (text) => {
+  ])('runs its jobs despite a malformed record such as %j', async (text) => {
     records.records.set('jobs/sweep', Buffer.from(text));
     const only = stepping('a');
     await pass(10 * minute);

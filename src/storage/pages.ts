@@ -15,7 +15,7 @@ export async function* inPages<T>(
   if (page.length > 0) yield page;
 }
 
-/** What `work` gives for each item, in the items' order, at most `atOnce` at a time. After an error no more are begun. */
+/** The results of `work` in the order of the items, at most `atOnce` at a time. Starts no more work after an error. */
 export async function mapAtOnce<T, R>(
   items: readonly T[],
   atOnce: number,

@@ -26,8 +26,8 @@ export interface BlobStore {
   /** Verifies a small blob (a manifest) against its digest and stores it, whole or not at all. */
   put(digest: Digest, bytes: Uint8Array): Promise<void>;
   /**
-   * Makes stored content count as written now, by the storage's own clock, so that a deletion that begins later leaves
-   * it. Before a link to it is written. Returns its size in bytes; `undefined`: it is absent.
+   * Gives stored content a new modification time by the storage's own clock, so that a deletion that begins later leaves
+   * it. A replica does this before it writes a link to the content. Returns the size in bytes; `undefined`: absent.
    */
   renew(digest: Digest): Promise<number | undefined>;
 }
@@ -137,7 +137,7 @@ export type StoredLink =
   | { readonly kind: 'layer' | 'manifest'; readonly repository: Repository; readonly digest: Digest }
   | { readonly kind: 'tag'; readonly repository: Repository; readonly tag: Tag; readonly digest: Digest };
 
-/** Takes content away (rule 8 says when). What is not there is no error. */
+/** Deletes content (rule 8 says when). Absent content is no error. */
 export interface Deletes {
   /**
    * Deletes content that was last written or renewed at this time at the latest, in milliseconds since 1970 by the
@@ -146,8 +146,8 @@ export interface Deletes {
    */
   deleteBlob(digest: Digest, writtenBy: number): Promise<boolean>;
   /**
-   * The same for content that is not what its digest says. Where clients may hold addresses of it, it stays for them;
-   * but no look finds it any more, and the next transfer writes over it.
+   * The same for content that does not match its digest. Where clients may hold presigned addresses of it, the object
+   * stays for them, but no look finds it, and the next transfer replaces it.
    */
   condemnBlob(digest: Digest, writtenBy: number): Promise<boolean>;
   unlinkLayer(repository: Repository, digest: Digest): Promise<void>;
@@ -257,9 +257,9 @@ export class DigestMismatch extends Error {
   }
 }
 
-/** A storage refuses a deletion so long after the look at the content that led to it, in milliseconds. */
+/** A storage refuses a deletion that arrives later than this after the look that led to it, in milliseconds. */
 export const deletionMs = 10_000;
-/** So long after a deletion began it has happened, or never will: also inside a storage that is slow. */
+/** A deletion has happened, or never will, this long after it began, also inside a slow storage. In milliseconds. */
 export const deletionSettledMs = 3 * deletionMs;
 
 /** All that a storage keeps. */

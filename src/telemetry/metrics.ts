@@ -47,7 +47,7 @@ export class Metrics {
   );
   readonly unhandledErrors = this.#counter(
     'cistern_unhandled_errors_total',
-    'Errors that no code handled; the process continues to serve. Each is a fault of the program.',
+    'Errors that no code handled; the process continues to serve. Each is a bug in Cistern.',
     [],
   );
   readonly storageFailures = this.#counter(
@@ -235,7 +235,7 @@ export class Metrics {
   );
   readonly jobProblems = this.#gauge(
     'cistern_job_problems',
-    'How many problems the last run of a job skipped, on any replica: what the storage did not read or remove, images that were not fetched.',
+    'Problems in the last run of a job, on any replica: content that the storage did not read or remove, and images that were not fetched.',
     ['name'],
   );
   readonly jobDuration = this.#gauge(

@@ -4,15 +4,15 @@ import { checkBlobAnswer, isOfNothing, sizeOf } from './content-headers.js';
 import { statusError } from './status.js';
 import { discard, type Method, type Reply } from './transport.js';
 
-/** Answers that say that HEAD is not served here, and nothing about the content. */
+/** Statuses by which a server says that it does not support HEAD. They say nothing about the content. */
 export const withoutHead: ReadonlySet<number> = new Set([405, 501]);
-/** What a storage may answer to HEAD at an address that the registry has signed for GET. */
+/** Statuses that a storage may answer to HEAD for a URL that the registry has signed for GET. */
 const signedForGet: ReadonlySet<number> = new Set([400, 403]);
 
 /**
- * The size that an upstream says a blob has; `undefined`: the upstream has the blob and does not say its size. Asks by
- * HEAD, and by a GET of one byte where HEAD is refused or says no size.
- * @throws UpstreamError; `invalid` where the answer is a web page or names another digest.
+ * Asks an upstream for the size of a blob, by HEAD, or by a GET of one byte if HEAD is refused or names no size.
+ * Returns `undefined` if the upstream has the blob and does not name its size.
+ * @throws UpstreamError; `invalid` if the answer is a web page or names another digest.
  */
 export async function askBlobSize(
   host: string,
@@ -24,7 +24,7 @@ export async function askBlobSize(
   if (reply.status === 200) {
     checkBlobAnswer(reply, digest, host);
     const size = sizeOf(reply);
-    // Some registries say 0 to every HEAD.
+    // Some registries answer every HEAD with a length of 0.
     if (size !== undefined && (size !== 0 || isOfNothing(digest))) return size;
   } else if (!withoutHead.has(reply.status) && !(reply.redirected && signedForGet.has(reply.status))) {
     throw statusError(host, reply, 'HEAD blob');

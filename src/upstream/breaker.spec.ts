@@ -124,7 +124,7 @@ describe('the breakers of an upstream', () => {
     return { breakers, opened, request, pass: (ms: number) => (time += ms) };
   }
 
-  it('leave one repository alone after five troubles, and let the others through', () => {
+  it('stop requests for one repository after five failures, and let others through', () => {
     const { breakers, opened, request, pass } = startAll();
     for (let i = 0; i < 5; i += 1) expect(request('strange', 'trouble')).toBe(true);
     expect(request('strange', 'alive')).toBe(false);
@@ -140,7 +140,7 @@ describe('the breakers of an upstream', () => {
     expect(request('strange', 'alive')).toBe(true);
   });
 
-  it('leave the whole upstream alone after five repositories with trouble in a row', () => {
+  it('stop all requests after five different repositories fail in a row', () => {
     const { breakers, request } = startAll();
     for (const repository of ['a', 'b', 'c', 'd', 'd', 'd']) request(repository, 'trouble');
     expect(breakers.state).toBe('closed');
@@ -149,13 +149,13 @@ describe('the breakers of an upstream', () => {
     expect(request('other', 'alive')).toBe(false);
   });
 
-  it('leave the whole upstream alone after five failed connections, for whatever repository', () => {
+  it('stop all requests after five failed connections, for any repository', () => {
     const { breakers, request } = startAll();
     for (let i = 0; i < 5; i += 1) request('a', 'unconnected');
     expect(breakers.state).toBe('open');
   });
 
-  it('keep the probe of the upstream for a repository that may be asked about', () => {
+  it('do not spend the probe of the upstream on a repository whose own breaker is open', () => {
     const { breakers, request, pass } = startAll();
     for (let i = 0; i < 5; i += 1) request('strange', 'trouble');
     pass(5_000);

@@ -22,7 +22,7 @@ const mostRepositories = 1_000;
 export class Breaker {
   #state: BreakerState = 'closed';
   #troubles = 0;
-  /** The repositories of the troubles that had one. */
+  /** The repositories whose failures have been counted. */
   readonly #failed = new Set<string>();
   #openMs = shortestOpenMs;
   #openUntil = 0;
@@ -45,7 +45,7 @@ export class Breaker {
     return { probe: true };
   }
 
-  /** Troubles of the same `repository` in a row count once. */
+  /** Failures of the same `repository` in a row count once. */
   settle(pass: Pass, verdict: Verdict, repository?: string): void {
     if (verdict === 'alive') return this.#close();
     if (pass.probe) return this.#reopen(verdict);
@@ -85,7 +85,7 @@ export class Breaker {
   }
 }
 
-/** Leave to make one request for a repository; to be settled once. */
+/** Permission to make one request for a repository. The caller settles it once. */
 export interface RepositoryPass {
   readonly repository: string;
   readonly whole: Pass;
@@ -93,9 +93,9 @@ export interface RepositoryPass {
 }
 
 /**
- * The breakers of one upstream: one for the whole upstream, and one for each repository with trouble. An upstream may
- * fail for one strange name and answer for all others. So troubles of one repository in a row open its own breaker, and
- * count as one trouble of the upstream; a connection that fails counts each time for the upstream.
+ * The breakers of one upstream: one for the whole upstream, and one for each repository that fails. An upstream may
+ * fail for one strange name and answer for all others. So failures of one repository in a row open only its own
+ * breaker, and count as one failure of the upstream. Each failed connection counts as a failure of the upstream.
  */
 export class Breakers {
   readonly #whole: Breaker;
@@ -109,7 +109,7 @@ export class Breakers {
     this.#whole = new Breaker(now, onChange);
   }
 
-  /** Of the whole upstream. */
+  /** The state of the breaker for the whole upstream. */
   get state(): BreakerState {
     return this.#whole.state;
   }

@@ -51,7 +51,7 @@ export const refusedMs = 5_000;
 const mostRemembered = 10_000;
 const headers: Headers = { accept: manifestTypes, 'accept-encoding': 'identity', 'user-agent': 'cistern' };
 
-/** A request for something of a repository. */
+/** A request within a repository. */
 interface Question {
   readonly method: Method;
   readonly path: string;
@@ -134,7 +134,7 @@ export class CallerCheck {
     }
   }
 
-  /** Throws where the upstream does not let the caller read, and where the answer is not that of a registry. */
+  /** Throws if the upstream does not let the caller read, or if the answer is not that of a registry. */
   async #read(caller: Caller, repository: Repository, wanted: Wanted, signal: AbortSignal): Promise<void> {
     const { host } = this.options.rule;
     const ask = (question: Question): Promise<Reply> => this.#request(caller, repository, question, signal);
@@ -151,7 +151,7 @@ export class CallerCheck {
     if (reply.status !== 200) throw statusError(host, reply, `${wanted.kind} for a caller`);
     const asked = wanted.kind === 'manifest' ? parseDigest(wanted.reference) : undefined;
     if (isWebPage(reply) || (asked !== undefined && namesDigest(reply, asked) === false)) {
-      throw new UpstreamError('invalid', host, `answered with something else than ${wanted.kind}`);
+      throw new UpstreamError('invalid', host, `answered with something other than ${wanted.kind}`);
     }
   }
 

@@ -266,7 +266,7 @@ class RegistryClient implements RegistryUpstream {
     return { bytes, mediaType: mediaTypeOf(reply) ?? 'application/octet-stream' };
   }
 
-  /** `undefined` where the headers do not tell all of it: a digest that was asked for has to be named. */
+  /** `undefined` if the headers are incomplete. They must name the digest, even if the reference is a digest. */
   #readDescriptor(reply: Reply, reference: Tag | Digest): Descriptor | undefined {
     this.#checkPage(reply);
     const asked = parseDigest(reference);
@@ -291,7 +291,7 @@ class RegistryClient implements RegistryUpstream {
   }
 
   #noManifest(): UpstreamError {
-    return new UpstreamError('invalid', this.host, 'answered with something else than a manifest');
+    return new UpstreamError('invalid', this.host, 'answered with something other than a manifest');
   }
 
   #checkDigest(expected: Digest, found: Digest): void {

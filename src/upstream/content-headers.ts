@@ -5,13 +5,13 @@ import { UpstreamError } from './upstream.js';
 
 const webPages: ReadonlySet<string> = new Set(['text/html', 'application/xhtml+xml']);
 
-/** The size of the content; `undefined` where the headers are those of an encoding of it. */
+/** The size of the content; `undefined` if the answer is encoded: its length is not that of the content. */
 export function sizeOf(reply: Reply): number | undefined {
   const encoding = reply.headers['content-encoding'];
   return encoding === undefined || encoding === 'identity' ? contentLength(reply) : undefined;
 }
 
-/** A header that is not a digest by the grammar says nothing. */
+/** The digest that the answer names; `undefined` if there is none, or if it is malformed. */
 export function digestHeader(reply: Reply): Digest | undefined {
   const header = reply.headers['docker-content-digest'];
   return typeof header === 'string' ? parseDigest(header) : undefined;
@@ -27,14 +27,14 @@ export function isWebPage(reply: Reply): boolean {
   return webPages.has(mediaTypeOf(reply)?.toLowerCase() ?? '');
 }
 
-/** Whether the answer names this digest; `undefined`: it names none, or one of another algorithm. */
+/** Whether the answer names this digest; `undefined` if it names none, or one of another algorithm. */
 export function namesDigest(reply: Reply, digest: Digest): boolean | undefined {
   const told = digestHeader(reply);
   return told === undefined || algorithmOf(told) !== algorithmOf(digest) ? undefined : told === digest;
 }
 
 /**
- * An answer with a blob names no other digest, and is a web page only where it names this one.
+ * Rejects an answer that names another digest, and a web page that does not name this digest.
  * @throws UpstreamError `invalid`
  */
 export function checkBlobAnswer(reply: Reply, digest: Digest, host: string): void {
@@ -42,11 +42,11 @@ export function checkBlobAnswer(reply: Reply, digest: Digest, host: string): voi
   if (named === true || (named === undefined && !isWebPage(reply))) return;
   reply.body.destroy();
   const reason =
-    named === undefined ? 'answered with a web page instead of a blob' : 'answered with another blob';
+    named === undefined ? 'answered with a web page instead of a blob' : 'answered with another digest';
   throw new UpstreamError('invalid', host, reason, { status: reply.status });
 }
 
-/** Whether this is the digest of no bytes at all. */
+/** Whether this is the digest of empty content. */
 export function isOfNothing(digest: Digest): boolean {
   return digestOf(Buffer.alloc(0), algorithmOf(digest)) === digest;
 }

@@ -197,7 +197,7 @@ export class RangedBody implements AsyncIterableIterator<Uint8Array> {
     if (!isWhole) {
       this.#stop.abort();
       this.#stopRest.abort();
-      this.#first.return?.().catch(() => undefined); // it is being read, and ends by the signal
+      this.#first.return?.().catch(() => undefined); // it is being read: the signal ends it
     }
     this.plan.ended(isWhole);
   }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { depthOf } from './reach.js';
 
-/** The halves of an IPv4 address. */
+/** The two halves of an IPv4 address, in hexadecimal. */
 type Hex = readonly [string, string];
 
 function turned(hex: string): string {
@@ -26,13 +26,13 @@ describe('how far inside an address is', () => {
     ['IPv4-mapped', (hex: Hex) => `::ffff:${hex[0]}:${hex[1]}`],
     ['IPv4-translated', (hex: Hex) => `::ffff:0:${hex[0]}:${hex[1]}`],
     ['NAT64', (hex: Hex) => `64:ff9b::${hex[0]}:${hex[1]}`],
-    ['NAT64 of its own, 96 bits', (hex: Hex) => `64:ff9b:1:fffe::${hex[0]}:${hex[1]}`],
+    ['NAT64 for local use, 96 bits', (hex: Hex) => `64:ff9b:1:fffe::${hex[0]}:${hex[1]}`],
     [
-      'NAT64 of its own, 48 bits',
+      'NAT64 for local use, 48 bits',
       ([high, low]: Hex) => `64:ff9b:1:${high}:00${low.slice(0, 2)}:${low.slice(2)}00::`,
     ],
     [
-      'NAT64 of its own, 64 bits',
+      'NAT64 for local use, 64 bits',
       ([high, low]: Hex) =>
         `64:ff9b:1:0:00${high.slice(0, 2)}:${high.slice(2)}${low.slice(0, 2)}:${low.slice(2)}00:0`,
     ],

@@ -17,28 +17,28 @@ const networks = (
   ] satisfies readonly (readonly [Depth, readonly string[]])[]
 ).map(([depth, subnets]) => ({ depth, subnets: subnets.map((subnet) => ipaddr.parseCIDR(subnet)) }));
 
-/** Bytes of an IPv6 address that hold an IPv4 address, in its order. */
+/** The positions, within an IPv6 address, of the bytes of an embedded IPv4 address. */
 type Place = readonly [number, number, number, number];
 
 const last: Place = [12, 13, 14, 15];
 
-/** Forms of IPv6 addresses by which a network reaches an IPv4 address, and where that address stands. */
+/** IPv6 prefixes that embed an IPv4 address, and the possible positions of that address. */
 const carriers = (
   [
     ['::/96', [last]], // IPv4-compatible (RFC 4291 §2.5.5.1)
     ['::ffff:0:0/96', [last]], // IPv4-mapped (RFC 4291 §2.5.5.2)
     ['::ffff:0:0:0/96', [last]], // IPv4-translated (RFC 2765 §2.1)
     ['64:ff9b::/96', [last]], // NAT64, well-known prefix (RFC 6052 §2.1)
-    // NAT64, prefixes of the operator's own (RFC 8215): of 48, 56, 64 or 96 bits (RFC 6052 §2.2), which is not known.
+    // NAT64, prefixes for local use (RFC 8215). Their length is unknown: 48, 56, 64 or 96 bits (RFC 6052 §2.2).
     ['64:ff9b:1::/48', [last, [6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12]]],
     ['2002::/16', [[2, 3, 4, 5]]], // 6to4 (RFC 3056 §2)
   ] satisfies readonly (readonly [string, readonly Place[]])[]
 ).map(([subnet, places]) => ({ subnet: ipaddr.parseCIDR(subnet), places }));
 
-/** Teredo: the server's address in clear and the client's with its bits turned over (RFC 4380 §4). */
+/** Teredo: the server's address in clear, and the client's address with its bits inverted (RFC 4380 §4). */
 const teredo = ipaddr.parseCIDR('2001::/32');
 
-/** An IPv6 address that carries IPv4 addresses is as far inside as the innermost of them. */
+/** An IPv6 address that embeds IPv4 addresses is at least as far inside as the innermost of them. */
 export function depthOf(address: string): Depth {
   if (!ipaddr.isValid(address)) return 3;
   const parsed = ipaddr.parse(address);
@@ -64,7 +64,7 @@ function carriedBy(address: ipaddr.IPv4 | ipaddr.IPv6): ipaddr.IPv4[] {
   }
   const carrier = carriers.find(({ subnet }) => isIn(address, subnet));
   const carried = (carrier?.places ?? []).map((place) => new ipaddr.IPv4(read(place)));
-  // Where the place is not known, a reading that no network could reach is a wrong one.
+  // If the position is unknown, a candidate that no network can reach is not the embedded address.
   return carried.length === 1
     ? carried
     : carried.filter((each) => !unreachable.some((net) => isIn(each, net)));

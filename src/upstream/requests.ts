@@ -113,9 +113,9 @@ export class Requests {
   }
 
   /**
-   * Does work that consists of requests for a repository, unless the breaker of the upstream or of the repository is
-   * open, and tells the breakers how it ended. A caller that leaves tells nothing; one that gives up by a deadline of
-   * its own aborts with an UpstreamError of code `timeout`, which counts as any other time-out.
+   * Runs requests for a repository, unless the breaker of the upstream or of the repository is open, and reports the
+   * result to the breakers. A caller that leaves reports nothing. A caller with a deadline of its own aborts with an
+   * UpstreamError of code `timeout`, which counts like any other time-out.
    */
   async guarded<T>(repository: Repository, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     signal.throwIfAborted();
@@ -246,13 +246,10 @@ export class Requests {
     else log.warn(facts, 'the pull limit is used up, serving what is here');
   }
 
-  /** An information: a client chooses the name. */
+  /** Logs at level info, because any client can choose the name. */
   #repositoryLeftAlone(repository: string): void {
     const facts = { upstream: this.host, repository };
-    this.options.log.info(
-      facts,
-      'the upstream fails for this repository, which it is not asked about for a while',
-    );
+    this.options.log.info(facts, 'the upstream fails for this repository: requests for it stop for a while');
   }
 
   #breakerChanged(state: BreakerState): void {

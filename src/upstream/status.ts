@@ -10,10 +10,10 @@ const meanings: Readonly<Record<number, UpstreamCode>> = {
   429: 'rate-limited',
 };
 
-/** Behind a redirect these come from a storage or a login page, and the registry has refused nothing. */
+/** Behind a redirect, these come from a storage or a login page: the registry itself has not refused. */
 const refusals: ReadonlySet<number> = new Set([401, 403]);
 
-/** What a status that is not the expected one means. `asked` says to what: `HEAD manifest`. The caller discards the body. */
+/** The error for an unexpected status. `asked` names the request: `HEAD manifest`. The caller discards the body. */
 export function statusError(host: string, reply: Reply, asked: string): UpstreamError {
   const { status, redirected } = reply;
   const meaning = meanings[status] ?? (status >= 500 ? 'server-error' : 'invalid');

@@ -42,7 +42,7 @@ export interface Reply {
 
 const mostRedirects = 5;
 const redirects: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
-/** An unwanted body is read up to this many bytes and for this long, to keep the connection; then the connection is cut. */
+/** Limits for reading an unwanted body in order to keep its connection. Beyond them, the connection is closed. */
 const discardLimit = 16 * 1024;
 const discardMs = 2_000;
 
@@ -238,8 +238,8 @@ export class Transport {
 }
 
 /**
- * Reads the rest of an unwanted body where it is short, so that the connection can be used again. A body that is long,
- * or does not end soon, loses its connection.
+ * Reads the rest of an unwanted body, so that the connection can be used again. Closes the connection if the body is
+ * long or does not end soon.
  */
 export function discard(reply: Reply): void {
   const signal = AbortSignal.timeout(discardMs);

@@ -23,8 +23,8 @@ export interface Upstream {
     signal: AbortSignal,
   ): Promise<FetchedManifest>;
   /**
-   * The size in bytes that the upstream says; `undefined` where the upstream does not say. Only a caller that knows the
-   * size may take the same size for a confirmation that the upstream has the blob.
+   * The size in bytes that the upstream names; `undefined` if it names none. A size alone does not confirm that the
+   * upstream has the blob: only a caller that knows the real size can compare both.
    */
   headBlob(repository: Repository, digest: Digest, signal: AbortSignal): Promise<number | undefined>;
   /**
@@ -102,7 +102,7 @@ export class UpstreamError extends Error {
   readonly kind: UpstreamKind;
   readonly status: number | undefined;
   readonly retryAfterMs: number | undefined;
-  /** Whether a host that a redirect led to failed, and not the registry itself. */
+  /** Whether the failing host was the target of a redirect, and not the registry itself. */
   readonly redirected: boolean;
   constructor(
     readonly code: UpstreamCode,

@@ -243,7 +243,7 @@ describe.skipIf(lacks('redis-server', 'faketime', ...cephParts))(`${title}, wher
       other.pathname = address.pathname.replaceAll(hexOf(secret.digest), hexOf(image.manifest.digest));
       expect((await fetch(other)).status).toBe(403);
     }
-    // A replica gives an address several times: it may have been signed a while ago.
+    // A replica gives out the same presigned URL several times, so it may have been signed a while ago.
     const age = Math.max(...before.map((address) => (Date.now() - signedAt(address)) / 1_000));
     for (const [later, status] of [
       [Math.floor(lifetimeSeconds - 60 - age), 200],
@@ -271,7 +271,7 @@ describe.skipIf(lacks('redis-server', 'faketime', ...cephParts))(`${title}, wher
 
 const hexOf = (digest: string): string => digest.slice('sha256:'.length);
 
-/** When an address was signed, in milliseconds since 1970. */
+/** The time when a URL was signed, in milliseconds since 1970. */
 function signedAt({ searchParams }: URL): number {
   const [, year, month, day, hour, minute, second] =
     /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(searchParams.get('X-Amz-Date') ?? '') ?? [];

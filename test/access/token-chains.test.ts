@@ -14,7 +14,7 @@ const leaf = 'basicConstraints=critical,CA:FALSE';
 const forSignatures = 'keyUsage=critical,digitalSignature';
 const authority = ['basicConstraints=critical,CA:TRUE', 'keyUsage=critical,keyCertSign,cRLSign'];
 
-/** Extensions by the name of their certificate, and the name of its issuer; without one it is its own. */
+/** For each certificate: the name of its issuer (`undefined`: self-signed), then its extensions. */
 const certificates: Readonly<Record<string, readonly [string | undefined, ...(readonly string[])]>> = {
   root: [undefined],
   signer: ['root', leaf, forSignatures],
@@ -86,7 +86,7 @@ describe.skipIf(lacks('openssl'))('a token with the chain of its certificate', (
     return login(signer, await Promise.all(chain.map(derOf)), bundle);
   }
 
-  it('is refused without a check of a signature by a key of a stranger, which may take long', async () => {
+  it('is refused without a signature check with an untrusted key, which may be slow', async () => {
     const verify = vi.spyOn(X509Certificate.prototype, 'verify');
     onTestFinished(() => verify.mockRestore());
     expect(await loginBy(['foreign', 'stranger'])).toBe('refused');
@@ -106,33 +106,33 @@ describe.skipIf(lacks('openssl'))('a token with the chain of its certificate', (
     // An authority in the bundle need not be its own issuer.
     [['belowFirst'], 'first'],
     [['signer'], 'signer'],
-  ])('is taken where the chain leads to the bundle: %j', async (chain, bundle) => {
+  ])('is accepted if the chain leads to the bundle: %j', async (chain, bundle) => {
     expect(await loginBy(chain, chain[0], bundle)).toMatchObject({ user: 'ann' });
   });
 
   it.each([
-    ['of a TLS client', ['client', 'root']],
-    ['of a TLS server', ['server', 'root']],
-    ['of a key that makes no signatures', ['encrypter', 'root']],
-    ['with a critical extension that is not known', ['unknown', 'root']],
-    ['issued by a certificate that is no authority', ['belowLeaf', 'signer', 'root']],
-    ['issued by a TLS client', ['belowClient', 'client', 'root']],
-    ['issued by an authority that issues TLS clients alone', ['belowClients', 'clients', 'root']],
-    ['below more authorities than one of them allows', ['belowSecond', 'second', 'first', 'root']],
+    ['for TLS clients', ['client', 'root']],
+    ['for TLS servers', ['server', 'root']],
+    ['without a key usage for signatures', ['encrypter', 'root']],
+    ['with an unknown critical extension', ['unknown', 'root']],
+    ['issued by a certificate that is not an authority', ['belowLeaf', 'signer', 'root']],
+    ['issued by a certificate for TLS clients', ['belowClient', 'client', 'root']],
+    ['issued by an authority only for TLS clients', ['belowClients', 'clients', 'root']],
+    ['below more authorities than a path length allows', ['belowSecond', 'second', 'first', 'root']],
     ['issued by an authority without keyCertSign', ['belowUnsigning', 'unsigning', 'root']],
-    ['outside of the names that an authority may issue', ['outside', 'named', 'root']],
-    ['of its own', ['stranger']],
+    ['outside the name constraints of an authority', ['outside', 'named', 'root']],
+    ['self-signed', ['stranger']],
     ['of a foreign authority', ['foreign', 'stranger']],
-    ['of a foreign authority, with the bundle beside it', ['foreign', 'root']],
+    ['of a foreign authority, followed by the bundle', ['foreign', 'root']],
     ['of a foreign authority, twice', ['foreign', 'stranger', 'foreign', 'stranger']],
-    ['of its own, with the bundle beside it', ['stranger', 'root']],
+    ['self-signed, followed by the bundle', ['stranger', 'root']],
     ['in the wrong order', ['belowFirst', 'root', 'first']],
-    ['with more certificates than a chain has', ['signer', ...Array.from({ length: 8 }, () => 'root')]],
-  ])('is refused where the certificate is %s', async (_, chain) => {
+    ['in a chain that is too long', ['signer', ...Array.from({ length: 8 }, () => 'root')]],
+  ])('is refused if the certificate is %s', async (_, chain) => {
     expect(await loginBy(chain)).toBe('refused');
   });
 
-  it('is refused where the key is not that of the first certificate', async () => {
+  it('is refused if it is signed by another key than that of the first certificate', async () => {
     expect(await loginBy(['signer', 'root'], 'foreign')).toBe('refused');
     expect(await loginBy(['root'], 'foreign')).toBe('refused');
   });
@@ -140,25 +140,25 @@ describe.skipIf(lacks('openssl'))('a token with the chain of its certificate', (
   it.each([
     ['expired', 3],
     ['not valid yet', -1],
-  ])('is refused where the certificate is %s', async (_, days) => {
+  ])('is refused if the certificate is %s', async (_, days) => {
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + days * 24 * 3_600_000 });
     onTestFinished(() => void vi.useRealTimers());
     expect(await loginBy(['signer', 'root'])).toBe('refused');
   });
 
   it.each([
-    ['no list', 'x'],
-    ['a list of something else', [1]],
+    ['not a list', 'x'],
+    ['a list of numbers', [1]],
     ['not base64', ['!']],
-    ['no certificate', ['AAAA']],
+    ['not a certificate', ['AAAA']],
     ['nested without end', [Buffer.from('3080'.repeat(5_000), 'hex').toString('base64')]],
-  ])('is refused where the chain is %s', async (_, x5c) => {
+  ])('is refused if the chain is %s', async (_, x5c) => {
     expect(await login('signer', x5c as unknown[])).toBe('refused');
   });
 });
 
-describe.skipIf(lacks('openssl'))('a chain by Ed25519', () => {
-  it('is taken', async () => {
+describe.skipIf(lacks('openssl'))('a chain with Ed25519 keys', () => {
+  it('is accepted', async () => {
     await using folder = await temporaryFolder();
     const root = await makeCertificateWith(folder.path, 'root', [], undefined, ['-newkey', 'ed25519']);
     const signer = await makeCertificateWith(folder.path, 'signer', [leaf], root, ['-newkey', 'ed25519']);

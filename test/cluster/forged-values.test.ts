@@ -8,7 +8,7 @@ import { patience } from '../parts/patience.js';
 import { until } from '../parts/process.js';
 import { startReplicas, type Replicas } from '../parts/replicas.js';
 
-/** The upstream has these in `a/secret` alone. */
+/** The upstream has these only in `a/secret`. */
 const blob = blobOf(100_000, 'secret');
 const image = imageOf({ layers: [randomLayer(100, 'secret image')] });
 const { manifest } = image;
@@ -55,14 +55,14 @@ describe.skipIf(lacks('redis-server'))('a value that a client without the secret
     ],
   ] as const;
 
-  it.each(content)('opens no private %s', async (kind, path, digest, descriptor) => {
+  it.each(content)('does not open a private %s', async (kind, path, digest, descriptor) => {
     await redis.set(`${prefix}descriptor:b/set-${kind}@${digest}`, descriptor, 'EX', 3600);
     expect((await receive(stage.replica(0).v2(`b/set-${kind}/${path}/${digest}`))).status).toBe(404);
     expect(stage.upstream.asked({ path: `/v2/b/set-${kind}/${path}/${digest}` }).length).toBeGreaterThan(0);
   });
 
   it.each(content)(
-    'opens no private %s as a copy of the value of its own repository',
+    'does not open a private %s if it is a copy of the value of another repository',
     async (kind, path, digest) => {
       await redis.copy(
         `${prefix}descriptor:a/secret@${digest}`,
@@ -75,7 +75,7 @@ describe.skipIf(lacks('redis-server'))('a value that a client without the secret
     },
   );
 
-  it('says nothing about a tag: the upstream is asked', async () => {
+  it('has no effect on a tag: the replica asks the upstream', async () => {
     const [seconds = ''] = await redis.time();
     const began = `${Number(seconds) * 1000}`;
     const descriptor = `${manifest.bytes.byteLength} ${manifest.digest} ${manifest.mediaType}`;
@@ -88,7 +88,7 @@ describe.skipIf(lacks('redis-server'))('a value that a client without the secret
     }
   });
 
-  it('is counted by what it is about, and logged once', async () => {
+  it('is counted by kind, and logged once for each kind', async () => {
     for (const kind of ['descriptor', 'tag']) {
       expect(await metric(stage.replica(0), 'cistern_redis_refused_values_total', { kind })).toBeGreaterThan(
         1,

@@ -61,10 +61,10 @@ describeOverStores('of replicas that cannot work together', ['redis-server'], (n
       expect(asked(await pull(good, odd, `led by the good one ${n}`))).toBe(2);
       expect(asked(await pull(odd, good, `led by the odd one ${n}`))).toBe(2);
     }
-    // Neither believes what the other one writes to Redis, so neither asks the other one for bytes.
+    // Neither replica accepts the other's values in Redis, so neither asks the other for bytes.
     for (const replica of [good, odd]) {
       const lines = said(replica);
-      expect(lines).toContain('ignored a leader value in redis without proof of the secret (said once)');
+      expect(lines).toContain('ignored a leader value in redis without proof of the secret (logged once)');
       expect(new Set(lines).size).toBe(lines.length);
       for (const line of lines) expect(line).toMatch(/^ignored a \w+ value in redis without proof/);
     }

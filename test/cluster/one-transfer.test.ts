@@ -61,11 +61,11 @@ describeOverStores('one transfer for all replicas', ['redis-server'], (newStore)
     expect(replicas.flatMap(warnings)).toEqual([]);
   });
 
-  it('gives 100 repositories that wait at two replicas one blob with one request', async () => {
+  it('serves a blob to 100 repositories that wait at two replicas by one request to the upstream', async () => {
     cluster = await startReplicas({ newStore, count: 2 });
     const { upstream, replicas, replica } = cluster;
     const blob = blobOf(1_000_000, 'in many repositories');
-    // All names together take three times as much as a message between replicas may.
+    // All names together need three times the space of a message between replicas.
     const names = Array.from({ length: 100 }, (_, n) => `team/${'r'.repeat(120)}${n}`);
     const paths = names.map((name) => `${name}/blobs/${blob.digest}`);
     for (const name of names) upstream.addBlob(name, blob);

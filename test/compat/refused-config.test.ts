@@ -8,19 +8,19 @@ const minimal = 'version: 0.1\nstorage: {filesystem: {rootdirectory: /data}}\n';
 
 it.each([
   [
-    'a guard that a variable leaves empty',
+    'a security setting that a variable leaves empty',
     '',
     { REGISTRY_AUTH: '' },
     ['auth', 'REGISTRY_AUTH', 'write `none`'],
   ],
   [
-    'a list of guards with every entry commented out',
+    'a list of grants with every entry commented out',
     'proxy:\n  remoteurl: https://r.example\n  access:\n    # - {users: [a]}\n',
     {},
     ['proxy.access'],
   ],
   [
-    'certificates of clients that are left empty',
+    'an empty list of certificates for clients',
     'http: {tls: {certificate: c, key: k, clientcas: }}\n',
     {},
     ['http.tls.clientcas'],

@@ -23,7 +23,7 @@ import { startReplicas } from '../parts/replicas.js';
 import { S3Counter } from '../parts/s3-counter.js';
 import { describeOverStores, newBucket, type BucketStore, type SharedStore } from '../parts/stores.js';
 
-/** Nothing is deleted but by the commands of a test. */
+/** Only the commands of a test delete content. */
 const config: Settings = {
   storage: { delete: { enabled: true } },
   scheduler: { enabled: false, grace: '1s' },
@@ -40,7 +40,7 @@ function digestsOf(image: Image): string[] {
     .toSorted();
 }
 
-/** Status and digest of what a client gets. */
+/** Status and digest of the answer. */
 async function answerOf(url: string): Promise<string> {
   const answer = await fetch(url);
   return `${answer.status} sha256:${sha256(await answer.bytes())}`;
@@ -131,7 +131,7 @@ describeOverStores('content that a client pulls again while it is deleted', ['fa
     ['a replica whose clock is right', 0],
     ['a replica whose clock is 20 minutes behind', -1200],
     ['a replica whose clock is 20 minutes ahead', 1200],
-  ])('stays when %s links it, and the deleter was stopped meanwhile', async (_who, seconds) => {
+  ])('stays when %s links it, and the deleter was stopped meanwhile', async (_name, seconds) => {
     upstream.addImage('team/app', 'v1', kept);
     upstream.addImage('team/app', 'v2', unused);
     const first = await replica();
@@ -171,8 +171,8 @@ describeOverStores('content that a client pulls again while it is deleted', ['fa
   });
 });
 
-describeOverStores('a descriptor in Redis whose link is gone', ['redis-server'], (newStore) => {
-  it('is forgotten within the grace', async () => {
+describeOverStores('a descriptor in Redis without its link', ['redis-server'], (newStore) => {
+  it('ends within the grace', async () => {
     const blob = blobOf(1_000, 'unlinked');
     const grace = { scheduler: { enabled: false, grace: '2s' } };
     await using cluster = await startReplicas({ newStore, count: 1, config: () => grace });
@@ -181,7 +181,7 @@ describeOverStores('a descriptor in Redis whose link is gone', ['redis-server'],
     const url = replica.v2(`team/app/blobs/${blob.digest}`);
     expect(await answerOf(url)).toBe(`200 ${blob.digest}`);
     await untilIdle(replica);
-    // As a replica does whose word to the others does not arrive.
+    // A replica removes the link, and its message to the others is lost.
     await cluster.store.remove(layerLinkPath(repository('team/app'), blob.digest));
     await cluster.upstream.down();
     await expect.poll(() => answerOf(url), { timeout: patienceMs }).toMatch(/^503 /);
@@ -210,7 +210,7 @@ describe.skipIf(lacks(...cephParts))('an object in a bucket', () => {
     });
   }
 
-  it('stays for clients that were sent to it when the scrub finds it rotten', async () => {
+  it('stays for clients that hold its address when the scrub finds it rotten', async () => {
     const blob = blobOf(100_000, 'rotten');
     upstream.addBlob('team/app', blob);
     await using store = await newBucket(rgw, { redirect: true });

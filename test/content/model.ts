@@ -24,7 +24,7 @@ import type { InUse, Use, UsageHistory } from '../../src/usage/usage.js';
 
 /** Seconds. */
 export const grace = 900;
-/** An address that a client was given is good for so long. */
+/** The lifetime of a presigned address, in seconds. */
 export const addressed = 1200;
 export const wait = grace + addressed;
 
@@ -36,7 +36,7 @@ interface Written {
   readonly isRotten?: true;
 }
 
-/** A step of a deletion that happens later, whatever has become of the process that began it. */
+/** A step of a deletion that happens later, also after the process that began it has died. */
 interface LateStep {
   readonly at: number;
   readonly happen: () => void;
@@ -60,12 +60,12 @@ export class Model {
   now = 1_700_000_000;
   readonly known = new Map<Digest, Buffer>();
   readonly blobs = new Map<Digest, Written>();
-  /** In a folder: what a process that was deleting it has renamed. */
+  /** In a folder: content that a deleter has renamed. */
   readonly #aside = new Map<Digest, Written>();
   readonly #late = new Set<LateStep>();
   /** In a bucket: when each announced deletion of content ends at the latest. */
   readonly #announced = new Map<Digest, Set<{ readonly until: number }>>();
-  /** What has gone, as it may, although somebody needs it: the next pull brings it again. */
+  /** Content that was deleted rightly although an image needs it: the next pull fetches it again. */
   readonly lost = new Set<Digest>();
   /** How many seconds each deletion takes to happen, in turn. */
   late: readonly number[] = [0];
@@ -192,7 +192,7 @@ export class Model {
     for (const child of this.childrenOf(digest)) {
       const key = `${repository}@${child}`;
       if (this.layers.has(key) || this.manifests.has(key) || !this.shows(child)) continue;
-      // It may go: nobody is promised a part that has no link.
+      // It may be deleted: a part without a link is promised to no client.
       if (!this.#renew(child)) this.lost.add(child);
     }
   }
@@ -381,7 +381,7 @@ export class Model {
     try {
       this.#afterDelay(rename);
     } catch (error) {
-      isLate = true; // others take this process for dead, and it continues
+      isLate = true; // others count this process as dead, and it continues
       throw error;
     }
     this.meanwhile();

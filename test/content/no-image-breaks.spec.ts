@@ -243,7 +243,7 @@ class Watched {
     try {
       await this.#start(event, model.run());
     } catch (error) {
-      // A deletion was not answered in time: the run fails, as one does whose replica dies.
+      // The storage did not answer a deletion in time: the run fails like the run of a replica that dies.
       if (!(error instanceof Died) && !(error instanceof StorageError)) throw error;
       // Another replica goes on, with an index of its own.
       this.#content.close();
@@ -272,9 +272,9 @@ class Watched {
     model.mayDelete = true;
     model.late = [0];
     model.skew = { here: 0, elsewhere: 0 };
-    // What a clock dated later than it was is over.
+    // Uses that a wrong clock dated in the future are in the past now.
     if (this.#wrongClocks) model.pass(7200);
-    // An index remembers for a day what a manifest that has gone referred to.
+    // An index remembers the references of a deleted manifest for a day.
     this.#content.close();
     const pass = async (): Promise<void> => {
       model.pass(wait);
@@ -320,7 +320,7 @@ class Watched {
     else this.model.pullBlob(name, digest);
     if (manifest && this.#running) this.#whenGiven.set(key, this.#cached());
     const isLinked = this.model.layers.has(key) || this.model.manifests.has(key);
-    // What is not linked went through, and is fetched again next time.
+    // Content without a link was only passed through: the next pull fetches it again.
     if (isLinked) this.#given.set(key, this.model.now);
   }
 

@@ -93,7 +93,7 @@ it.skipIf(lacks('openssl'))('over TLS answers are given again, too', async () =>
   for (let times = 0; times < 100; times += 1) expect((await ask()).equals(blob.bytes)).toBe(true);
   const seconds = Math.ceil((performance.now() - began) / 1000);
   expect(await metric(mirror.cistern, 'cistern_answers_total', { type: 'blob' })).toBe(100);
-  // An answer that is made anew looks the blob up: the first ones, and one for each second.
+  // Only an answer that is built anew looks the blob up: the first ones, and one for each second.
   expect(await metric(mirror.cistern, 'registry_storage_cache_requests_total')).toBeLessThan(20 + seconds);
 });
 

@@ -13,7 +13,7 @@ const paths = [
   `app/referrers/${unknown}`,
 ];
 
-/** Sends a request, waits until `when` settles, and leaves by FIN or by RST. */
+/** Sends a request, waits until `when` settles, and closes the connection by FIN or RST. */
 async function leave(
   mirror: Mirror,
   method: string,
@@ -30,7 +30,7 @@ async function leave(
   await connection.ended;
 }
 
-/** How the mirror fares once it has no request and no transfer in progress. */
+/** The mirror's health and errors, once it has no request and no transfer in progress. */
 async function afterwards({ cistern }: Mirror): Promise<{ health: number; unhandledErrors: number }> {
   const signal = patience();
   for (const name of ['registry_http_in_flight_requests', 'cistern_transfers_running']) {
@@ -87,7 +87,7 @@ it('keeps serving after clients abort requests at once, before the mirror has re
   expect(await afterwards(mirror)).toEqual(well);
 });
 
-it('keeps serving after clients abort a body, whatever becomes of the transfer', async () => {
+it('keeps serving after clients abort a body, even if the transfer breaks or is corrupt', async () => {
   await using mirror = await startMirror();
   const { upstream } = mirror;
   for (const [n, end] of (['FIN', 'RST', 'FIN', 'RST'] as const).entries()) {

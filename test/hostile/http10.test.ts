@@ -26,7 +26,7 @@ interface Ending {
   readonly bytes: number;
 }
 
-/** What an HTTP/1.0 client receives, and how its connection ends. `begun`: once a byte of the body is there. */
+/** Reads an answer as an HTTP/1.0 client. Calls `begun` when the body begins. Returns how the connection ends. */
 async function receive(url: string, request: string, begun: () => void = () => undefined): Promise<Ending> {
   const { hostname, port, protocol } = new URL(url);
   const to = { host: hostname, port: Number(port) };
@@ -51,7 +51,7 @@ async function receive(url: string, request: string, begun: () => void = () => u
 const get = (blob: Content, headers = ''): string =>
   `GET /v2/team/app/blobs/${blob.digest} HTTP/1.0${headers}`;
 
-/** A wrong byte makes the mirror cut the body at its end; the upstream waits with the rest until `rest` settles. */
+/** Makes the mirror cut the body at its end, by a wrong byte. The upstream holds half back until `rest` settles. */
 function spoil({ upstream }: Mirror, blob: Content, rest: Promise<unknown>): void {
   upstream.addBlob('team/app', blob);
   const path = `/v2/team/app/blobs/${blob.digest}`;
@@ -60,7 +60,7 @@ function spoil({ upstream }: Mirror, blob: Content, rest: Promise<unknown>): voi
   upstream.fault({ method: 'HEAD', path }, { chunked: true });
 }
 
-/** The upstream does not say the size of these blobs; a manifest names it, rightly or not. */
+/** Adds a manifest that names the sizes of these blobs, right or wrong, and pulls it. */
 async function name(mirror: Mirror, tag: string, layers: readonly Content[]): Promise<void> {
   const mediaType = 'application/vnd.oci.image.manifest.v1+json';
   const { config } = imageOf({ layers: [] });
@@ -75,20 +75,17 @@ async function name(mirror: Mirror, tag: string, layers: readonly Content[]): Pr
 }
 
 describe('an HTTP/1.0 client of a body whose size is unknown', () => {
-  it.each(['', '\r\nRange: bytes=5-'])(
-    'has its connection reset where the body is cut%j',
-    async (headers) => {
-      const blob = blobOf(MiB, `cut ${headers}`);
-      const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
-      spoil(mirror, blob, begun);
-      const { how, head } = await receive(mirror.cistern.url, get(blob, headers), begin);
-      expect(head).toMatch(/^HTTP\/1\.1 200 /);
-      expect(head).not.toMatch(/content-length|transfer-encoding/i);
-      expect(how).toBe('reset');
-    },
-  );
+  it.each(['', '\r\nRange: bytes=5-'])('gets a reset if the body is cut%j', async (headers) => {
+    const blob = blobOf(MiB, `cut ${headers}`);
+    const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
+    spoil(mirror, blob, begun);
+    const { how, head } = await receive(mirror.cistern.url, get(blob, headers), begin);
+    expect(head).toMatch(/^HTTP\/1\.1 200 /);
+    expect(head).not.toMatch(/content-length|transfer-encoding/i);
+    expect(how).toBe('reset');
+  });
 
-  it('has its connection reset where the body is cut under TLS', async () => {
+  it('gets a reset if the body is cut under TLS', async () => {
     const files = await makeOwnCertificate(folder, 'mirror');
     await using secure = await startMirror({ config: { http: { tls: files } } });
     const blob = blobOf(MiB, 'cut under TLS');
@@ -97,7 +94,7 @@ describe('an HTTP/1.0 client of a body whose size is unknown', () => {
     expect(await receive(secure.cistern.url, get(blob), begin)).toMatchObject({ how: 'reset' });
   });
 
-  it('has its connection reset where the mirror stops in the middle', async () => {
+  it('gets a reset if the mirror stops in the middle', async () => {
     await using stopped = await startMirror({ config: { http: { draintimeout: '1ms' } } });
     const blob = blobOf(MiB, 'stopped');
     const never = new Promise<void>(() => undefined);
@@ -106,7 +103,7 @@ describe('an HTTP/1.0 client of a body whose size is unknown', () => {
     expect(await receive(stopped.cistern.url, get(blob), stop)).toMatchObject({ how: 'reset' });
   });
 
-  it('gets a whole body, ended by a plain close', async () => {
+  it('gets a complete body, followed by a normal close', async () => {
     const blob = blobOf(MiB, 'whole');
     mirror.upstream.addBlob('team/app', blob);
     mirror.upstream.fault({ path: /blobs/ }, { chunked: true });
@@ -116,7 +113,7 @@ describe('an HTTP/1.0 client of a body whose size is unknown', () => {
   });
 });
 
-describe('a blob whose size a manifest names and its upstream does not say', () => {
+describe('a blob whose size only a manifest names, not its upstream', () => {
   it.each([
     ['GET', ''],
     ['HEAD', ''],
@@ -137,7 +134,7 @@ describe('a blob whose size a manifest names and its upstream does not say', () 
     ['fewer', -1],
     ['many fewer', -700_000],
     ['more', 1],
-  ])('never looks whole where the manifest names %s bytes than it has', async (wrong, difference) => {
+  ])('never looks complete if the manifest names %s bytes than it has', async (wrong, difference) => {
     const blob = blobOf(MiB, `lie ${wrong}`);
     mirror.upstream.addBlob('team/app', blob);
     mirror.upstream.fault({ path: /blobs/ }, { chunked: true });

@@ -36,7 +36,7 @@ it('answers other requests while wrong passwords from many addresses wait for th
   await using mirror = await startWithUser(13); // some tenths of a second for each check
   const { url } = mirror.cistern;
   const pull = () => say(url, get(manifest, [as('ann', 'right')]));
-  // On a busy machine the check may take longer than the mirror waits for it, which is then a 503.
+  // On a busy machine the check may take longer than the mirror waits for it. Then the mirror answers 503.
   await expect.poll(async () => statusOf(await pull())).toBe(200);
   using connections = new DisposableStack();
   let answered = 0;
@@ -72,7 +72,7 @@ describe('an address that sends many wrong passwords', () => {
       statuses.add(statusOf(await login(1, `wrong ${count}`)));
     }
     expect([...statuses]).toEqual([401, 503]);
-    // Several at once, because an allowance for one more returns every few seconds.
+    // Several at once, because the address may send one more password every few seconds.
     const further = Array.from({ length: 20 }, (__, index) =>
       login(1, `further ${index}`, `/v2/ghcr.io${manifest.slice(3)}`),
     );

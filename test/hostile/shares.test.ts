@@ -5,7 +5,7 @@ import { temporaryFolder, type TemporaryFolder } from '../parts/folder.js';
 import { blobOf, metric, type Mirror, startMirror } from '../parts/mirror.js';
 import { dial, get, say, type RawConnection } from './raw.js';
 
-/** Larger than what the kernel buffers for a client that reads nothing. */
+/** Larger than the kernel's buffers for a client that reads nothing. */
 const large = blobOf(24 * 1024 * 1024, 'shares');
 const path = `/v2/team/app/blobs/${large.digest}`;
 const slots = 4;

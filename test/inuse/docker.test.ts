@@ -134,7 +134,7 @@ describe('what Docker says that it runs', () => {
   });
 });
 
-it('is named by cistern gc as the reason why nothing is deleted, while the engine does not answer', async () => {
+it('cistern gc names scheduler.inuse as the reason for no deletion, while the engine does not answer', async () => {
   await using folder = await temporaryFolder();
   const docker = { socket: join(folder.path, 'absent.sock') };
   await using mirror = await startMirror({

@@ -38,7 +38,7 @@ export function makeCertificate(
   ]);
 }
 
-/** A certificate with these extensions, in the notation of openssl's `-addext`; an authority where they do not say else. */
+/** A certificate with these extensions (as for openssl's `-addext`). It is an authority unless they say otherwise. */
 export function makeCertificateWith(
   folder: string,
   commonName: string,

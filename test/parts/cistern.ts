@@ -25,7 +25,7 @@ export interface CisternOptions {
   /** The storage's root. Kept after the end where given, so that a next instance may have it. */
   readonly root?: string;
   readonly port?: number;
-  /** A command with arguments that runs the program, such as one that takes rights away. */
+  /** A command, with its arguments, that starts the program, such as one that drops capabilities. */
   readonly launcher?: readonly string[];
 }
 

@@ -15,26 +15,26 @@ export function clockOff(seconds: number): Readonly<Record<string, string>> {
   };
 }
 
-/** A clock of one process that moves while the process runs. */
+/** A clock of one process that a test can move while the process runs. */
 export interface MovableClock {
   readonly env: Readonly<Record<string, string>>;
-  /** So many seconds before the machine's from now on; less than 0: after it. */
+  /** Sets the clock this many seconds ahead of the machine's; a negative number sets it behind. */
   ahead(seconds: number): Promise<void>;
 }
 
 /**
- * All clocks of a process, that by which it measures time among them.
+ * Moves all clocks of a process, also the monotonic one.
  *
- * @param path of a file for it, in a folder of the test's
+ * @param path a file for the clock's offset, in a folder of the test
  */
 export function movableClock(path: string): Promise<MovableClock> {
   return clockIn(path, { FAKETIME_NO_CACHE: '1' });
 }
 
-/** The time of day of a process alone: it steps, and timers do not notice. It takes a step within a second. */
+/** Moves only the time of day of a process, not its timers. The process sees a step within a second. */
 export function movableWallClock(path: string): Promise<MovableClock> {
   return clockIn(path, {
-    // The C library's own memory: Redis has another, which asks for the time before faketime can tell it.
+    // Uses the C library's allocator, because that of Redis asks for the time before faketime is ready.
     LD_PRELOAD: `${library.LD_PRELOAD} libc.so.6`,
     FAKETIME_DONT_FAKE_MONOTONIC: '1',
     FAKETIME_CACHE_DURATION: '1',

@@ -8,7 +8,7 @@ interface FollowedLog {
 }
 
 let followed: FollowedLog[] = [];
-/** Of logs that {@link forgetEndedLogs} dropped. */
+/** Lines about unhandled errors in logs that {@link forgetEndedLogs} dropped. */
 const forgotten: string[] = [];
 
 /** Gathers what streams say; returns what they said so far. */

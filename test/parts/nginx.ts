@@ -8,7 +8,7 @@ export interface Nginx extends AsyncDisposable {
   readonly url: string;
 }
 
-/** nginx on loopback, with one server: `server` is what its block says besides `listen`. Its files are in the folder. */
+/** Starts nginx on loopback with one server block: `server` is its content besides `listen`. Writes to the folder. */
 export async function startNginx(folder: string, server: string): Promise<Nginx> {
   await mkdir(folder, { recursive: true });
   const port = await freePort();

@@ -1,6 +1,6 @@
 /**
- * How long a test waits for what must come, in milliseconds. It is there to end a wait for what never comes; no machine
- * is so busy that what does come takes as long.
+ * How long a test waits for an expected event, in milliseconds. It only ends a wait for an event that never comes: on
+ * no machine does an expected event take as long.
  */
 export const patienceMs = 300_000;
 

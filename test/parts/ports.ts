@@ -17,7 +17,7 @@ export async function freePort(): Promise<number> {
   throw new Error('no free port in 100 tries');
 }
 
-/** A name of the kernel is the claim: it ends with the process, however that ends. */
+/** Claims a port by an abstract socket. The kernel releases the claim when the process ends, however it ends. */
 function canClaim(port: number): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const claim = createServer().unref();

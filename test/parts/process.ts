@@ -25,7 +25,7 @@ export interface ProcessOptions {
   readonly cwd?: string;
 }
 
-/** No test looks at how a process ends that is disposed of: one that still has clients need not wait for them. */
+/** No test checks how a disposed process ends, so a process that still has clients need not wait for them. */
 const disposalMs = 20_000;
 
 const alive = new Set<ChildProcess>();

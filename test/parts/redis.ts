@@ -19,7 +19,7 @@ export interface RedisServer extends AsyncDisposable {
 export interface RedisServerOptions {
   /** Further arguments, such as `--requirepass`. */
   readonly args?: readonly string[];
-  /** Of its process, such as a clock that is off. */
+  /** Environment variables of the server's process, such as those for a wrong clock. */
   readonly env?: Readonly<Record<string, string>>;
 }
 

@@ -25,9 +25,9 @@ export class S3Counter implements AsyncDisposable {
   cut = 0;
   /** Requests without a body that reach the server only when this resolves, also when the client has left. */
   delay: (request: S3Request) => Promise<void> | undefined = () => undefined;
-  /** Objects that S3 shows and does not give, as those of a cold storage class. */
+  /** Whether HEAD of this object succeeds and GET fails, as in a cold storage class. */
   isArchived: (request: S3Request) => boolean = () => false;
-  /** HEAD of such an object names the class. */
+  /** The storage class that HEAD of such an object names; `undefined` if it names none. */
   storageClass: string | undefined;
   /** The server gets a request when this has resolved. */
   hold: (request: S3Request) => Promise<void> | undefined = () => undefined;

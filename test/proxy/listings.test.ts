@@ -201,7 +201,7 @@ describe('listings', () => {
 });
 
 describe.skipIf(lacks('faketime'))('a list of tags', () => {
-  it('is asked for again after its freshness time although the wall clock has stepped back', async () => {
+  it('is asked for again after its freshness time even if the wall clock has stepped back', async () => {
     await using cleanup = new AsyncDisposableStack();
     const folder = cleanup.use(await temporaryFolder());
     const upstream = cleanup.use(await FakeUpstream.start());
@@ -211,7 +211,7 @@ describe.skipIf(lacks('faketime'))('a list of tags', () => {
     const cistern = cleanup.use(
       await startCistern({ root: join(folder.path, 'root'), config, env: clock.env }),
     );
-    /** Asks for the list; returns by how much the mirror's clock is behind, in milliseconds. */
+    /** Asks for the list. Returns how far the mirror's clock is behind, in milliseconds. */
     const behindMs = async (): Promise<number> => {
       const answer = await fetch(`${cistern.url}/v2/app/tags/list`);
       expect(await answer.json()).toEqual({ name: 'app', tags: ['v1'] });

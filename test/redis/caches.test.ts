@@ -76,7 +76,7 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
     },
   );
 
-  describe('of somebody who does not know the secret', () => {
+  describe('from a client without the secret', () => {
     const outsider = valuesSealedBy(['guessed']);
     const text = formatTimed(descriptor);
     const name = keys.descriptor('app@forged');
@@ -84,13 +84,13 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
     it.each([
       ['without a proof', text],
       ['of an earlier version', formatDescriptor(descriptor)],
-      ['with a proof that is none', `${text} ${'A'.repeat(22)}`],
+      ['with a wrong proof', `${text} ${'A'.repeat(22)}`],
       ['with an empty proof', `${text} `],
       ['with the proof of a guessed secret', outsider.seal(name, text)],
       ['of another repository', values.seal(keys.descriptor('other@forged'), text)],
       ['of another cluster', values.seal(new Keys('elsewhere').descriptor('app@forged'), text)],
       ['of another kind of key', values.seal(keys.tag('app@forged'), text)],
-    ])('a descriptor %s is none, and is counted', async (_, value) => {
+    ])('a descriptor %s is ignored and counted', async (_, value) => {
       await redis.client().set(name, value);
       refused.length = 0;
       expect(
@@ -99,7 +99,7 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
       expect(refused).toEqual(['descriptor']);
     });
 
-    it('a descriptor that was copied and put back ends when the first one would have', async () => {
+    it('a descriptor that was copied and put back expires with the original', async () => {
       const cache = new RedisDescriptorCache(one.link, keys, values, 60_000);
       await cache.share([['app@forged', descriptor]]);
       const copy = (await redis.client().get(name)) ?? '';
@@ -113,7 +113,7 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
       }
     });
 
-    it('a tag is none, whatever its time, and does not keep replicas from sharing what they learn', async () => {
+    it('a tag is ignored, whatever its time, and replicas can replace it', async () => {
       const tags = new RedisTagCache(one.link, keys, values);
       const late = String(Number(await tags.now()) + 3_600_000);
       const [tag, elsewhere] = [keys.tag('app:forged'), keys.tag('other:forged')];
@@ -133,7 +133,7 @@ describe.skipIf(lacks('redis-server'))('what replicas remember together', () => 
     });
   });
 
-  it('a value counts at replicas before and after a change of the secret, while both secrets count', async () => {
+  it('replicas before and after a change of the secret accept values of both secrets', async () => {
     const both = valuesSealedBy(['after', 'before']);
     const old = valuesSealedBy(['before']);
     await new RedisDescriptorCache(one.link, keys, old, 60_000).share([['app@rotated', descriptor]]);

@@ -118,7 +118,7 @@ describe.skipIf(lacks('redis-server'))('leases in Redis', () => {
     expect(await one.spools(key)).toEqual([]);
   });
 
-  it('records are believed under their own key alone, with a proof of the secret', async () => {
+  it('accepts records only under their own key, with a proof of the secret', async () => {
     const elsewhere = 'blob:sha256:other';
     const lease = await lead(one);
     await lease.publish(record);

@@ -9,7 +9,7 @@ import { blobOf, expectSpecError, type Mirror, sha256, startMirror, untilIdle } 
 
 const size = 500_000;
 
-/** As much of the body as comes. */
+/** The part of the body that arrives before the connection ends. */
 async function bodyOf(response: Response): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   try {
@@ -184,7 +184,7 @@ describe('rule 7: private stays private', () => {
     });
     afterAll(() => mirror.upstream.clearFaults());
 
-    /** What a client got of it: not one byte of the private content. */
+    /** Expects that a client gets nothing of the private content. */
     async function expectNothing(path: string, content: Buffer): Promise<void> {
       const response = await fetch(mirror.url(path)).catch(() => undefined); // or cut before its headers
       if (response === undefined) return;
@@ -229,7 +229,7 @@ describe('rule 7: private stays private', () => {
     });
   });
 
-  it('confirms where the storage behind the upstream takes signed GETs alone, by a GET of one byte', async () => {
+  it('confirms by a GET of one byte if the storage behind the upstream accepts only signed GETs', async () => {
     const { upstream, url } = mirror;
     const blob = await stored('a/signed', 'signed');
     const path = `b/signed/blobs/${blob.digest}`;
@@ -240,7 +240,7 @@ describe('rule 7: private stays private', () => {
     expect(upstream.bytesSent({ path: '/signed' })).toBe(1);
   });
 
-  it('fetches the blob from an upstream that does not tell its size', async () => {
+  it('fetches the blob from an upstream that does not name its size', async () => {
     const { upstream, url, cistern } = mirror;
     const blob = await stored('a/silent', 'silent');
     const path = `b/silent/blobs/${blob.digest}`;

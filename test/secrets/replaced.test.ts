@@ -45,7 +45,7 @@ function ask(url: string, options: RequestOptions): Promise<Answered> {
   return promise;
 }
 
-/** Asks without a pause, several at once, until it is stopped. `stop` returns what failed. */
+/** Sends requests without a pause, several at once, until it is stopped. `stop` returns the failures. */
 function underLoad(request: () => Promise<number | undefined>): {
   stop(): Promise<unknown[]>;
   count(): number;
@@ -71,9 +71,9 @@ function underLoad(request: () => Promise<number | undefined>): {
 }
 
 /**
- * Writes a file in place in several steps, and sends a request after each step. Returns whether the mirror had to
- * see a file that is being written: it takes a file that has not changed for `settleMs`, so on a busy machine a step
- * may last so long that the mirror rightly takes what the step before wrote.
+ * Writes a file in place in several steps, and sends a request after each step. Returns whether all steps were quick
+ * enough that the mirror must not use an unfinished file. The mirror uses a file that has not changed for `settleMs`,
+ * so if a step takes longer on a busy machine, the mirror rightly uses the result of the step before.
  */
 async function writeInSteps(
   path: string,
@@ -92,7 +92,7 @@ async function writeInSteps(
   return unsettled;
 }
 
-/** Repeats rounds of writing under load until one was quick enough to count. Returns what failed in that round. */
+/** Repeats rounds of writing under load until one was quick enough to count. Returns the failures of that round. */
 async function failuresWhileWriting(
   request: () => Promise<number | undefined>,
   round: (count: number) => Promise<boolean>,

@@ -10,7 +10,7 @@ import { blobOf, sha256 } from '../parts/mirror.js';
 
 const size = 40_000_000;
 
-it('sweeps the spools of a replica that was killed on another host, and a stopped one comes to no harm', async () => {
+it('removes the spools of a replica that was killed on another host, and does not harm a stopped one', async () => {
   await using upstream = await FakeUpstream.start({ bytesPerSecond: 4_000_000 });
   await using folder = await temporaryFolder();
   const root = join(folder.path, 'root');
@@ -32,7 +32,7 @@ it('sweeps the spools of a replica that was killed on another host, and a stoppe
   const left = await spoolsOf(killed);
   killed.kill('SIGKILL');
   await Promise.all([killed.exited, gone.finished]);
-  // Another container on another host, as far as anybody can see.
+  // To other replicas this looks like a container on another host.
   const owner = join(left, 'owner.json');
   const told = JSON.parse(await readFile(owner, 'utf8')) as Record<string, unknown>;
   await writeFile(owner, JSON.stringify({ ...told, namespace: 'pid:[1]' }));

@@ -138,7 +138,7 @@ describe('repositories in a folder', () => {
     }
   });
 
-  it('opens few of many tags at once', async () => {
+  it('open few files at once to list many tags', async () => {
     const store = repositories();
     const digest = digestOf(Buffer.from('x'));
     await store.writeTag(repository('a'), tag('v0'), digest);
@@ -357,7 +357,7 @@ describe('folders for unfinished files', () => {
   });
 
   it.each([{ started: 'another-boot:1' }, { namespace: 'pid:[1]' }])(
-    'of a dead process that nobody can look for (%j) are swept after some beats of another one',
+    'of a dead process that the kernel cannot see (%j) are swept after some beats of another process',
     async (elsewhere) => {
       const folder = await leftBehind({ ...(await ownerOfThis()), ...elsewhere, pid: 999_999_999, beat: 7 });
       expect(await workFolder().sweep()).toBe(0);
@@ -375,7 +375,7 @@ describe('folders for unfinished files', () => {
     await expect.poll(() => existsSync(folder)).toBe(false);
   });
 
-  it('of a process that beats elsewhere are left alone, however far its clock is off', async () => {
+  it('of a process that runs elsewhere are kept, however wrong its clock is', async () => {
     const owner = { ...(await ownerOfThis()), namespace: 'pid:[1]', pid: 999_999_999 };
     const folder = await leftBehind(owner, 'far');
     const watching = workFolder(parentOf(), 10);
@@ -390,7 +390,7 @@ describe('folders for unfinished files', () => {
     expect(existsSync(join(folder, 'spool.1'))).toBe(true);
   });
 
-  it('are made again for a process that was taken for dead', async () => {
+  it('are created again for a process that was taken for dead', async () => {
     const stopped = workFolder(parentOf(), 10);
     await stopped.newFile('x');
     await rm(stopped.path, { recursive: true });

@@ -20,9 +20,9 @@ import {
 } from '../parts/mirror.js';
 import { S3Counter } from '../parts/s3-counter.js';
 
-/** A file that the system shows, and that nobody may open for reading, not even root. */
+/** A file of the system that no user may open for reading, not even root. */
 const writeOnly = { path: '/sys/bus/cpu/uevent', size: 4096 };
-/** Failures of the storage for one request: it looks twice, and a transfer looks whether the blob is stored. */
+/** The most storage failures for one request: it opens the blob twice, and a transfer checks whether it is stored. */
 const mostFailures = 6;
 
 /** After this, stat of the blob succeeds and open fails with EACCES. */
@@ -44,7 +44,7 @@ async function pull(mirror: Mirror, path: string, blob: Content): Promise<void> 
 const failures = ({ cistern }: Pick<Mirror, 'cistern'>) => metric(cistern, 'cistern_storage_failures_total');
 
 describe('a file that cannot be opened', () => {
-  /** A mirror that has stored a blob whose file is unreadable since. */
+  /** A mirror with a stored blob whose file has become unreadable. */
   async function startUnreadable() {
     const mirror = await startMirror();
     const blob = blobOf(writeOnly.size, 'unreadable');
@@ -65,7 +65,7 @@ describe('a file that cannot be opened', () => {
     expect(await failures(mirror)).toBeLessThanOrEqual(mostFailures);
   });
 
-  it('is one transfer for many clients that ask at the same time', async () => {
+  it('is fetched by one transfer for many concurrent clients', async () => {
     await using mirror = await startUnreadable();
     const path = mirror.url(mirror.path);
     const answers = await Promise.all(Array.from({ length: 30 }, () => receive(path)));
@@ -76,14 +76,14 @@ describe('a file that cannot be opened', () => {
     expect(await failures(mirror)).toBeLessThanOrEqual(30 * mostFailures);
   });
 
-  it('is an error of the specification while the upstream is away, after a few tries', async () => {
+  it('causes an error of the specification after a few tries while the upstream is away', async () => {
     await using mirror = await startUnreadable();
     await mirror.upstream.down();
     await expectSpecError(await fetch(mirror.url(mirror.path)), 503, 'UNAVAILABLE');
     expect(await failures(mirror)).toBeLessThanOrEqual(mostFailures);
   });
 
-  it('is not looked for any more after the client left', async () => {
+  it('is not tried again after the client disconnects', async () => {
     await using mirror = await startUnreadable();
     mirror.upstream.fault({ method: 'GET' }, { hang: true });
     const client = new AbortController();
@@ -94,7 +94,7 @@ describe('a file that cannot be opened', () => {
     expect(await failures(mirror)).toBeLessThanOrEqual(mostFailures);
   });
 
-  it('is an error of the specification for a mirror without an upstream', async () => {
+  it('causes an error of the specification in a mirror without an upstream', async () => {
     await using folder = await temporaryFolder();
     const blob = blobOf(writeOnly.size, 'unreadable');
     const path = `o/app/blobs/${blob.digest}`;
@@ -110,7 +110,7 @@ describe('a file that cannot be opened', () => {
   });
 });
 
-describe.skipIf(lacks(...cephParts))('an object that HEAD shows and GET refuses', () => {
+describe.skipIf(lacks(...cephParts))('an object whose HEAD succeeds and whose GET fails', () => {
   let rgw: CephRgw;
   beforeAll(async () => {
     rgw = await startCephRgw();
@@ -146,7 +146,7 @@ describe.skipIf(lacks(...cephParts))('an object that HEAD shows and GET refuses'
       let archived = true;
       front.storageClass = storageClass;
       front.isArchived = (request) => {
-        // Whatever is written takes the place of what was archived.
+        // A write replaces the archived object.
         if (request.path.includes(blobPath(blob.digest)) && request.method === 'PUT') archived = false;
         return archived && request.path.includes(blobPath(blob.digest));
       };

@@ -243,7 +243,7 @@ describe('the HEAD of a blob', () => {
       10,
     ],
     [
-      'is made up for by a GET of one byte where the storage takes signed GETs alone',
+      'is replaced by a GET of one byte if the storage accepts only signed GETs',
       (q, r) => {
         if (q.url !== '/signed') r.writeHead(307, { location: '/signed' }).end();
         else if (q.method === 'HEAD') r.writeHead(403).end();
@@ -252,7 +252,7 @@ describe('the HEAD of a blob', () => {
       10,
     ],
     [
-      'is made up for by a GET of one byte where every length is 0',
+      'is replaced by a GET of one byte if HEAD always names a length of 0',
       (q, r) => (q.method === 'HEAD' ? r.writeHead(200, { 'content-length': 0 }).end() : honest(q, r)),
       10,
     ],
@@ -273,7 +273,10 @@ describe('the HEAD of a blob', () => {
   const page = { 'content-type': 'text/html; charset=utf-8', 'content-length': 10 };
   it.each<[string, Script]>([
     ['a login page', (_, r) => r.writeHead(200, page).end()],
-    ['a page of no length', (_, r) => r.writeHead(200, { 'content-type': 'application/xhtml+xml' }).end()],
+    [
+      'a page without a length',
+      (_, r) => r.writeHead(200, { 'content-type': 'application/xhtml+xml' }).end(),
+    ],
     [
       'a redirect to a login page',
       (q, r) =>
@@ -284,7 +287,7 @@ describe('the HEAD of a blob', () => {
       (q, r) => (q.url === '/login' ? r.writeHead(403) : r.writeHead(302, { location: '/login' })).end(),
     ],
     [
-      'a page for the GET alone',
+      'a page only for the GET',
       (q, r) => (q.method === 'HEAD' ? r.writeHead(405) : r.writeHead(200, page)).end(),
     ],
     [
@@ -295,7 +298,7 @@ describe('the HEAD of a blob', () => {
       'a page that names another digest',
       (_, r) => r.writeHead(200, { ...page, 'docker-content-digest': digest('other') }).end(),
     ],
-  ])('tells no size where the answer is %s', async (_, script) => {
+  ])('fails if the answer is %s', async (_, script) => {
     const { upstream } = clientOf((await serve(script)).url);
     await expect(upstream.headBlob(name, blob, patient)).rejects.toMatchObject({
       code: 'invalid',
@@ -303,7 +306,7 @@ describe('the HEAD of a blob', () => {
     });
   });
 
-  it('tells the size of a page that the registry names by its digest', async () => {
+  it('names the size of a web page that has the requested digest', async () => {
     const headers = { ...page, 'docker-content-digest': blob };
     const { upstream } = clientOf((await serve((_, r) => r.writeHead(200, headers).end(content))).url);
     expect(await upstream.headBlob(name, blob, patient)).toBe(10);

@@ -200,7 +200,7 @@ describe('whether a caller may read', () => {
       (_, r) =>
         r.writeHead(200, { 'docker-content-digest': digest('another'), 'content-length': 1 }).end('x'),
     ],
-  ])('is trouble, not yes, where the upstream answers with %s', async (_, answer) => {
+  ])('is an error, not a yes, if the upstream answers with %s', async (_, answer) => {
     const script: Script = (request, response) => {
       if (request.headers.authorization === header || request.url === '/login') answer(request, response);
       else refuse(response, 'Basic realm="x"');

@@ -90,7 +90,7 @@ describe('the HEAD of a manifest', () => {
     await expect(second.headManifest(name, other, patient)).rejects.toMatchObject({ code: 'invalid' });
   });
 
-  it('by digest counts only where the answer names that digest', async () => {
+  it('by digest counts only if the answer names that digest', async () => {
     const headers = { ...get, 'content-length': '19' };
     const other = digest('other');
     const server = await serve((_, response) => response.writeHead(200, headers).end(bytes));
@@ -103,8 +103,8 @@ describe('the HEAD of a manifest', () => {
     ['a web page', { 'content-type': 'text/html; charset=utf-8' }],
     ['a web page that names a digest', { 'content-type': 'TEXT/HTML', 'docker-content-digest': told.digest }],
     ['a web page of another type', { 'content-type': 'application/xhtml+xml' }],
-    ['something else than a manifest', { 'content-type': 'application/json' }],
-  ])('that is answered with %s is trouble', async (_, headers) => {
+    ['something other than a manifest', { 'content-type': 'application/json' }],
+  ])('fails if the answer is %s', async (_, headers) => {
     const page = '<html>log in</html>';
     const sent = { ...headers, 'content-length': page.length };
     for (const redirected of [false, true]) {

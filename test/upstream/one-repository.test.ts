@@ -19,7 +19,7 @@ describe('an upstream that fails for one repository', () => {
     await upstream[Symbol.asyncDispose]();
   });
 
-  it('is asked about other repositories all the while, and soon not about that one', async () => {
+  it('is still asked about other repositories, and soon not about that one', async () => {
     const image = imageOf({ layers: [randomLayer(100, 'sound')] });
     const blob = blobOf(1_000, 'sound');
     for (let n = 0; n < 3; n += 1) upstream.addImage(`sound/app${n}`, 'v1', image);

@@ -37,10 +37,10 @@ async function protectedRegistry(
 
 describe('a token', () => {
   it.each([
-    ['403 for this repository alone', 403],
+    ['403 only for this repository', 403],
     ['403 for the credentials', 401],
     ['500', 500],
-  ])('gives up the connection of an error body that never ends: %s', async (_, withoutScope) => {
+  ])('closes the connection of an error body that never ends: %s', async (_, withoutScope) => {
     let open = 0;
     const endless = (response: ServerResponse, status: number): void => {
       open += 1;

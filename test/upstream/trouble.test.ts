@@ -158,7 +158,7 @@ describe('the breaker of an upstream', () => {
     expect(upstream.breakerState()).toBe('open');
   });
 
-  it('stays closed where a redirect of one repository leads to a host without a connection', async () => {
+  it('stays closed if redirects of one repository lead to an unreachable host', async () => {
     const server = await serve((_, response) => {
       response.writeHead(307, { location: 'http://127.0.0.1:1/blob' }).end();
     });

@@ -15,8 +15,8 @@ export function memoryLifetime(graceMs: number): number {
 }
 
 /**
- * For so many milliseconds replicas may go by what one of them has told the others: each then remembers it for as long
- * as what it saw itself, and all of that together is within the grace.
+ * How long replicas may use a value that one of them shares with the others, in milliseconds. Each replica may then
+ * remember it for `memoryLifetime`; both times together are within the grace.
  */
 export function sharedLifetime(graceMs: number): number {
   return Math.floor(graceMs - memoryLifetime(graceMs) - repeatLifetime(graceMs));

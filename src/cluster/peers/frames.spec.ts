@@ -111,7 +111,7 @@ describe('formatMessage', () => {
     expect(named).toEqual(repositories.slice(0, named.length));
   });
 
-  it('cuts the reason of a failure that does not fit', () => {
+  it('cuts a reason of a failure if it does not fit', () => {
     const text = formatMessage({ kind: 'failed', reason: 'ä"'.repeat(5_000) }, longestMessage);
     expect(Buffer.byteLength(text)).toBeLessThanOrEqual(longestMessage);
     expect(JSON.parse(text)).toMatchObject({ kind: 'failed', reason: expect.stringMatching(/^ä/) });

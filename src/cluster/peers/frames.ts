@@ -7,7 +7,7 @@ export const messageFrame = 2;
 export const longestFrame = 1024 * 1024;
 const headBytes = 5;
 export const longestMessage = 4096;
-/** A control character in JSON: `\u0000`. */
+/** The longest form of a character in JSON, in bytes: `\u0000`. */
 const mostBytesOfCharacter = 6;
 
 /** Sent at once and every second: the writer lives, and this is how far it is. */
@@ -48,8 +48,8 @@ export function frameHead(type: number, length: number): Buffer {
 }
 
 /**
- * A message as JSON of at most `room` bytes. Progress loses the repositories that do not fit: the reader confirms the
- * size with the upstream of a repository that no message names. A failure loses the end of its reason.
+ * A message as JSON of at most `room` bytes. Omits repositories that do not fit: for a repository that no message
+ * names, the reader confirms the size with its upstream. Cuts the reason of a failure if it does not fit.
  */
 export function formatMessage(message: PeerMessage, room: number): string {
   const text = JSON.stringify(message);

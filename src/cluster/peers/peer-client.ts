@@ -29,9 +29,9 @@ export type PeerCode =
   | 'gone'
   /** Its transfer failed, for a reason of its own. */
   | 'failed'
-  /** Bytes came before it was said which upstream had given them. */
+  /** The other replica sent bytes before it named the upstream that gave them. */
   | 'early'
-  /** No upstream of ours confirms what it has. */
+  /** The upstream of this replica's repository does not confirm the content of the other replica. */
   | 'unproven'
   /** It does not speak as it should. */
   | 'invalid';

@@ -140,7 +140,7 @@ export class PeerServer {
     for (;;) {
       const ended = spool.ended();
       const progress = spool.progress();
-      // Which upstreams gave the bytes is said before the bytes.
+      // A reader needs to know which upstreams gave the bytes before it gets them.
       if (performance.now() - said >= heartbeatMs || progress.repositories.length !== named) {
         said = performance.now();
         named = progress.repositories.length;

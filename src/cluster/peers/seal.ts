@@ -1,6 +1,6 @@
 import { createHmac, createSecretKey, randomBytes, timingSafeEqual, type KeyObject } from 'node:crypto';
 
-/** Bytes of a value's proof: 128 bits resist forging, and take a fifth of the room of a descriptor. */
+/** The length of a value's proof, in bytes. 128 bits resist forgery, and take a fifth of a descriptor's space. */
 const valueProofBytes = 16;
 
 /**
@@ -38,7 +38,7 @@ export class Seal {
     return equal(this.message(nonce, sequence, text), mac);
   }
 
-  /** The proof of a value that stands under this key in Redis. It proves nothing under another key. */
+  /** The proof of a value that Redis stores under this key. It proves nothing under another key. */
   value(key: string, text: string): string {
     const mac = createHmac('sha256', this.#valueKey).update(`${key}\n${text}`).digest();
     return mac.toString('base64url', 0, valueProofBytes);
@@ -53,7 +53,7 @@ export class Seal {
   }
 }
 
-/** A key object: an HMAC with one takes a fifth of the time of an HMAC with bytes. */
+/** Returns a key object: an HMAC with one takes a fifth of the time of an HMAC with raw bytes. */
 function derivedKey(purpose: string, secret: string): KeyObject {
   return createSecretKey(createHmac('sha256', purpose).update(secret).digest());
 }

@@ -37,7 +37,7 @@ describe('what replicas prove themselves by', () => {
     expect(scene.told).toEqual([]);
   });
 
-  it('is the new one within a second', () => {
+  it('changes to the new secret within a second', () => {
     const scene = new Scene();
     scene.secret = 'second';
     scene.time += 999;
@@ -46,7 +46,7 @@ describe('what replicas prove themselves by', () => {
     expect(counting(scene)).toEqual(['second', 'first']);
   });
 
-  it('is the new one, and for an hour also the one before it', () => {
+  it('includes the previous secret for an hour', () => {
     const scene = new Scene();
     scene.change('second');
     expect(counting(scene)).toEqual(['second', 'first']);

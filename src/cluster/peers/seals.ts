@@ -3,7 +3,7 @@ import { Seal } from './seal.js';
 
 /** Replicas see a new secret some time after one another, and prove themselves by the one before it until then. */
 const overlapMs = 60 * 60_000;
-/** The secret may be in a file, and each value that Redis gives asks for it: the file is not looked at each time. */
+/** The secret may be in a file, and every value from Redis needs it, so the file is checked only this often. */
 const lookEveryMs = 1_000;
 
 /** What replicas prove themselves by: the secret, and for an hour after it has changed the one before. */

@@ -43,8 +43,8 @@ if left == -1 or left > tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], AR
 return left == -2 and 0 or 1`;
 
 // KEYS[1] done, KEYS[2] leader, KEYS[3] lease; ARGV[1] how long the work counts as done (ms; 0: it does not), ARGV[2]
-// the published record, ARGV[3] the lease's value, ARGV[4] the sealed mark of done work. What another leader has
-// written meanwhile stays.
+// the published record, ARGV[3] the lease's value, ARGV[4] the sealed mark of done work. The script keeps a record or a
+// lease of another leader.
 const releaseScript = `
 if ARGV[1] ~= '0' then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[1]) end
 if redis.call('GET', KEYS[2]) == ARGV[2] then redis.call('DEL', KEYS[2]) end
@@ -245,7 +245,7 @@ async function locked(attempt: Promise<Lock>): Promise<Lock | 'held'> {
   }
 }
 
-/** The name that an attempt's field is sealed under. */
+/** The name under which an attempt's field is sealed. */
 function ofAttempt(name: string, attempt: string): string {
   return `${name}\n${attempt}`;
 }

@@ -6,9 +6,9 @@ import type { Keys } from './keys.js';
 import { unavailable, type RedisLink } from './link.js';
 import { readValue, type SealedValues } from './sealed-values.js';
 
-/** Redis itself forgets a value earlier; a copy that somebody puts back is believed for no longer than this. */
+/** Redis ends a value earlier. A value that another client wrote back is invalid after this time. */
 const believedMs = 24 * 60 * 60_000;
-/** A replica whose clock is behind by less than this still believes what the others have just written. */
+/** A replica whose clock is behind by less than this still accepts values that others have just written. */
 const clockToleranceMs = 60 * 60_000;
 const batchMs = 20;
 const mostWaiting = 10_000;
@@ -22,7 +22,7 @@ export class RedisDescriptorCache implements DescriptorCache {
     private readonly link: RedisLink,
     private readonly keys: Keys,
     private readonly values: SealedValues,
-    /** A descriptor may outlive its link by so many milliseconds. */
+    /** A descriptor may outlive its link by this time. */
     private readonly lifetimeMs: number,
   ) {}
 
@@ -62,7 +62,7 @@ export class RedisDescriptorCache implements DescriptorCache {
   }
 }
 
-/** The seal covers the time of writing, so that a copy which is put back later ends no later than the value itself. */
+/** The seal covers the time of writing, so a copy that a client puts back expires with the original value. */
 export function formatTimed(descriptor: Descriptor): string {
   return `${formatDescriptor(descriptor)} ${Date.now()}`;
 }

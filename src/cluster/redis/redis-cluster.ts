@@ -91,7 +91,7 @@ export class RedisCluster implements JoiningCluster {
       const reason = 'an earlier version, a replica with another secret, or another client wrote it';
       this.log.warn(
         { key, reason },
-        `ignored a ${kind} value in redis without proof of the secret (said once)`,
+        `ignored a ${kind} value in redis without proof of the secret (logged once)`,
       );
     };
     return new SealedValues(() => seals.all(), refused);

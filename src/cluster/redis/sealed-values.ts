@@ -13,32 +13,32 @@ export async function readValue(client: Redis, key: string): Promise<string | nu
 /** The part of a value's key that follows the cluster's id. */
 export type SealedKind = 'descriptor' | 'tag' | 'leader' | 'spools' | 'done';
 
-/** A value has a proof of the newest secret, and one of the secret before. */
+/** A value has at most two proofs: of the newest secret and of the previous one. */
 const mostProofs = 2;
 
 /**
- * Values in Redis that only a replica of this cluster can write: each ends with a proof of the cluster's secret for the
- * key that it stands under. A value without a proof, or with the proof of another key, counts as absent.
+ * Values in Redis that only a replica of this cluster can write. Each ends with a proof of the cluster's secret for the
+ * key under which it is stored. A value without a proof, or with the proof of another key, counts as absent.
  */
 export class SealedValues {
   constructor(
-    /** The newest first, at least one; after a change of the secret also the one before it. */
+    /** The seal of the newest secret first; after a change of the secret, also that of the previous one. */
     private readonly seals: () => readonly Seal[],
     /** Called for each value whose proofs are wrong. */
     private readonly refused: (kind: SealedKind, key: string) => void,
   ) {}
 
   /**
-   * `<text> <proofs>`: a line that an operator can read. There is a proof of each secret that counts, joined by commas:
-   * a replica that does not have the newest secret yet believes the value too.
+   * `<text> <proofs>`: a line that an operator can read. It has a proof of each valid secret, joined by commas, so a
+   * replica that does not have the newest secret yet accepts the value too.
    */
   seal(key: string, text: string): string {
     const proofs = this.seals().map((seal) => seal.value(key, text));
-    if (proofs.length === 0) throw new TypeError('a cluster without a secret');
+    if (proofs.length === 0) throw new TypeError('the cluster has no secret');
     return `${text} ${proofs.join(',')}`;
   }
 
-  /** The text of a sealed value; `undefined` where there is no value or no proof of it is right. */
+  /** The text of a sealed value; `undefined` if there is no value, or if none of its proofs is valid. */
   open(kind: SealedKind, key: string, value: string | null | undefined): string | undefined {
     if (value === null || value === undefined) return undefined;
     const end = value.lastIndexOf(' ');

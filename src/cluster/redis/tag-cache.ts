@@ -34,7 +34,7 @@ return 1`;
 
 type StoredTag = readonly [descriptor: string | null, began: string | null, now?: string];
 
-/** The name that a tag's descriptor is sealed under. It holds the time, so that an old answer cannot get a new time. */
+/** The name under which a tag's descriptor is sealed. It has the time, so that an old answer cannot get a new time. */
 export function timed(name: string, began: string): string {
   return `${name}\n${began}`;
 }

@@ -138,7 +138,7 @@ export class FilesystemBlobStore implements BlobStore {
     }
   }
 
-  /** A file that cannot be opened, after an input/output error for example, is no reason to drop sound content. */
+  /** Whether this content is stored and can be opened. If not (an input/output error), the new file replaces it. */
   async #holds({ digest, size }: VerifiedFile): Promise<boolean> {
     try {
       const found = await this.open(digest);
@@ -184,8 +184,8 @@ export class FilesystemBlobStore implements BlobStore {
 }
 
 /**
- * To cut a file at its own end is a write: the file's server gives it its time, whatever this host's clock says.
- * `false`: there is none.
+ * Truncating a file to its own size is a write: the file server sets its time, whatever this host's clock says.
+ * `false`: the file is absent.
  */
 async function truncateToItself(path: string): Promise<boolean> {
   const fd = await openIfThere(path, 'r+');

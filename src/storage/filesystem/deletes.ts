@@ -7,7 +7,7 @@ import * as layout from '../layout.js';
 import { StorageError, type Deletes, type ObserveAction } from '../storage.js';
 import { errnoOf, isAbsent, namesIn, pruneAbove, removeAndPrune, storageError } from './files.js';
 
-/** How the name of content begins that is being deleted, beside its own. */
+/** The prefix of the name that content has while a process deletes it. */
 const halfDeleted = 'data.deleting-';
 
 /**
@@ -21,7 +21,7 @@ export class FilesystemDeletes implements Deletes {
   ) {}
 
   /**
-   * Under another name before the last look at its time: a renewal comes before that look, or finds the content gone.
+   * Renames the file before the last look at its time: a renewal comes before that look, or finds the content absent.
    */
   async deleteBlob(digest: Digest, writtenBy: number): Promise<boolean> {
     const started = performance.now();
@@ -92,20 +92,20 @@ export class FilesystemDeletes implements Deletes {
   }
 }
 
-/** By opening the file, so that a network file system asks its server. */
+/** Opens the file, so that a network file system asks its server. */
 async function writtenAt(path: string): Promise<number> {
   await using file = await open(path);
   return (await file.stat()).mtimeMs;
 }
 
-/** Gives content back its name that a process was deleting, which may have died. `false`: there is none. */
+/** Gives half-deleted content its name back: its deleter may have died. `false`: there is none. */
 export async function putBack(path: string): Promise<boolean> {
   const folder = dirname(path);
   const names = (await readdir(folder)).filter((name) => name.startsWith(halfDeleted));
   const found = await Promise.all(
     names.map(async (name) => ({ aside: join(folder, name), at: await writtenAt(join(folder, name)) })),
   );
-  // What was renewed comes first, and then stays.
+  // Renewed content comes first, and then keeps the name.
   for (const { aside } of found.toSorted((a, b) => b.at - a.at)) {
     try {
       await link(aside, path);

@@ -56,7 +56,7 @@ export async function writeFully(fd: number, bytes: Uint8Array, position: number
   let done = 0;
   while (done < bytes.byteLength) {
     const { bytesWritten } = await writeToFile(fd, bytes, done, bytes.byteLength - done, position + done);
-    if (bytesWritten === 0) throw new StorageError('io', 'the file system took no bytes');
+    if (bytesWritten === 0) throw new StorageError('io', 'the file system wrote no bytes');
     done += bytesWritten;
   }
 }

@@ -9,7 +9,7 @@ import type { ObserveAction } from '../storage.js';
 import { isAbsent, moveIntoPlace, namesIn, storageError } from './files.js';
 import type { WorkFolder } from './work-folder.js';
 
-/** A repository may have many thousands of tags, and a process has few descriptors. */
+/** Bounds the number of open files: a repository may have many thousands of tags. */
 const tagsAtOnce = 16;
 
 /** Link files in a folder. */

@@ -4,15 +4,15 @@ import { join } from 'node:path';
 import { isAbsent, storageError } from './files.js';
 
 const ownerFile = 'owner.json';
-/** How often a living process writes its owner file anew. */
+/** The time from one write of the owner file (a beat) to the next. */
 const usualBeatMs = 10_000;
 /**
- * A process is dead when its owner file stays the same for so many beats of a process that watches it: longer than the
- * minute that earlier versions take between two beats.
+ * A process counts as dead if its owner file does not change for this many beats of the process that watches it. That
+ * is longer than the minute between two beats of earlier versions.
  */
 const silentBeats = 8;
 
-/** What an owner file said at a look at it, and for how many beats since. */
+/** The content of an owner file, and the number of beats for which it has not changed. */
 interface Sign {
   readonly text: string;
   readonly modifiedMs: number;
@@ -21,9 +21,9 @@ interface Sign {
 
 interface Owner {
   readonly pid: number;
-  /** The kernel's boot and the process's start time: a process number alone comes back. */
+  /** The kernel's boot and the process's start time: the kernel reuses process numbers. */
   readonly started: string;
-  /** Of process numbers: a container cannot look into another one's. */
+  /** The namespace of the process number: a container cannot see the processes of another one. */
   readonly namespace: string;
   /** Grows with each beat. */
   readonly beat: number;
@@ -33,8 +33,8 @@ interface Owner {
  * This process's own folder for unfinished files, beside those of others that share the parent; made on first use.
  *
  * Each process writes its owner file again every few seconds, and then reads those of the others. The lease of a folder
- * ends when its owner file has stayed the same for so many beats. No clock is compared: hosts' clocks differ,
- * and a storage that stands still lets nobody beat.
+ * ends when its owner file has not changed for {@link silentBeats} beats. No clocks are compared, because those of
+ * hosts differ. While the storage is away, no process beats, so none counts as dead.
  */
 export class WorkFolder implements AsyncDisposable {
   readonly path: string;
@@ -44,7 +44,7 @@ export class WorkFolder implements AsyncDisposable {
   #beatAt = -Infinity;
   #beating: Promise<void> | undefined;
   #others = new Map<string, Sign>();
-  /** Files removed since the last sweep that was asked for. */
+  /** The number of files removed since the last call of `sweep`. */
   #removed = 0;
 
   constructor(
@@ -57,7 +57,7 @@ export class WorkFolder implements AsyncDisposable {
   /** A path for a new file that nobody else uses. Throws StorageError. */
   async newFile(name: string): Promise<string> {
     await this.#ready();
-    // A process that was stopped for long may have lost its folder to another one's sweep.
+    // Another process may have removed this folder while this process was stopped.
     if (performance.now() - this.#beatAt > (silentBeats / 2) * this.beatMs) await this.#make();
     return join(this.path, `${name}.${randomBytes(8).toString('hex')}`);
   }
@@ -83,7 +83,7 @@ export class WorkFolder implements AsyncDisposable {
     }
   }
 
-  /** Removes what dead processes left behind. Returns the number of files removed since this was last called. */
+  /** Removes the folders of dead processes. Returns the number of files removed since the last call. */
   async sweep(): Promise<number> {
     try {
       await this.#ready();
@@ -129,18 +129,18 @@ export class WorkFolder implements AsyncDisposable {
     return path;
   }
 
-  /** Never throws: whoever writes in the folder tells what is wrong with it. */
+  /** Never throws: the next caller that writes in the folder gets the error. */
   async #renew(): Promise<void> {
     try {
       await this.#make();
       await this.#watch();
       await this.#removeDead();
     } catch {
-      // Out of reach for a while. Then no beat counts, and nobody is taken for dead.
+      // The storage is away. Then no beat counts, and no process is taken for dead.
     }
   }
 
-  /** Counts for how many beats of this process each other one has been silent. */
+  /** Counts for how many beats of this process each other owner file has not changed. */
   async #watch(): Promise<void> {
     const found = new Map<string, Sign>();
     for (const name of await this.#otherFolders()) {
@@ -171,7 +171,7 @@ export class WorkFolder implements AsyncDisposable {
       .map(({ name }) => name);
   }
 
-  /** By opening the file, so that a network file system asks its server. A folder may have no owner file yet. */
+  /** Opens the file, so that a network file system asks its server. A folder may have no owner file yet. */
   async #signOf(name: string): Promise<Sign> {
     try {
       await using file = await open(join(this.parent, name, ownerFile));
@@ -188,7 +188,7 @@ function isSame(before: Sign | undefined, now: Sign): before is Sign {
   return before?.text === now.text && before.modifiedMs === now.modifiedMs;
 }
 
-/** Whether this machine's kernel knows that the process is gone. `false`: it lives, or runs where nobody here can look. */
+/** Whether this kernel knows that the process has ended. `false`: it runs, or this kernel cannot see its namespace. */
 async function hasEnded(ownerText: string): Promise<boolean> {
   let owner: Owner;
   try {

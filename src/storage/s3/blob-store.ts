@@ -28,7 +28,7 @@ import { lifetimeSeconds } from './signed-addresses.js';
 
 /** A client waits for a manifest to be stored, and has it anyway where that fails. */
 const putMs = 1_000;
-/** So often a writer looks whether a deletion is over. */
+/** The pause of a writer between two looks whether a deletion is over, in milliseconds. */
 const pollMs = 100;
 
 export interface S3BlobStoreOptions {
@@ -84,7 +84,7 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
 
   async renew(digest: Digest): Promise<number | undefined> {
     const size = await this.#renewed(digest);
-    // What a deletion may still take is as good as absent.
+    // A deletion may still remove it, so it counts as absent.
     return size === undefined || (await this.#deletions.underWay(digest)).size > 0 ? undefined : size;
   }
 
@@ -99,8 +99,8 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
   }
 
   /**
-   * Writes content, and again where a deletion took it that began before. One that begins after the write sees it, and
-   * is not waited for.
+   * Writes content, and writes it again if a deletion that began earlier removed it. A deletion that begins after the
+   * write sees the new time.
    */
   async #lastingly(digest: Digest, forMs: number, write: () => Promise<void>): Promise<void> {
     const late = AbortSignal.timeout(forMs);
@@ -156,7 +156,7 @@ export class S3BlobStore implements BlobStore, UploadsEarly, Presigns, Sweeps {
     return removed;
   }
 
-  /** An object that HEAD shows may not be readable: GET of one in a cold storage class answers 403. */
+  /** Whether this content is stored and readable. HEAD is not enough: GET in a cold storage class answers 403. */
   async #holds({ digest, size }: VerifiedFile): Promise<boolean> {
     try {
       if ((await this.stat(digest)) !== size) return false;

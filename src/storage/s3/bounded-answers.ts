@@ -2,11 +2,11 @@ import { Readable } from 'node:stream';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { atMostBytes } from '../../memory/read-at-most.js';
 
-/** Of an answer that the SDK reads whole: a page of a list, or an error. In bytes. */
+/** The longest answer that the SDK reads whole (a page of a list, or an error), in bytes. */
 const longestAnswer = 8 * 1024 * 1024;
 const longestMs = 30_000;
 
-/** Bounds what the SDK reads whole, in bytes and in time. The content of an object passes as it is. */
+/** Bounds the answers that the SDK reads whole, in bytes and in time. Does not bound the content of an object. */
 export function boundAnswers(client: S3Client): S3Client {
   client.middlewareStack.add(
     (next, { commandName }) =>

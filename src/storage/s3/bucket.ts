@@ -20,7 +20,7 @@ const longestList = 1_000;
 /** What S3 copies in one request, in bytes. */
 const largestCopy = 5 * 1024 ** 3;
 
-/** So many seconds after a time of the server's clock, which is in milliseconds since 1970. */
+/** The end of a period: `seconds` after `fromMs`, a time of the server's clock in milliseconds since 1970. */
 export interface Until {
   readonly fromMs: number;
   readonly seconds: number;
@@ -70,7 +70,7 @@ export class Bucket {
     }
   }
 
-  /** An object's size in bytes. What is marked as rotten is absent. Throws StorageError where GET would be refused. */
+  /** An object's size in bytes; `undefined`: it is absent or marked as rotten. Throws StorageError where GET would be refused. */
   async head(key: string): Promise<number | undefined> {
     const found = await this.look(key);
     if (found?.isArchived === true) throw new StorageError('denied', `${key} is archived`);
@@ -106,7 +106,7 @@ export class Bucket {
     return this.#before(time, 'DELETE', new s3.DeleteObjectCommand(this.#objects.at(key)), {}, signal);
   }
 
-  /** One attempt to mark it as rotten: see {@link #before}. Removes what is too large for one request. */
+  /** One attempt to mark it as rotten: see {@link #before}. Removes an object that is too large for one copy. */
   markRottenBefore(key: string, size: number, time: Until, signal: AbortSignal): Promise<void> {
     if (size > largestCopy) return this.removeBefore(key, time, signal);
     const place = this.#objects.toWrite(key);
@@ -128,8 +128,8 @@ export class Bucket {
   }
 
   /**
-   * The server itself refuses the request after this time of its own clock, so whatever delays the request cannot make
-   * it happen later.
+   * The server itself refuses the request after this time of its own clock. A delay on the way cannot make it happen
+   * later.
    */
   async #before(
     { fromMs, seconds }: Until,

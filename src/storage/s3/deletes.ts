@@ -27,7 +27,7 @@ export class S3Deletes implements Deletes {
     );
   }
 
-  /** Clients may have been sent to the object: it is marked, and deleted when no address of it is good any more. */
+  /** Clients may hold addresses of the object: it gets a mark, and the scrub deletes it after the last address has ended. */
   condemnBlob(digest: Digest, writtenBy: number): Promise<boolean> {
     return this.#announced(digest, writtenBy, (key, { size }, time, signal) =>
       this.bucket.markRottenBefore(key, size, time, signal),
@@ -64,7 +64,7 @@ export class S3Deletes implements Deletes {
       const before = await this.bucket.look(key, signal);
       if (before === undefined) return true;
       if (before.modifiedMs > writtenBy) return false;
-      // After an error it stands until the bucket refuses the request, because that counts from the look before.
+      // After an error the announcement stays. It ends after the signature does, which counts from the first look.
       const announced = await this.#deletions.announce(digest);
       const found = await this.bucket.look(key, signal);
       const isOld = found !== undefined && found.modifiedMs <= writtenBy;

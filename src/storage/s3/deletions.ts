@@ -7,9 +7,9 @@ const folder = 'cistern/deleting/';
 const never = new AbortController().signal;
 
 /**
- * Deletions of content that have begun, each an object of its own. A bucket cannot delete on the condition that content
- * was not written again. So who deletes announces it, and then looks at the content; who writes or renews content
- * looks for announcements afterwards. One of them sees what the other one did.
+ * Deletions of content that have begun, each an object of its own. A bucket has no DELETE on the condition that the
+ * content is unchanged. So the deleter announces its deletion, and then looks at the content; a writer writes or renews
+ * the content, and then looks for announcements. At least one of them sees the step of the other.
  */
 export class Deletions {
   constructor(private readonly bucket: Bucket) {}
@@ -26,7 +26,7 @@ export class Deletions {
     return this.bucket.remove(key);
   }
 
-  /** The keys of deletions that have begun and may still take this content. */
+  /** The keys of deletions that have begun and may still remove this content. */
   underWay(digest: Digest): Promise<ReadonlySet<string>> {
     return this.#forget(folderOf(digest));
   }
@@ -36,7 +36,7 @@ export class Deletions {
     await this.#forget(folder);
   }
 
-  /** Removes what is over, and returns the others. */
+  /** Removes announcements that have ended, and returns the others. */
   async #forget(below: string): Promise<ReadonlySet<string>> {
     const underWay = new Set<string>();
     for await (const announced of this.bucket.objects(below, undefined, never)) {

@@ -2,7 +2,7 @@ import { S3Client } from '@aws-sdk/client-s3';
 import { expect, it } from 'vitest';
 import { listObjects } from './listing.js';
 
-it('ends a list whose pages repeat their token', async () => {
+it('stops reading a list whose pages repeat their token', async () => {
   const client = new S3Client({ region: 'r', credentials: { accessKeyId: 'a', secretAccessKey: 'b' } });
   let pages = 0;
   client.middlewareStack.add(

@@ -1,8 +1,8 @@
 import * as s3 from '@aws-sdk/client-s3';
 
 /**
- * Cistern's own metadata of an object, which S3 gives as a header with `x-amz-meta-` before it. Rotten content is not
- * what its digest says: it counts as absent.
+ * Cistern's own metadata of an object, which S3 sends as a header with the prefix `x-amz-meta-`. Rotten content does not
+ * match its digest: it counts as absent.
  */
 export const markName = 'cistern';
 export const rotten = 'rotten';
@@ -15,20 +15,20 @@ export function isRotten({
   return Metadata?.[markName] === rotten;
 }
 
-/** What a HEAD says of an object. */
+/** The facts that a HEAD returns about an object. */
 export interface Look {
   /** In bytes. */
   readonly size: number;
   /** When it was written, in milliseconds since 1970 by the server's clock. */
   readonly modifiedMs: number;
-  /** What time it was by the same clock when the server said so. */
+  /** The time of the server's answer by the same clock. */
   readonly nowMs: number;
   readonly isRotten: boolean;
-  /** GET is refused until somebody restores it. */
+  /** The server refuses GET until an operator restores the object. */
   readonly isArchived: boolean;
 }
 
-/** Throws what the SDK does, also where the object is absent. */
+/** Throws the SDK's errors, also where the object is absent. */
 export async function lookAt(
   client: s3.S3Client,
   place: { readonly Bucket: string; readonly Key: string },
@@ -46,7 +46,7 @@ export async function lookAt(
   };
 }
 
-/** Has the command keep what the server's clock says (RFC 9110, section 6.6.1): NaN where it does not. */
+/** Keeps the `Date` of the command's answer (RFC 9110, section 6.6.1), in milliseconds since 1970; NaN without one. */
 export function dateOfAnswer(command: s3.HeadObjectCommand | s3.HeadBucketCommand): () => number {
   let date: string | undefined;
   (command as unknown as s3.HeadBucketCommand).middlewareStack.add(

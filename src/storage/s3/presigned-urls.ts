@@ -7,7 +7,7 @@ import type { Presigned } from '../storage.js';
 import type { SignedAddresses } from './signed-addresses.js';
 
 const mostBytes = 16 * 1024 * 1024;
-/** An object is looked at again after this, so that clients are not sent for long to what has gone. */
+/** A replica looks at the object again after this time, so it soon stops redirecting to a deleted object. */
 const looksEveryMs = 60_000;
 
 interface Minted extends Presigned {
@@ -27,7 +27,7 @@ export class PresignedUrls {
 
   constructor(
     private readonly addresses: SignedAddresses,
-    /** The look: the size of an object that clients may be sent to. */
+    /** The look: the size of an object to which the replica may redirect clients. */
     private readonly stat: (digest: Digest) => Promise<number | undefined>,
   ) {}
 

@@ -28,7 +28,7 @@ describe('addresses that are signed for clients', () => {
     expect(await addresses.get('key')).not.toBe(first);
   });
 
-  it('are signed anew in time although the wall clock has stepped back', async () => {
+  it('are signed anew in time even if the wall clock has stepped back', async () => {
     const digest = digestOf(Buffer.from('blob'));
     const urls = new PresignedUrls(addresses, () => Promise.resolve(4));
     const [address, first] = [await addresses.get('key'), await urls.get(digest)];

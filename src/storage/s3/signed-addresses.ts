@@ -11,11 +11,11 @@ const mostBytes = 12 * 1024 * 1024;
 export interface SignedAddress {
   /** A credential: never for a log. */
   readonly url: string;
-  /** Afterwards it is handed out no more. */
+  /** When it is over, the address is not given out any more. */
   readonly lifetime: Lifetime;
 }
 
-/** Signs an address that lasts `seconds`; `until`: when the credentials end (ms of Unix time), where they do. */
+/** Signs an address that lasts `seconds`. `until`: when the credentials end (ms of Unix time), if they do. */
 export type Sign = (key: string, seconds: number) => Promise<{ url: string; until: number | undefined }>;
 
 /** Addresses of objects that need no further credentials. To sign costs more than to read a small object. */
