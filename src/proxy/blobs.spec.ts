@@ -86,7 +86,7 @@ beforeEach(() => {
       get: () => (running === undefined ? undefined : Promise.resolve(transfer)),
       start: () => Promise.resolve(transfer),
     } as unknown as Transfers,
-    new StoreTrouble(log, metrics),
+    new StoreTrouble(log, metrics, () => Promise.resolve()),
     log,
     metrics,
     { descriptors } as unknown as Cluster,

@@ -29,8 +29,6 @@ import { Deadline } from './deadline.js';
 /** A blob's first byte comes within this or not at all: clients give up after 10 s. */
 const firstByteMs = 8_000;
 const confirmMs = 5_000;
-/** The longest wait of a client for the link of stored content, in milliseconds. */
-const adoptMs = 1_000;
 /** A range that the transfer reaches within this is waited for. */
 const nearMs = 2_000;
 const farRangesAtOnce = 4;
@@ -100,7 +98,7 @@ export class Blobs {
       (await this.trouble.read(route, () => this.repositories.hasLayer(route.stored, digest)));
     if (isLinked !== true) return undefined;
     // The look at the object comes after the link, so it sees the renewal that came before the link.
-    const found = await this.#presign(digest);
+    const found = await this.#presign(route, digest);
     if (found === undefined || (await this.#isDamaged(digest, key, found.size))) return undefined;
     if (known !== found.size) this.cluster.descriptors.put(key, descriptorOf(digest, found.size));
     return { url: found.url, outcome: 'hit' };
@@ -164,9 +162,9 @@ export class Blobs {
     throw new StorageError('io', `the store does not keep blob ${digest}`);
   }
 
-  async #presign(digest: Digest): Promise<Presigned | undefined> {
+  async #presign(route: Route, digest: Digest): Promise<Presigned | undefined> {
     try {
-      return await this.presigning?.presign(digest);
+      return await this.trouble.read(route, async () => this.presigning?.presign(digest));
     } catch (err) {
       if (!(err instanceof StorageError)) throw err;
       this.log.debug({ digest, err }, 'no address of a blob'); // opening it will tell what is wrong
@@ -250,8 +248,7 @@ export class Blobs {
     const said = await this.#confirm(route.upstream, route, digest, key, signal);
     if (said !== size) return unproven;
     const adopted = this.#adopting.join(key, () => this.#adopt(route, digest, key, size));
-    // A bucket may take long to renew a large object. The client does not need to wait for that.
-    await Promise.race([adopted, pause(adoptMs, signal)]);
+    await this.trouble.awaitWrite(adopted);
     return 'revalidated';
   }
 

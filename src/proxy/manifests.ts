@@ -9,7 +9,7 @@ import { algorithmOf, digestOf, type Digest } from '../oci/digest.js';
 import { inspectManifest, references } from '../oci/manifest.js';
 import type { Repository } from '../oci/name.js';
 import { mapAtOnce } from '../storage/pages.js';
-import { DigestMismatch, StorageError, type BlobStore, type RepositoryStore } from '../storage/storage.js';
+import { DigestMismatch, type BlobStore, type RepositoryStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
@@ -178,28 +178,40 @@ export class Manifests {
       upstream.fetchManifest(route.name, digest, deadline),
     );
     this.metrics.proxyPulledBytes.inc({ type: 'manifest' }, bytes.byteLength);
-    using holding = wholeBodies.open(upstream.host);
-    await holding.grow(bytes.byteLength); // until the store has it, however slow that is
     const manifest = this.#verify(upstream, digest, bytes);
-    this.#memory.set(key, manifest);
+    const holding = wholeBodies.open(upstream.host);
+    await holding.grow(bytes.byteLength);
     this.sizes.note(route.stored, bytes);
-    const facts = { upstream: upstream.host, repository: route.name, digest, bytes: manifest.size };
+    // The manifest is verified, so clients get it although the store may not take it.
+    this.#memory.set(key, manifest, { ttl: unstoredMs });
+    await this.trouble.awaitWrite(this.#store(upstream, route, key, manifest, holding));
+    return { manifest, outcome: 'miss' };
+  }
+
+  /** Stores a manifest, however slow the store is. The holding ends with it. Never throws. */
+  async #store(
+    upstream: Upstream,
+    route: Route,
+    key: string,
+    manifest: Manifest,
+    holding: Disposable,
+  ): Promise<void> {
+    using _held = holding;
+    const { digest, size, mediaType, bytes } = manifest;
+    const facts = { upstream: upstream.host, repository: route.name, digest, bytes: size };
     try {
       await this.blobs.put(digest, bytes);
       await this.repositories.linkManifest(route.stored, digest);
+      this.#memory.set(key, manifest);
       void this.#renewParts(route.stored, manifest);
-      this.cluster.descriptors.put(key, { digest, size: manifest.size, mediaType: manifest.mediaType });
+      this.cluster.descriptors.put(key, { digest, size, mediaType });
       await this.#stored(route.stored, digest);
-      this.metrics.storageUploadBytes.inc(manifest.size);
-      this.usage.stored(manifest.size);
-      this.log.info({ ...facts, mediaType: manifest.mediaType }, 'manifest stored');
+      this.metrics.storageUploadBytes.inc(size);
+      this.usage.stored(size);
+      this.log.info({ ...facts, mediaType }, 'manifest stored');
     } catch (err) {
-      // It is verified and here: a client can have it although the store cannot.
-      if (!(err instanceof StorageError)) throw err;
-      this.#memory.set(key, manifest, { ttl: unstoredMs });
       this.log.error({ ...facts, err }, 'manifest not stored');
     }
-    return { manifest, outcome: 'miss' };
   }
 
   /**

@@ -4,7 +4,7 @@ import { CLUSTER, ClusterModule } from '../cluster/cluster.module.js';
 import { memoryLifetime, repeatLifetime } from '../cluster/local/caches.js';
 import { CONFIG } from '../config/config.module.js';
 import type { Config } from '../config/config.js';
-import { hexOf, type Digest } from '../oci/digest.js';
+import { digestOf, hexOf, type Digest } from '../oci/digest.js';
 import {
   BLOB_STORE,
   RECORD_STORE,
@@ -62,8 +62,9 @@ const NEAR_BLOBS = Symbol('NearBlobs');
     },
     {
       provide: StoreTrouble,
-      useFactory: (log: Logger, metrics: Metrics) => new StoreTrouble(log, metrics),
-      inject: [LOG, Metrics],
+      useFactory: (blobs: BlobStore, log: Logger, metrics: Metrics) =>
+        new StoreTrouble(log, metrics, () => blobs.stat(digestOf(Buffer.alloc(0), 'sha256'))),
+      inject: [BLOB_STORE, LOG, Metrics],
     },
     {
       provide: NEAR_BLOBS,

@@ -1,3 +1,4 @@
+import { settled } from '../async/wait.js';
 import { StorageError } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
@@ -5,6 +6,11 @@ import type { Route } from '../upstream/directory.js';
 
 /** Trouble is over when something succeeds so long after the last failure: a single bad file is no outage. */
 const quietMs = 10_000;
+/** The pause between two questions to a store that did not answer, in milliseconds. */
+const askAgainMs = 2_000;
+/** A client waits this long for the store to write, in milliseconds. A store may be silent, or copy a large object. */
+const writeMs = 3_000;
+const atOnce = AbortSignal.abort();
 
 /**
  * What is tried with a store that may be in trouble. While there is an upstream to bring the content, that is as good
@@ -13,10 +19,15 @@ const quietMs = 10_000;
 export class StoreTrouble {
   /** `undefined`: there is none. */
   #failedAt: number | undefined;
+  #answeredAt = -Infinity;
+  /** The store did not answer in time. Until it answers again, no request waits for it. */
+  #isSilent = false;
 
   constructor(
     private readonly log: Pick<Logger, 'info' | 'warn' | 'debug'>,
     private readonly metrics: Pick<Metrics, 'storageFailures'>,
+    /** A short question to the store, to learn whether it answers. */
+    private readonly ask: () => Promise<unknown>,
     private readonly now: () => number = () => performance.now(),
   ) {}
 
@@ -31,15 +42,39 @@ export class StoreTrouble {
 
   /** Returns the work's result, or `undefined` if the work threw StorageError, which `failed` receives. */
   async survive<T>(work: () => Promise<T>, failed?: (error: StorageError) => void): Promise<T | undefined> {
+    const began = this.now();
     try {
+      if (this.#isSilent)
+        throw new StorageError('silent', 'the store has not answered since an earlier request');
       const result = await work();
       this.#succeeded();
       return result;
     } catch (error) {
       if (!(error instanceof StorageError)) throw error;
       this.#failed(error);
+      // Only one object may be silent: then other requests got answers meanwhile.
+      if (error.code !== 'silent') this.#answeredAt = this.now();
+      else if (!this.#isSilent && this.#answeredAt < began) void this.#untilItAnswers();
       failed?.(error);
       return undefined;
+    }
+  }
+
+  /** Waits for a write for as long as a client may wait. The work continues, and handles its own errors. */
+  awaitWrite(work: Promise<void>): Promise<void> {
+    return settled([work], this.#isSilent ? atOnce : AbortSignal.timeout(writeMs));
+  }
+
+  /** Never rejects. */
+  async #untilItAnswers(): Promise<void> {
+    this.#isSilent = true;
+    while (this.#isSilent) {
+      await new Promise((resolve) => setTimeout(resolve, askAgainMs).unref());
+      const answers = await this.ask().then(
+        () => true,
+        (error: unknown) => error instanceof StorageError && error.code !== 'silent',
+      );
+      if (answers) this.#isSilent = false;
     }
   }
 
@@ -51,6 +86,7 @@ export class StoreTrouble {
   }
 
   #succeeded(): void {
+    this.#answeredAt = this.now();
     if (this.#failedAt === undefined || this.now() - this.#failedAt < quietMs) return;
     this.#failedAt = undefined;
     this.log.info({}, 'the store is used again');

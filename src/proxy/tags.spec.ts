@@ -37,7 +37,7 @@ describe('a tag that has moved', () => {
       hasManifest: () => Promise.resolve(true),
       writeTag: () => Promise.resolve(),
     } as unknown as RepositoryStore;
-    const trouble = new StoreTrouble(log, metrics);
+    const trouble = new StoreTrouble(log, metrics, () => Promise.resolve());
     const tags = new Tags(
       repositories,
       manifests,

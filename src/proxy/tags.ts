@@ -280,11 +280,11 @@ export class Tags {
     this.#confirm(key, state);
     const write = (): Promise<void> => this.#point(route.stored, tag, descriptor.digest);
     const check = (): Promise<void> => this.#pointAgain(route.stored, tag, descriptor.digest);
-    if (moved && latest) await this.#seeToTag(route.stored, tag, descriptor.digest, write);
-    else if (latest && !pointed) {
-      this.#seeToTag(route.stored, tag, descriptor.digest, check).catch((err: unknown) =>
-        this.log.error({ err, tag: key }, 'a tag could not be written'),
+    if (latest && (moved || !pointed)) {
+      const written = this.#seeToTag(route.stored, tag, descriptor.digest, moved ? write : check).catch(
+        (err: unknown) => this.log.error({ err, tag: key }, 'a tag could not be written'),
       );
+      if (moved) await this.trouble.awaitWrite(written);
     }
     return answer(state, moved ? 'miss' : 'revalidated');
   }

@@ -43,7 +43,7 @@ describe('a transfer that cannot begin', () => {
       maxSpoolBytes: 1_000_000,
       maxTransfers: 10,
       maxBlobBytes: 1_000_000,
-      trouble: new StoreTrouble(log, metrics),
+      trouble: new StoreTrouble(log, metrics, () => Promise.resolve()),
       log,
       metrics,
       tracing: undefined,

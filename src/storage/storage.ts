@@ -228,7 +228,7 @@ export type ObserveAction = (
   started: number,
 ) => void;
 
-export type StorageCode = 'io' | 'full' | 'busy' | 'denied' | 'too-large';
+export type StorageCode = 'io' | 'silent' | 'full' | 'busy' | 'denied' | 'too-large';
 
 export class StorageError extends Error {
   override readonly name = 'StorageError';

@@ -17,6 +17,7 @@ import {
   untilIdle,
 } from '../parts/mirror.js';
 import { freePort } from '../parts/ports.js';
+import { S3Counter } from '../parts/s3-counter.js';
 
 function newImage(seed: string): Image {
   return imageOf({ layers: [randomLayer(200_000, `store away ${seed}`)] });
@@ -196,6 +197,25 @@ describe('with a bucket that is away', () => {
       expect(await metric(mirror.cistern, 'cistern_storage_failures_total')).toBeGreaterThan(1);
       await expect.poll(() => outages(mirror.cistern)).toHaveLength(1);
       await rgw.startGateway();
+    });
+
+    it('answers from the upstream while the bucket is silent', async () => {
+      await using folder = await temporaryFolder();
+      await using link = await S3Counter.start(rgw.regionendpoint);
+      const s3 = rgw.settings(await rgw.newBucket(), { regionendpoint: link.url });
+      await using mirror = await startMirror({
+        config: { storage: { s3 } },
+        proxy: { spool: { directory: join(folder.path, 'spool') } },
+      });
+      const [cached, cold] = [newImage('cached before the silence'), newImage('cold in the silence')];
+      mirror.upstream.addImage('o/cached', 'v1', cached);
+      await expectServed(mirror, 'o/cached', cached);
+      await untilIdle(mirror.cistern);
+      mirror.upstream.addImage('o/cold', 'v1', cold);
+      link.hold = () => new Promise<void>(() => undefined);
+      await expectServed(mirror, 'o/cold', cold);
+      await expectServed(mirror, 'o/cached', cached);
+      await expect.poll(() => outages(mirror.cistern)).toHaveLength(1);
     });
   });
 });

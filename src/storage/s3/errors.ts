@@ -11,6 +11,7 @@ const codes: Readonly<Record<string, StorageCode>> = {
   SignatureDoesNotMatch: 'denied',
   QuotaExceeded: 'full',
   InsufficientCapacity: 'full',
+  TimeoutError: 'silent',
 };
 
 /** S3's own name for what went wrong, or the system's; `undefined` where it has none. */
@@ -38,6 +39,8 @@ export function storageError(error: unknown, doing: string): StorageError {
   if (error instanceof StorageError) return error;
   const name = nameOf(error) ?? 'unknown';
   const status = statusOf(error);
-  const code = codes[name] ?? (status === 401 || status === 403 ? 'denied' : 'io');
+  const isSilent = error instanceof ConnectionError && error.code === 'silent';
+  const isDenied = status === 401 || status === 403;
+  const code = codes[name] ?? (isSilent ? 'silent' : isDenied ? 'denied' : 'io');
   return new StorageError(code, `${doing} failed: ${name}${status === undefined ? '' : ` (${status})`}`);
 }
