@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { digestOf } from './digest.js';
-import { inspectManifest, mostReferences, ociIndex, ociManifest, references } from './manifest.js';
+import {
+  inspectManifest,
+  mostReferences,
+  mostValues,
+  ociIndex,
+  ociManifest,
+  references,
+} from './manifest.js';
 
 const inspect = (value: unknown) => inspectManifest(Buffer.from(JSON.stringify(value)))?.mediaType;
 
@@ -14,6 +21,18 @@ describe('inspectManifest', () => {
   it('tells OCI documents without one by their structure', () => {
     expect(inspect({ schemaVersion: 2, manifests: [] })).toBe(ociIndex);
     expect(inspect({ schemaVersion: 2, config: {}, layers: [] })).toBe(ociManifest);
+  });
+
+  it('takes no document of more values than a manifest has, however deep they are', () => {
+    const layers = '[],'.repeat(mostValues);
+    expect(inspectManifest(Buffer.from(`{"layers":[${layers}0]}`))).toBeUndefined();
+    const nested = '['.repeat(mostValues) + ']'.repeat(mostValues);
+    expect(inspectManifest(Buffer.from(`{"layers":[${nested}]}`))).toBeUndefined();
+  });
+
+  it('takes a document whose strings hold as many commas and brackets as they like', () => {
+    const text = String.raw`,[{\"`.repeat(mostValues);
+    expect(inspect({ layers: [], annotations: { text } })).toBe(ociManifest);
   });
 
   it.each([null, 1, 'x', [], {}, { schemaVersion: 2 }])('%j is no manifest', (value) => {

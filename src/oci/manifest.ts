@@ -45,6 +45,12 @@ export function isIndex(mediaType: string): boolean {
 export const mostReferences = 10_000;
 
 /**
+ * A document of more values, however deep, is no manifest: ten for each of its references. Without a limit the 4 MiB
+ * that a manifest may have hold the event loop for seconds: `[]` is two bytes, and parsing makes it an object.
+ */
+export const mostValues = 10 * mostReferences;
+
+/**
  * Reads a manifest's media type from its bytes alone, so that it is the same after a restart and on every replica:
  * its `mediaType`, else by structure (OCI image-spec allows both documents without it). `undefined` where the bytes
  * are no manifest.
@@ -128,6 +134,7 @@ function parsePlatform(value: unknown): Platform | undefined {
 }
 
 function parseObject(bytes: Uint8Array): Record<string, unknown> | undefined {
+  if (hasMoreValues(bytes, mostValues)) return undefined;
   try {
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
     const document: unknown = JSON.parse(text);
@@ -136,6 +143,25 @@ function parseObject(bytes: Uint8Array): Record<string, unknown> | undefined {
     return undefined;
   }
 }
+
+/** Each value but the first one follows a bracket, a brace or a comma that is not in a string. */
+function hasMoreValues(json: Uint8Array, most: number): boolean {
+  let count = 0;
+  let inString = false;
+  for (let at = 0; at < json.byteLength; at += 1) {
+    const byte = json[at];
+    if (byte === quote) inString = !inString;
+    else if (inString && byte === backslash) at += 1;
+    else if (!inString && (byte === comma || byte === openBracket || byte === openBrace)) count += 1;
+  }
+  return count > most;
+}
+
+const quote = '"'.charCodeAt(0);
+const backslash = '\\'.charCodeAt(0);
+const comma = ','.charCodeAt(0);
+const openBracket = '['.charCodeAt(0);
+const openBrace = '{'.charCodeAt(0);
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);

@@ -12,6 +12,7 @@ import type { RecordStore, RepositoryStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Route } from '../upstream/directory.js';
+import { isObject } from '../upstream/json.js';
 import { longestListing } from '../upstream/listings.js';
 import { troubleOf, UpstreamError, type Upstream } from '../upstream/upstream.js';
 import type { Manifests } from './manifests.js';
@@ -157,7 +158,7 @@ export class Listings {
       if (found === undefined || inspectManifest(found.manifest.bytes)?.mediaType !== ociIndex)
         return undefined;
       const { manifests } = JSON.parse(found.manifest.bytes.toString('utf8')) as { manifests?: unknown };
-      const list = listOf(Array.isArray(manifests) ? manifests : [], route.host);
+      const list = listOf(Array.isArray(manifests) ? manifests.filter(isObject) : [], route.host);
       return { list, outcome: resolved.outcome, warning: resolved.warning };
     } catch (error) {
       if (error instanceof UpstreamError && error.kind === 'answer') return undefined;
