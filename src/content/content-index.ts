@@ -131,12 +131,16 @@ export class ContentIndex implements Disposable {
   }
 
   /** It cannot be read, so that all content of the repositories that link it may be its own: that is held. */
-  *markUnreadable(content: number): Generator<void> {
+  markUnreadable(content: number): Generator<void> {
+    return this.database.portions(this.#markUnreadable(content));
+  }
+
+  *#markUnreadable(content: number): Generator<void> {
     this.database.run('UPDATE content SET known = ? WHERE id = ?', unreadable, content);
     for (let after = 0; ;) {
       const found = this.queries.linkingAsManifest(content, after);
       if (found === undefined) return;
-      yield* this.hold(found.name);
+      yield* this.#hold(found.name);
       after = found.id;
     }
   }
@@ -251,14 +255,18 @@ export class ContentIndex implements Disposable {
       yield;
     }
     yield* this.#keep(content);
+    let parents = 0;
+    for (const linked of this.queries.linkedParents(content, repository)) {
+      parents += linked;
+      yield;
+    }
     this.database.run(
-      `UPDATE link SET used = ?1, effective = ?1, parents = (SELECT count(*) FROM reference f
-       CROSS JOIN link p ON p.kind = ${manifest} AND p.repository = ?2 AND p.content = f.parent WHERE f.child = ?3)
-       WHERE kind = ?4 AND repository = ?2 AND content = ?3`,
+      `UPDATE link SET used = ?1, effective = ?1, parents = ?2 WHERE kind = ?3 AND repository = ?4 AND content = ?5`,
       at,
+      parents,
+      link.kind === 'layer' ? layer : manifest,
       repository,
       content,
-      link.kind === 'layer' ? layer : manifest,
     );
     if (link.kind === 'layer') return;
     for (const child of this.#children(content)) {
@@ -275,6 +283,7 @@ export class ContentIndex implements Disposable {
   *#hold(name: Repository): Generator<void> {
     const repository = this.#repositoryId(name, () => 0);
     this.database.run('UPDATE repository SET ttl = ? WHERE id = ?', held, repository);
+    yield;
     for (const kind of [layer, manifest]) {
       for (let after = 0; ;) {
         const rows = this.database.all(
@@ -336,12 +345,14 @@ export class ContentIndex implements Disposable {
           this.#addParent(repository, child);
           yield;
         }
+        yield; // also after manifests that name nothing
       }
     }
     // In this order each link is raised once at most, however manifests refer to one another.
-    for (const { repository, content, used } of this.queries.manifestsByUse()) {
-      for (const child of this.#children(content)) {
-        yield* this.#raise(repository, child, used);
+    for (const rows of this.queries.manifestsByUse()) {
+      for (const { repository, content, used, effective } of rows) {
+        // Otherwise a later use raised it, and what it refers to as well.
+        if (effective === used) yield* this.#raiseChildren(repository, content, used);
         yield;
       }
     }
@@ -401,15 +412,17 @@ export class ContentIndex implements Disposable {
         yield;
       }
     }
-    // CROSS JOIN is SQLite's word for "in this order": by its own guess it goes through all manifests.
-    const freed = this.database.get(
+    const unlinked = this.database.get(
       `SELECT size FROM content c WHERE id = ? AND size IS NOT NULL
-       AND NOT EXISTS (SELECT 1 FROM link WHERE content = c.id)
-       AND NOT EXISTS (SELECT 1 FROM reference f CROSS JOIN link p ON p.content = f.parent AND p.kind = ${manifest}
-         WHERE f.child = c.id)`,
+       AND NOT EXISTS (SELECT 1 FROM link WHERE content = c.id)`,
       contentId,
     );
-    return Number(freed?.['size'] ?? 0);
+    if (unlinked === undefined) return 0;
+    for (const linked of this.queries.linkedParents(contentId)) {
+      if (linked > 0) return 0;
+      yield;
+    }
+    return Number(unlinked['size']);
   }
 
   /** When what nobody needs was found to be so, as it was written down. `false`: somebody needs some of it again. */
@@ -476,6 +489,13 @@ export class ContentIndex implements Disposable {
           each,
         ) > 0,
     );
+  }
+
+  *#raiseChildren(repository: number, content: number, at: number): Generator<void> {
+    for (const child of this.#children(content)) {
+      yield* this.#raise(repository, child, at);
+      yield;
+    }
   }
 
   #addParent(repository: number, child: number): void {

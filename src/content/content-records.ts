@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { setImmediate as breathe } from 'node:timers/promises';
+import { loopTurn } from '../async/loop-turn.js';
 import { parseDigest, type Digest } from '../oci/digest.js';
 import { StorageError, type RecordStore } from '../storage/storage.js';
 import { linePages } from '../usage/records.js';
@@ -79,7 +79,7 @@ export async function writeHidden(records: RecordStore, pages: Iterable<readonly
   let length = 0;
   for (const page of pages) {
     const bytes = Buffer.from(page.map(({ at, digest }) => `${at} ${digest}\n`).join(''));
-    await breathe();
+    await loopTurn();
     if (length + bytes.byteLength > longestRecord) {
       const name = randomUUID();
       await records.writeRecord(moreFolder + name, Buffer.concat(text));

@@ -52,6 +52,12 @@ export interface IndexedTag {
   readonly ttl: number;
 }
 
+export interface IndexedImage extends IndexedLink {
+  readonly tag: Tag | undefined;
+  /** Of all of its parts. */
+  readonly bytes: number;
+}
+
 export type LinkKey = Pick<IndexedLink, 'kind' | 'repositoryId' | 'contentId'>;
 
 /** Which links may go; see {@link IndexQueries.candidates}. */
@@ -60,6 +66,8 @@ export type Wanted = 'expired' | 'any';
 /** Parts of an image whose sizes are added up: no image has more. */
 const mostParts = 20_000;
 const batch = 128;
+/** Each takes a few queries. */
+const imagesPerPage = 32;
 /** A page of names is a record. */
 const namesPerPage = 1_000;
 const untagged =
@@ -212,8 +220,41 @@ export class IndexQueries {
     }
   }
 
-  tagsOf({ repositoryId, contentId }: IndexedLink): IndexedTag[] {
-    return this.#tags('WHERE t.repository = ? AND t.content = ?', repositoryId, contentId);
+  /** Tags that point to a link's content, after this one; a few of them. */
+  tagsOf({ repositoryId, contentId }: LinkKey, after = ''): IndexedTag[] {
+    return this.#tags(
+      `WHERE t.content = ? AND t.repository = ? AND t.name > ? ORDER BY t.name LIMIT ${batch}`,
+      contentId,
+      repositoryId,
+      after,
+    );
+  }
+
+  /**
+   * How many links of manifests refer to this content, in one repository or in all of them: a count for each few
+   * references.
+   */
+  *linkedParents(content: number, repository?: number): Generator<number> {
+    for (let after = 0; ;) {
+      const rows = this.database.all(
+        `SELECT parent FROM reference WHERE child = ? AND parent > ? ORDER BY parent LIMIT ${batch}`,
+        content,
+        after,
+      );
+      const last = rows.at(-1)?.['parent'];
+      if (last === undefined) return;
+      // CROSS JOIN is SQLite's word for "in this order": by its own guess it goes through all manifests.
+      const linked = this.database.get(
+        `SELECT count(*) AS count FROM reference f CROSS JOIN link p ON p.content = f.parent AND p.kind = ${manifest}
+         WHERE f.child = ?1 AND f.parent > ?2 AND f.parent <= ?3 AND (?4 IS NULL OR p.repository = ?4)`,
+        content,
+        after,
+        last,
+        repository ?? null,
+      );
+      yield Number(linked?.['count']);
+      after = Number(last);
+    }
   }
 
   /** What a tag points to. */
@@ -274,14 +315,21 @@ export class IndexQueries {
     return typeof first === 'number' ? first : undefined;
   }
 
-  /** Hidden since this time at the latest, and written not after; a few of them. */
-  deletable(hiddenBefore: number, modifiedBefore: number): IndexedBlob[] {
-    return this.database.all(
-      `SELECT digest, size, id AS contentId FROM content WHERE hidden <= ? AND modified <= ?
-       ORDER BY hidden, digest LIMIT 64`,
-      hiddenBefore,
-      modifiedBefore,
-    ) as unknown as IndexedBlob[];
+  /** Content that was hidden at this time or before, in pages: of each page what was written at that time or before. */
+  *deletable(hiddenBy: number, writtenBy: number): Generator<readonly IndexedBlob[]> {
+    for (let last = { hidden: 0, digest: '' }; ;) {
+      const rows = this.database.all(
+        `SELECT digest, size, id AS contentId, hidden, modified FROM content
+         WHERE hidden IS NOT NULL AND hidden <= ? AND (hidden, digest) > (?, ?) ORDER BY hidden, digest LIMIT ${batch}`,
+        hiddenBy,
+        last.hidden,
+        last.digest,
+      ) as unknown as (IndexedBlob & { readonly hidden: number; readonly modified: number })[];
+      const end = rows.at(-1);
+      if (end === undefined) return;
+      yield rows.filter(({ modified }) => modified <= writtenBy);
+      last = end;
+    }
   }
 
   /** Since when it is hidden, if it is. */
@@ -310,18 +358,38 @@ export class IndexQueries {
   /** Last uses of such content, in pages. */
   *uses(prefix: string): Generator<readonly Use[]> {
     for (const page of this.contents(prefix)) {
-      yield page.flatMap(({ id, digest }) => this.#usesOf(id, digest));
+      let uses: Use[] = [];
+      for (const { id, digest } of page) {
+        for (const some of this.#usesOf(id, digest)) {
+          uses.push(...some);
+          if (uses.length < batch) continue;
+          yield uses;
+          uses = [];
+        }
+      }
+      yield uses;
     }
   }
 
-  #usesOf(contentId: number, digest: Digest): Use[] {
-    return this.database
-      .all(
-        `SELECT r.name AS repository, max(l.used) AS at FROM link l JOIN repository r ON r.id = l.repository
-         WHERE l.content = ? AND l.used IS NOT NULL GROUP BY r.name`,
+  *#usesOf(contentId: number, digest: Digest): Generator<readonly Use[]> {
+    let last = { kind: layer, id: 0 };
+    for (;;) {
+      // A repository may link it as both kinds: its last use counts for both.
+      const rows = this.database.all(
+        `SELECT l.kind, r.id, r.name, max(l.used, coalesce(other.used, 0)) AS at
+         FROM link l JOIN repository r ON r.id = l.repository
+         LEFT JOIN link other ON other.kind = 1 - l.kind AND other.repository = l.repository AND other.content = l.content
+         WHERE l.content = ? AND (l.kind, l.repository) > (?, ?) AND l.used IS NOT NULL
+         ORDER BY l.kind, l.repository LIMIT ${batch}`,
         contentId,
-      )
-      .map(({ repository, at }) => ({ repository: repository as Repository, digest, at: Number(at) }));
+        last.kind,
+        last.id,
+      ) as unknown as { kind: number; id: number; name: Repository; at: number }[];
+      yield rows.map(({ name, at }) => ({ repository: name, digest, at }));
+      const end = rows.at(-1);
+      if (end === undefined || rows.length < batch) return;
+      last = end;
+    }
   }
 
   /** When the first link will expire, as far as is known now; `undefined`: none will. */
@@ -337,8 +405,10 @@ export class IndexQueries {
     return times.length === 0 ? undefined : Math.min(...times);
   }
 
-  /** Manifests with the second of their own last use, latest first, of those that no manifest was used after. */
-  *manifestsByUse(): Generator<{ repository: number; content: number; used: number }> {
+  /** Links of manifests with the second of their own last use, latest first, in pages. */
+  *manifestsByUse(): Generator<
+    readonly { repository: number; content: number; used: number; effective: number }[]
+  > {
     for (let last = { repository: 0, content: 0, used: Number.MAX_SAFE_INTEGER }; ;) {
       const rows = this.database.all(
         `SELECT used, repository, content, effective FROM link INDEXED BY link_used WHERE kind = ${manifest}
@@ -347,12 +417,9 @@ export class IndexQueries {
         last.repository,
         last.content,
       ) as unknown as { repository: number; content: number; used: number; effective: number }[];
-      for (const row of rows) {
-        // Raised meanwhile: so were its references.
-        if (row.effective === row.used) yield row;
-      }
       const end = rows.at(-1);
       if (end === undefined) return;
+      yield rows;
       last = end;
     }
   }
@@ -368,27 +435,65 @@ export class IndexQueries {
     }
   }
 
-  /** Tags, then manifests that neither a tag points to nor a manifest of their repository refers to; pages. */
-  *images(): Generator<readonly (IndexedLink & { readonly tag: Tag | undefined; readonly bytes: number })[]> {
+  /** Tags, then manifests that neither a tag points to nor a manifest of their repository refers to; in pages. */
+  *images(): Generator<readonly IndexedImage[]> {
+    let page: IndexedImage[] = [];
+    for (const image of this.#eachImage()) {
+      if (image !== undefined) page.push(image);
+      if (image !== undefined && page.length < imagesPerPage) continue;
+      yield page;
+      page = [];
+    }
+    yield page;
+  }
+
+  /** `undefined`: a few rows were looked at, and more follow. */
+  *#eachImage(): Generator<IndexedImage | undefined> {
     for (const tags of this.tagPages()) {
       for (const { tag, repositoryId, contentId } of tags) {
         const link = this.linkOf({ kind: 'manifest', repositoryId, contentId });
-        if (link !== undefined) yield [{ ...link, tag, bytes: this.#bytesOf(contentId) }];
+        if (link !== undefined) yield { ...link, tag, bytes: yield* this.#bytesOf(link) };
       }
+      yield undefined;
     }
     for (const links of this.#linksWhere(`l.parents = 0 AND ${untagged}`, manifest)) {
-      for (const link of links) yield [{ ...link, tag: undefined, bytes: this.#bytesOf(link.contentId) }];
+      for (const link of links) yield { ...link, tag: undefined, bytes: yield* this.#bytesOf(link) };
+      yield undefined;
     }
   }
 
-  #bytesOf(contentId: number): number {
-    const sum = this.database.get(
-      `WITH RECURSIVE part(id) AS (
-         SELECT ?1 UNION SELECT f.child FROM reference f JOIN part ON f.parent = part.id LIMIT ${mostParts})
-       SELECT sum(size) AS bytes FROM content WHERE id IN part`,
-      contentId,
-    );
-    return Number(sum?.['bytes'] ?? 0);
+  /** Of an image with all of its parts, each counted once. */
+  *#bytesOf({ contentId, size }: IndexedLink): Generator<undefined, number> {
+    const parts = new Set([contentId]);
+    let bytes = size;
+    let pages = 0;
+    for (const parent of parts) {
+      for (const page of this.#partsOf(parent)) {
+        if ((pages += 1) > 1) yield undefined;
+        for (const part of page) {
+          if (parts.size === mostParts) return bytes;
+          if (!parts.has(part.id)) bytes += part.size;
+          parts.add(part.id);
+        }
+      }
+    }
+    return bytes;
+  }
+
+  *#partsOf(manifest: number): Generator<readonly { readonly id: number; readonly size: number }[]> {
+    for (let after = 0; ;) {
+      const rows = this.database.all(
+        `SELECT c.id, coalesce(c.size, 0) AS size FROM reference f JOIN content c ON c.id = f.child
+         WHERE f.parent = ? AND f.child > ? ORDER BY f.child LIMIT ${batch}`,
+        manifest,
+        after,
+      ) as unknown as { id: number; size: number }[];
+      const end = rows.at(-1);
+      if (end === undefined) return;
+      yield rows;
+      if (rows.length < batch) return;
+      after = end.id;
+    }
   }
 
   /** Repositories that hold a manifest, or may hold one that was not listed; sorted, in pages. */

@@ -1,9 +1,9 @@
-import { setImmediate as breathe } from 'node:timers/promises';
-import { algorithmOf, digestOf } from '../oci/digest.js';
+import { loopTurn } from '../async/loop-turn.js';
+import { algorithmOf, digestOf, type Digest } from '../oci/digest.js';
 import { readManifest, references } from '../oci/manifest.js';
 import type { Repository } from '../oci/name.js';
 import type { JobRun } from '../scheduler/job.js';
-import { mapAtOnce } from '../storage/pages.js';
+import { mapAtOnce, pagesOf } from '../storage/pages.js';
 import type { BlobStore, Inventory, RepositoryStore, Unlisted } from '../storage/storage.js';
 import type { InUseHistory, UnknownUses, Use, UsageHistory } from '../usage/usage.js';
 import type { ContentIndex } from './content-index.js';
@@ -13,6 +13,10 @@ import { Tolerance } from './tolerance.js';
 
 /** As long as the distribution-spec wants manifests to be taken. */
 const longestManifest = 4 * 1024 * 1024;
+/** Longer ones are hashed in one turn of the event loop and parsed in another; in bytes. */
+const longInOneTurn = 64 * 1024;
+/** Uses that come into the index in one turn of the event loop. */
+const usesAtOnce = 500;
 /** Manifests that are read at the same time. */
 const atOnce = 8;
 
@@ -70,6 +74,14 @@ export async function learnLate(
   } else if (await repositories.hasLayer(repository, digest)) {
     await inPortions(index.learn({ kind: 'layer', repository, digest }, at, []), signal);
   }
+}
+
+/** `undefined`: it is no manifest, or not what its digest says. Long ones take a while: a turn of the loop for each. */
+async function readSound(digest: Digest, bytes: Buffer): Promise<ReturnType<typeof readManifest>> {
+  await loopTurn();
+  if (digestOf(bytes, algorithmOf(digest)) !== digest) return undefined;
+  if (bytes.byteLength > longInOneTurn) await loopTurn();
+  return readManifest(bytes);
 }
 
 /** One look through the storage. */
@@ -142,7 +154,7 @@ class Look {
         if (found === undefined) await this.#withoutReading(each);
         else if (found.value !== undefined) await this.#readManifest({ ...each, size: found.value });
       });
-      await breathe();
+      await loopTurn();
     }
   }
 
@@ -165,8 +177,7 @@ class Look {
       await this.#withoutReading({ digest, contentId });
       return;
     }
-    const sound = read.value !== undefined && digestOf(read.value, algorithmOf(digest)) === digest;
-    const manifest = sound && read.value !== undefined ? readManifest(read.value) : undefined;
+    const manifest = read.value && (await readSound(digest, read.value));
     if (manifest === undefined) index.markNoManifest(contentId);
     else await inPortions(index.addReferences(contentId, manifest.mediaType, manifest.references), signal);
   }
@@ -192,10 +203,13 @@ class Look {
     for (const pages of [usage.snapshot(signal, skip), usage.noted(signal, skip)]) {
       for await (const page of pages) {
         index.addUses(page.map((use) => notAfter(use, now)));
-        await breathe(); // many pages come from one record
+        await loopTurn(); // many pages come from one record
       }
     }
-    index.addUses([...usage.unwritten()].map((use) => notAfter(use, now)));
+    for (const page of pagesOf([...usage.unwritten()], usesAtOnce)) {
+      index.addUses(page.map((use) => notAfter(use, now)));
+      await loopTurn();
+    }
     for (const { prefix, until } of unknown) {
       await inPortions(index.countAsUsed(prefix, Math.min(until, now)), signal);
     }

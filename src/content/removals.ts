@@ -1,4 +1,4 @@
-import { setImmediate as breathe } from 'node:timers/promises';
+import { loopTurn } from '../async/loop-turn.js';
 import type { Cluster } from '../cluster/cluster.js';
 import { parseDigest, type Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
@@ -23,6 +23,8 @@ const notedEveryMs = 30_000;
 const longestSkew = 10 * 60;
 /** Removals that are under way at the same time. */
 export const atOnce = 8;
+/** So many are told of in one turn of the event loop. */
+const pageLength = 100;
 
 export interface RemovalParts {
   readonly inventory: Inventory;
@@ -91,7 +93,7 @@ export class Removals implements Disposable {
   /** All that neither a tag nor a manifest leads to, and then what only that referred to. */
   async unlinkUntagged(usedBefore: number): Promise<void> {
     for (const page of this.index.queries.untagged(this.#before(usedBefore))) {
-      await breathe();
+      await loopTurn();
       if (page.length === 0) continue;
       if (!(await this.mayGoOn())) return;
       for (const link of page) await this.#unlinkAll(link, this.#before(usedBefore), 'untagged');
@@ -115,7 +117,7 @@ export class Removals implements Disposable {
       const tags = end?.value;
       if (tags === undefined) continue;
       const { kind, repository, digest } = link;
-      for (const tag of tags) this.#tellTag(tag, why);
+      await this.#tellTags(tags, why);
       this.#tell({ what: kind, repository, reference: digest, bytes: 0, why });
       freed += await inPortions(this.index.removeLink(link), this.run.signal);
     }
@@ -173,9 +175,9 @@ export class Removals implements Disposable {
   /** Content that was hidden and last written no later than these times, in seconds by the storage's clock. */
   async deleteHidden(hiddenBy: number, writtenBy: number): Promise<void> {
     if (this.index.incomplete) return; // it may have links that were not listed
-    while (await this.mayGoOn()) {
-      const batch = this.index.queries.deletable(hiddenBy, writtenBy);
-      if (batch.length === 0) return;
+    for (const batch of this.index.queries.deletable(hiddenBy, writtenBy)) {
+      await loopTurn();
+      if (!(await this.mayGoOn())) return;
       for (let from = 0; from < batch.length; from += atOnce) {
         if (!(await this.run.mayDelete())) return;
         await this.#deleteTogether(batch.slice(from, from + atOnce), hiddenBy, writtenBy);
@@ -254,18 +256,30 @@ export class Removals implements Disposable {
   /** The tags that went with it; `undefined`: it stays, because it is used meanwhile. */
   async #takeAway(link: IndexedLink): Promise<readonly IndexedTag[] | undefined> {
     if (!(await this.#mayGo(link))) return undefined;
-    const pointing = link.kind === 'manifest' ? this.index.queries.tagsOf(link) : [];
     const tags: IndexedTag[] = [];
     let kept = false;
-    for (const tag of pointing) {
-      const end = await this.#deleteTag(tag);
-      if (end === 'deleted') tags.push(tag);
-      kept ||= end === 'kept';
+    let pointed = false;
+    for (const pointing of this.#tagPages(link)) {
+      pointed = true;
+      for (const tag of pointing) {
+        const end = await this.#deleteTag(tag);
+        if (end === 'deleted') tags.push(tag);
+        kept ||= end === 'kept';
+      }
+      await loopTurn();
     }
-    const still = pointing.length === 0 || (!kept && (await this.#mayGo(link))); // tags take their time
+    const still = !pointed || (!kept && (await this.#mayGo(link))); // tags take their time
     if (still && (await this.#unlinkUnlessUsed(link))) return tags;
     await this.#putBack(link, tags);
     return undefined;
+  }
+
+  *#tagPages(link: IndexedLink): Generator<readonly IndexedTag[]> {
+    if (link.kind === 'layer') return;
+    const { queries } = this.index;
+    for (let page = queries.tagsOf(link); page.length > 0; page = queries.tagsOf(link, page.at(-1)?.tag)) {
+      yield page;
+    }
   }
 
   async #mayGo(link: IndexedLink): Promise<boolean> {
@@ -321,12 +335,12 @@ export class Removals implements Disposable {
     };
     for await (const page of this.parts.usage.noted(signal, skip, since)) {
       await this.#renewAll(page.map((use) => notAfter(use, this.parts.clock.seconds)));
-      await breathe(); // many pages come from one record
+      await loopTurn(); // many pages come from one record
     }
     const report = (record: string, error: Error): Promise<void> => this.#tolerance.report(record, error);
     for await (const page of this.parts.inUse.images(signal, report)) {
       await inPortions(this.index.renew(this.#runningIn(page)), signal);
-      await breathe();
+      await loopTurn();
     }
   }
 
@@ -364,6 +378,13 @@ export class Removals implements Disposable {
       // Other manifests of that repository may not be known.
       const held = learnt === undefined || this.index.incomplete;
       if (held) await inPortions(this.index.hold(use.repository), signal);
+    }
+  }
+
+  async #tellTags(tags: readonly IndexedTag[], why: RemovalReason): Promise<void> {
+    for (const [n, tag] of tags.entries()) {
+      this.#tellTag(tag, why);
+      if (n % pageLength === pageLength - 1) await loopTurn();
     }
   }
 

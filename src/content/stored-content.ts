@@ -1,4 +1,4 @@
-import { setImmediate as breathe } from 'node:timers/promises';
+import { loopTurn } from '../async/loop-turn.js';
 import { Turns } from '../async/turns.js';
 import type { Digest } from '../oci/digest.js';
 import type { Repository, Tag } from '../oci/name.js';
@@ -134,7 +134,8 @@ export class StoredContent implements ContentKeeper {
     const index = await this.#look(this.options.clock.seconds, watch);
     for (const page of index.queries.images()) {
       watch.signal.throwIfAborted();
-      await breathe();
+      await loopTurn();
+      if (page.length === 0) continue;
       yield page.map(({ repository, tag, digest, bytes, effective }) => ({
         repository,
         tag,
@@ -246,7 +247,7 @@ export class StoredContent implements ContentKeeper {
     const skip = (record: string, error: Error): Promise<void> => tolerance.report(record, error);
     for await (const page of readHidden(records, skip)) {
       asWritten = index.addHidden(page) && asWritten;
-      await breathe();
+      await loopTurn();
     }
     // If this run unlinks it again and dies, it has not been hidden for so long.
     if (!asWritten && !dryRun) await writeHidden(records, index.queries.hidden());
@@ -303,7 +304,7 @@ export class StoredContent implements ContentKeeper {
     const tolerance = new Tolerance(inventory, run);
     for (const page of index.queries.dangling()) {
       await run.step();
-      await breathe();
+      await loopTurn();
       const sizes = await mapAtOnce(page, atOnce, run.signal, ({ digest }) =>
         tolerance.attempt(digest, () => blobs.stat(digest)),
       );
@@ -312,7 +313,7 @@ export class StoredContent implements ContentKeeper {
     }
     for (const page of index.queries.danglingTags()) {
       await run.step();
-      await breathe();
+      await loopTurn();
       for (const tag of page) {
         const { repository, digest } = tag;
         // A manifest is linked before a tag points to it, but may have been looked for before.

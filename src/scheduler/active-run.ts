@@ -1,4 +1,4 @@
-import { setImmediate as breath } from 'node:timers/promises';
+import { loopTurn } from '../async/loop-turn.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
 import type { Job, JobName, JobRun, JobSummary, Problem, Problems, Progress, Removal } from './job.js';
@@ -6,8 +6,8 @@ import type { HeldLease } from './leases.js';
 
 /** Where another replica would go on is saved this often at most. */
 const saveMs = 1_000;
-/** Requests are let in between steps after so long. */
-const breathMs = 10;
+/** Steps that together take longer than this let other work run. */
+const stretchMs = 10;
 /** The first problems of a run are logged as warnings and kept in its record; all are counted. */
 const mostProblems = 10;
 
@@ -40,7 +40,7 @@ export class ActiveRun implements JobRun {
   #progress: Progress | undefined;
   #problems: Problems = { count: 0, first: [] };
   #savedAt = performance.now();
-  #breathedAt = performance.now();
+  #stretchBegan = performance.now();
 
   constructor(parts: ActiveRunParts) {
     this.#parts = parts;
@@ -92,9 +92,9 @@ export class ActiveRun implements JobRun {
 
   async step(checkpoint?: string): Promise<void> {
     this.#latest = checkpoint ?? this.#latest;
-    if (performance.now() - this.#breathedAt > breathMs) {
-      await breath();
-      this.#breathedAt = performance.now();
+    if (performance.now() - this.#stretchBegan > stretchMs) {
+      await loopTurn();
+      this.#stretchBegan = performance.now();
     }
     for (const lease of this.#parts.leases) await lease.confirm();
     this.signal.throwIfAborted();

@@ -15,6 +15,11 @@ export async function* inPages<T>(
   if (page.length > 0) yield page;
 }
 
+/** Items that are all there, in pages. */
+export function* pagesOf<T>(items: readonly T[], length: number): Generator<readonly T[]> {
+  for (let from = 0; from < items.length; from += length) yield items.slice(from, from + length);
+}
+
 /** The results of `work` in the order of the items, at most `atOnce` at a time. Starts no more work after an error. */
 export async function mapAtOnce<T, R>(
   items: readonly T[],

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { setImmediate as breathe } from 'node:timers/promises';
+import { loopTurn } from '../async/loop-turn.js';
 import { parseRepository, type Repository } from '../oci/name.js';
 import type { RecordStore } from './storage.js';
 
@@ -64,7 +64,7 @@ export async function writeList(
   const before = await records.listRecords(partsFolder);
   const parts: (readonly [Repository, string])[] = [];
   for (const page of pages) {
-    await breathe();
+    await loopTurn();
     const [first] = page;
     if (first === undefined) continue;
     const key = partsFolder + randomUUID();

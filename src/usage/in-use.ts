@@ -1,6 +1,6 @@
+import { loopTurn } from '../async/loop-turn.js';
 import { parseDigest, type Digest } from '../oci/digest.js';
 import { parseRepository, parseTag, type Repository, type Tag } from '../oci/name.js';
-import { setImmediate as breathe } from 'node:timers/promises';
 import { StorageError, type RecordStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import { linePages } from './records.js';
@@ -151,7 +151,7 @@ function parse(
 async function* imagePages(key: string, bytes: Buffer): AsyncGenerator<readonly InUse[]> {
   let first = true;
   for (const lines of linePages(bytes)) {
-    if (!first) await breathe();
+    if (!first) await loopTurn();
     first = false;
     yield lines.map((text) => {
       const image = parseImage(text);

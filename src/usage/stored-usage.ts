@@ -1,4 +1,5 @@
-import { setImmediate as breathe } from 'node:timers/promises';
+import { loopTurn } from '../async/loop-turn.js';
+import { pagesOf } from '../storage/pages.js';
 import { StorageError, type RecordStore } from '../storage/storage.js';
 import { registrySchedule } from '../storage/layout.js';
 import type { Logger } from '../telemetry/log.js';
@@ -133,7 +134,7 @@ export class StoredUsage implements UsageHistory {
     let seen = 0;
     for (const use of uses.values()) {
       listIn(fresh, parts.find((prefix) => hasPrefix(use.digest, prefix)) ?? newPart(use, before)).push(use);
-      if ((seen += 1) % pageSize === 0) await breathe();
+      if ((seen += 1) % pageSize === 0) await loopTurn();
     }
     for (const [prefix, added] of fresh) {
       if (added.length > 0) await this.#mergePart(prefix, added, signal);
@@ -145,10 +146,16 @@ export class StoredUsage implements UsageHistory {
     for await (const page of this.#strictPages(snapshotKey(prefix), prefix)) {
       for (const use of page) setLatest(latest, use);
     }
-    for (const use of added) setLatest(latest, use);
+    for (const page of pagesOf(added, pageSize)) {
+      for (const use of page) setLatest(latest, use);
+      await loopTurn();
+    }
     const all = [...latest.values()];
     const usesOf = (prefix: string): Iterable<readonly Use[]> =>
-      pagesOf(all.filter(({ digest }) => hasPrefix(digest, prefix)));
+      pagesOf(
+        all.filter(({ digest }) => hasPrefix(digest, prefix)),
+        pageSize,
+      );
     await this.#writePart(prefix, usesOf, [prefix], signal);
   }
 
@@ -166,7 +173,7 @@ export class StoredUsage implements UsageHistory {
       const bytes = formatUses(page);
       text.push(bytes);
       length += bytes.byteLength;
-      await breathe();
+      await loopTurn();
       if (length <= longestRecord || prefix.length === mostDigits) continue;
       text.length = 0;
       for (const digit of digits) await this.#writePart(prefix + digit, usesOf, before, signal);
@@ -232,7 +239,7 @@ export class StoredUsage implements UsageHistory {
     for (const { uses, unreadable } of (key === adoptedKey ? parseRegistrySchedule : parseUses)(bytes, now)) {
       yield uses;
       damaged += unreadable;
-      await breathe();
+      await loopTurn();
     }
     if (damaged === 0) return true;
     this.log.warn({ record: key, lines: damaged }, 'a record of uses has unreadable lines');
@@ -261,10 +268,6 @@ function setLatest(latest: Map<string, Use>, use: Use): void {
   const key = useKey(use.repository, use.digest);
   const known = latest.get(key);
   if (known === undefined || known.at < use.at) latest.set(key, use);
-}
-
-function* pagesOf(uses: readonly Use[]): Generator<readonly Use[]> {
-  for (let from = 0; from < uses.length; from += pageSize) yield uses.slice(from, from + pageSize);
 }
 
 function parseMerged(bytes: Uint8Array): Map<string, number> {
