@@ -235,7 +235,7 @@ export class Metrics {
   );
   readonly jobProblems = this.#gauge(
     'cistern_job_problems',
-    'Problems in the last run of a job, on any replica: content that the storage did not read or remove, and images that were not fetched.',
+    'How many problems the last completed run of a job skipped, on any replica: each path, record or content that the storage did not list, read or remove, each damaged record, each image that was not fetched. A failed run leaves it as it is; the next completed run sets it anew, a run that finds nothing to do sets it to 0.',
     ['name'],
   );
   readonly jobDuration = this.#gauge(
