@@ -1,6 +1,7 @@
 #!/usr/bin/env -S MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=131072 node --max-semi-space-size=2 --max-old-space-size=384
 import { setFlagsFromString } from 'node:v8';
 import { ConfigError, formatFaults } from './config/faults.js';
+import { secretsIn } from './config/secret.js';
 import { exit } from './cli/exit-codes.js';
 import { loadAsOwner } from './cli/privileges.js';
 import { readCommandLine } from './cli/program.js';
@@ -38,7 +39,7 @@ async function runServer(path: string | undefined): Promise<void> {
   try {
     const loaded = loadAsOwner({ path, env: process.env, cwd: process.cwd() });
     const { config, warnings, source, became, rootBecause } = loaded;
-    log = createLogger(config.log);
+    log = createLogger(config.log, undefined, secretsIn(config));
     for (const { key, message } of warnings) log.warn({ key }, message);
     log.info({ source }, 'configuration read');
     if (became !== undefined) log.info(became, 'goes on as the owner of its storage');

@@ -27,3 +27,10 @@ export class Secret {
     return hidden;
   }
 }
+
+/** All secrets in a configuration. */
+export function secretsIn(value: unknown): string[] {
+  if (value instanceof Secret) return [value.reveal()];
+  if (typeof value !== 'object' || value === null) return [];
+  return Object.values(value).flatMap((part) => secretsIn(part));
+}

@@ -1,4 +1,5 @@
 import { pino, type DestinationStream, type Logger as PinoLogger } from 'pino';
+import { withoutSecrets } from './without-secrets.js';
 
 export type Logger = PinoLogger;
 
@@ -11,6 +12,8 @@ export interface LogOptions {
 const flushMs = 100;
 /** Of lines that are written at once; the most that the library takes. */
 const batchBytes = 16 * 1024 - 1;
+/** Characters that wait for the reader of standard output. Further lines are dropped, so that a reader that stalls takes no more memory. */
+const mostWaiting = 8 * 1024 * 1024;
 
 const levelNames: Readonly<Record<number, string>> = {
   10: 'trace',
@@ -24,8 +27,13 @@ const levelNames: Readonly<Record<number, string>> = {
 /**
  * The program's log. `json` and `logstash` write one JSON object a line; `text` writes logfmt as registry:2 does
  * (`time="…" level=info msg="…" key=value`). Errors are logged as `err` with their type, message and code.
+ * @param secrets values that no error brings into the log
  */
-export function createLogger(options: LogOptions, destination?: DestinationStream): Logger {
+export function createLogger(
+  options: LogOptions,
+  destination?: DestinationStream,
+  secrets: readonly string[] = [],
+): Logger {
   const json = options.formatter !== 'text';
   const stream = destination ?? standardOutput();
   return pino(
@@ -36,31 +44,53 @@ export function createLogger(options: LogOptions, destination?: DestinationStrea
       timestamp: () =>
         `,"${options.formatter === 'logstash' ? '@timestamp' : 'time'}":"${new Date().toISOString()}"`,
       formatters: { level: (_label, number) => ({ level: levelNames[number] ?? 'info' }) },
-      serializers: { err: describeError },
+      serializers: { err: (error: unknown) => describeError(error, secrets) },
     },
     json ? stream : { write: (line: string) => stream.write(toLogfmt(line)) },
   );
 }
 
-/** Standard output, written in batches: at least every 100 ms, and whatever is left when the process ends. */
+/**
+ * Standard output, written in batches: at least every 100 ms, and the rest when the process ends. The mirror serves
+ * without a log where standard output takes nothing (a full disk, a terminal that was closed).
+ */
 function standardOutput(): DestinationStream {
-  const output = pino.destination({ dest: 1, sync: false, minLength: batchBytes });
+  const output = pino.destination({ dest: 1, sync: false, minLength: batchBytes, maxLength: mostWaiting });
+  output.on('error', () => undefined); // the log is the only place to report it
   setInterval(() => output.flush(), flushMs).unref();
-  process.on('exit', () => output.flushSync());
+  process.on('exit', () => {
+    try {
+      output.flushSync();
+    } catch {
+      // The process ends without these lines.
+    }
+  });
   return output;
 }
 
-/** An error as facts for a log line: never its stack for expected errors, never an object that may hold a secret. */
-export function describeError(error: unknown): Record<string, unknown> {
-  if (!(error instanceof Error)) return { message: String(error) };
-  const { code, status } = error as { code?: unknown; status?: unknown };
+/**
+ * An error as facts for a log line: never its stack for expected errors, never an object that may hold a secret, and
+ * texts without secrets. Never throws.
+ */
+export function describeError(error: unknown, secrets: readonly string[] = []): Record<string, unknown> {
+  try {
+    return factsOf(error, (text) => withoutSecrets(text, secrets));
+  } catch {
+    return { message: 'an error that cannot be described' }; // a getter or toString() throws
+  }
+}
+
+function factsOf(error: unknown, clean: (text: string) => string): Record<string, unknown> {
+  if (!(error instanceof Error)) return { message: clean(String(error)) };
+  const { code, status, stack } = error as { code?: unknown; status?: unknown; stack?: unknown };
+  const isUnexpected = error.name === 'Error' || error instanceof TypeError;
   return {
-    type: error.name,
-    message: error.message,
-    ...(typeof code === 'string' ? { code } : {}),
+    type: clean(error.name),
+    message: clean(error.message),
+    ...(typeof code === 'string' ? { code: clean(code) } : {}),
     ...(typeof status === 'number' ? { status } : {}),
-    ...(error.name === 'Error' || error instanceof TypeError ? { stack: error.stack } : {}),
-    ...(error.cause instanceof Error ? { cause: error.cause.message } : {}),
+    ...(isUnexpected && typeof stack === 'string' ? { stack: clean(stack) } : {}),
+    ...(error.cause instanceof Error ? { cause: clean(error.cause.message) } : {}),
   };
 }
 
