@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { waitFor } from '../../async/wait.js';
 import { closeFile, openFile, readChunks } from '../filesystem/files.js';
 import type { VerifiedFile } from '../storage.js';
 import type { Bucket } from './bucket.js';
@@ -30,7 +31,7 @@ export async function sendWhole(bucket: Bucket, key: string, file: VerifiedFile)
   const signal = new AbortController().signal;
   try {
     await withRetries(signal, () =>
-      sending(fd, 0, file.size, (body) => bucket.putStream(key, body, file.size, signal)),
+      sending(fd, 0, file.size, signal, (body, ends) => bucket.putStream(key, body, file.size, ends)),
     );
   } finally {
     await closeFile(fd);
@@ -137,8 +138,8 @@ export class MultipartUpload {
       this.#fd ??= openFile(this.path, 'r');
       const [id, fd] = await Promise.all([this.#begin(), this.#fd]);
       const part = await withRetries(signal, () =>
-        sending(fd, offset, size, (body) =>
-          this.bucket.uploads.sendPart(this.key, id, number, body, size, signal),
+        sending(fd, offset, size, signal, (body, ends) =>
+          this.bucket.uploads.sendPart(this.key, id, number, body, size, ends),
         ),
       );
       this.#parts.push(part);
@@ -169,17 +170,23 @@ async function* copies(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer
   for await (const chunk of chunks) yield Buffer.from(chunk);
 }
 
-/** Gives a part of a file to `send` as a stream, and ends the stream whatever becomes of it. */
+/**
+ * Gives a part of a file to `send` as a stream, and ends the stream in any case. Where the file cannot be read, this
+ * rejects at once, and the signal ends the request: the SDK does not listen to errors of a body.
+ */
 async function sending<T>(
   fd: number,
   offset: number,
   size: number,
-  send: (body: Readable) => Promise<T>,
+  signal: AbortSignal,
+  send: (body: Readable, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   // Not fs.createReadStream, which closes the descriptor when it is destroyed: other parts read from it too.
   const body = Readable.from(copies(readChunks(fd, offset, offset + size)), { objectMode: false });
+  const unread = new AbortController();
+  body.on('error', (error) => unread.abort(storageError(error, 'reading a file')));
   try {
-    return await send(body);
+    return await waitFor(send(body, AbortSignal.any([signal, unread.signal])), unread.signal);
   } finally {
     body.destroy();
   }
