@@ -58,15 +58,21 @@ export class PasswordChecks {
     }
   }
 
+  /** Never throws. Where the system gives no thread, checks wait for a worker that runs, or else are refused. */
   #wake(): void {
-    const worker = this.#idle.pop() ?? (this.#workers < mostWorkers ? this.#start() : undefined);
-    if (worker !== undefined) void this.#work(worker);
+    try {
+      const worker = this.#idle.pop() ?? (this.#workers < mostWorkers ? this.#start() : undefined);
+      if (worker !== undefined) void this.#work(worker);
+    } catch (error) {
+      if (this.#workers > 0) return;
+      for (let check = this.#next(); check !== undefined; check = this.#next()) check.result.reject(error);
+    }
   }
 
   #start(): Worker {
-    this.#workers += 1;
     const file = new URL(`./password-worker${extname(import.meta.filename)}`, import.meta.url);
     const worker = new Worker(file, { resourceLimits: workerHeap });
+    this.#workers += 1;
     worker.on('error', () => undefined); // `resultOf` rejects, and `exit` follows
     worker.once('exit', () => this.#forget(worker));
     worker.unref();
