@@ -169,10 +169,13 @@ function isUnderstood({ critical, extnID, parsedValue }: Extension): boolean {
   return parsedValue !== undefined && !('parsingError' in parsedValue && parsedValue.parsingError);
 }
 
-/** Key usage is absent, or has the bit digitalSignature or nonRepudiation (RFC 5280 §4.2.1.3). */
+/**
+ * Key usage is absent, or has the bit digitalSignature (RFC 5280 §4.2.1.3). The signature of a token (RFC 7515) proves
+ * where it comes from, so nonRepudiation alone, the usage of signed documents, does not suffice.
+ */
 function makesSignatures(certificate: Certificate): boolean {
   const bits = extensionOf(certificate, id_KeyUsage)?.parsedValue as BitString | undefined;
-  return bits === undefined || ((bits.valueBlock.valueHexView[0] ?? 0) & 0xc0) !== 0;
+  return bits === undefined || ((bits.valueBlock.valueHexView[0] ?? 0) & 0x80) !== 0;
 }
 
 interface BitString {
