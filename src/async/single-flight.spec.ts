@@ -27,6 +27,19 @@ describe('SingleFlight', () => {
     await expect(flights.join('a', () => Promise.resolve(2))).resolves.toBe(2);
   });
 
+  it('is idle when the work of the key has ended, also by rejection', async () => {
+    const flights = new SingleFlight<number>();
+    await flights.idle('a');
+    const work = Promise.withResolvers<number>();
+    let isIdle = false;
+    void flights.join('a', () => work.promise);
+    const idle = flights.idle('a').then(() => (isIdle = true));
+    await flights.idle('b');
+    expect(isIdle).toBe(false);
+    work.reject(new Error('broken'));
+    await idle;
+  });
+
   it('turns a start that throws into a rejection', async () => {
     const flights = new SingleFlight<number>();
     const thrown = flights.join('a', () => {

@@ -16,6 +16,11 @@ export class SingleFlight<T> {
     this.#running.set(key, flight);
     return flight;
   }
+
+  /** Resolves when no work of the key runs. Never rejects. */
+  async idle(key: string): Promise<void> {
+    await this.#running.get(key)?.catch(() => undefined);
+  }
 }
 
 /**

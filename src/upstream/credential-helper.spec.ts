@@ -1,8 +1,8 @@
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { beforeEach, describe, expect, it } from 'vitest';
-import { CredentialHelper, withoutSecrets, type HelperOptions } from './credential-helper.js';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { CredentialHelper, withoutKeys, type HelperOptions } from './credential-helper.js';
 
 let folder: string;
 let clock: number;
@@ -133,6 +133,17 @@ describe('a credential helper', () => {
     await expect.poll(() => isRunning(pid)).toBe(false);
   });
 
+  it('that runs as another user and never answers gives nothing', async () => {
+    const kill = vi.spyOn(process, 'kill').mockImplementation(() => {
+      throw Object.assign(new Error('kill EPERM'), { code: 'EPERM' });
+    });
+    onTestFinished(() => kill.mockRestore());
+    const helper = helperOf(await program('mkfifo fifo; read line < fifo'), { timeoutMs: 300 });
+    await expect(helper.login()).rejects.toMatchObject({ code: 'helper-silent' });
+    expect(kill).toHaveBeenCalledOnce();
+    await writeFile(join(folder, 'fifo'), '\n'); // ends the program
+  });
+
   it.each([
     ['echo nothing', 'helper-answer'],
     ['echo \'{"Username":"u"}\'', 'helper-answer'],
@@ -160,5 +171,5 @@ describe('a credential helper', () => {
 it('words and names are left in what a program says', () => {
   const said =
     'no basic auth for 123456789012.dkr.ecr.eu-west-1.amazonaws.com in /home/dev/.docker/config.json';
-  expect(withoutSecrets(said, { HOME: '/home/dev' })).toBe(said);
+  expect(withoutKeys(said, { HOME: '/home/dev' })).toBe(said);
 });

@@ -1,7 +1,9 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
+import { SingleFlight } from '../async/single-flight.js';
 import { waitFor } from '../async/wait.js';
+import { withoutSecrets } from '../telemetry/without-secrets.js';
 import { CredentialsError, type Credentials, type Login } from './credentials.js';
 import { parseObject } from './json.js';
 import type { UpstreamLog } from './observer.js';
@@ -43,7 +45,7 @@ interface Answer {
 export class CredentialHelper implements Credentials {
   readonly account: string;
   #answer: Answer | undefined;
-  #running: Promise<Login> | undefined;
+  readonly #asking = new SingleFlight<Login>();
   #failure: { readonly error: CredentialsError; readonly at: number } | undefined;
 
   constructor(private readonly options: HelperOptions) {
@@ -56,8 +58,8 @@ export class CredentialHelper implements Credentials {
     const answer = this.#answer;
     const age = answer === undefined ? Infinity : now() - answer.at;
     if (answer === undefined || age >= lifetimeMs) return this.#renew();
-    // What goes wrong is told when it is run; the answer at hand is good until its end.
-    if (age >= lifetimeMs - Math.min(lifetimeMs / 4, longestLeadMs)) this.#renew().catch(() => undefined);
+    // The flight handles a failure, and `#ask` logs it. The present answer stays valid until its end.
+    if (age >= lifetimeMs - Math.min(lifetimeMs / 4, longestLeadMs)) void this.#renew();
     return answer.login;
   }
 
@@ -67,18 +69,13 @@ export class CredentialHelper implements Credentials {
   }
 
   #renew(): Promise<Login> {
-    if (this.#running !== undefined) return this.#running;
-    const { now } = this.options;
-    if (this.#failure !== undefined && now() - this.#failure.at < pauseMs) {
-      return Promise.reject(this.#failure.error);
-    }
-    this.#running = this.#ask().finally(() => (this.#running = undefined));
-    return this.#running;
+    return this.#asking.join(this.options.server, () => this.#ask());
   }
 
   async #ask(): Promise<Login> {
     const { command, host, log, now } = this.options;
     const at = now();
+    if (this.#failure !== undefined && at - this.#failure.at < pauseMs) throw this.#failure.error;
     try {
       const login = await this.#run();
       this.#answer = { login, at };
@@ -103,6 +100,9 @@ export class CredentialHelper implements Credentials {
     const { command, server, env, timeoutMs = usualTimeoutMs } = this.options;
     // In a group of its own, so that what it starts in its turn ends with it.
     const child = spawn(command, ['get'], { env, stdio: 'pipe', detached: true });
+    const closed = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
+    // Without free descriptors Node makes no pipes (its types say otherwise), and `closed` rejects with the reason.
+    if ((child.stdin as Writable | undefined) === undefined) await closed;
     const silent = AbortSignal.timeout(timeoutMs);
     const end = (): void => endGroup(child);
     silent.addEventListener('abort', end);
@@ -111,7 +111,7 @@ export class CredentialHelper implements Credentials {
     const work = Promise.all([
       readUpTo(child.stdout, longestAnswer),
       readUpTo(child.stderr, longestMessage),
-      once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>,
+      closed,
     ]);
     const [said, complained, [code, signal]] = await waitFor(work, silent)
       .catch((cause: unknown) => {
@@ -124,7 +124,7 @@ export class CredentialHelper implements Credentials {
       const words = [complained, said].map((text) => text.slice(0, longestMessage).trim()).filter(Boolean);
       throw new CredentialsError(
         'helper-failed',
-        `ended with ${code ?? signal}: ${withoutSecrets(words.join('; '), env)}`,
+        `ended with ${code ?? signal}: ${withoutKeys(words.join('; '), env)}`,
       );
     }
     const answer = parseObject(Buffer.from(said));
@@ -139,13 +139,13 @@ export class CredentialHelper implements Credentials {
   }
 }
 
-/** Also what a program that has ended left behind. */
+/** Also what a program that has ended left behind. Never throws: a program of another user (EPERM) goes on running. */
 function endGroup({ pid }: ChildProcess): void {
   if (pid === undefined) return;
   try {
     process.kill(-pid, 'SIGKILL');
-  } catch (error) {
-    if (codeOf(error) !== 'ESRCH') throw error;
+  } catch {
+    // The caller gets `helper-silent` in any case.
   }
 }
 
@@ -168,13 +168,11 @@ const secretName = /SECRET|TOKEN|PASSW|KEY|CREDENTIAL|AUTH/i;
 /** Long words with small and capital letters and digits are rather keys than names. */
 const keyLike = /(?=[\w+/=.~-]*[a-z])(?=[\w+/=.~-]*[A-Z])(?=[\w+/=.~-]*\d)[\w+/=.~-]{20,}/g;
 
-/** What a foreign program says, for the log: without what its environment held back, and without what looks like a key. */
-export function withoutSecrets(text: string, env: NodeJS.ProcessEnv): string {
-  let clean = text;
-  for (const [name, value] of Object.entries(env)) {
-    if (value !== undefined && value.length >= 4 && secretName.test(name)) {
-      clean = clean.replaceAll(value, '(hidden)');
-    }
-  }
-  return clean.replaceAll(keyLike, '(hidden)');
+/** What a foreign program says, for the log: without the secrets of its environment, and without what looks like a key. */
+export function withoutKeys(text: string, env: NodeJS.ProcessEnv): string {
+  const secrets = Object.entries(env).filter(([name]) => secretName.test(name));
+  return withoutSecrets(
+    text,
+    secrets.flatMap(([, value]) => value ?? []),
+  ).replaceAll(keyLike, '(hidden)');
 }
