@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import http, { type IncomingMessage } from 'node:http';
 import https, { type RequestOptions } from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node';
+import { SingleFlight } from '../async/single-flight.js';
 import { within } from '../async/wait.js';
 import { readAtMost, TooLong } from '../memory/read-at-most.js';
 import { KubernetesError, type KubernetesApi, type KubernetesPlace, type Query } from './kubernetes.js';
@@ -23,7 +24,8 @@ const longestEvent = 8 * 1024 * 1024;
 
 /** {@link KubernetesApi} by a kubeconfig, or as the Pod's service account. The library is loaded with the first use. */
 export class ApiClient implements KubernetesApi {
-  #config: Promise<KubeConfig> | undefined;
+  readonly #loading = new SingleFlight<KubeConfig>();
+  #config: KubeConfig | undefined;
 
   constructor(private readonly kubeconfig: string | undefined) {}
 
@@ -107,13 +109,8 @@ export class ApiClient implements KubernetesApi {
     return { server, options };
   }
 
-  #load(): Promise<KubeConfig> {
-    const loaded = this.#config ?? this.#read();
-    this.#config = loaded;
-    loaded.catch(() => {
-      if (this.#config === loaded) this.#config = undefined; // whoever asks next tries again
-    });
-    return loaded;
+  async #load(): Promise<KubeConfig> {
+    return (this.#config ??= await this.#loading.join('config', () => this.#read()));
   }
 
   async #read(): Promise<KubeConfig> {

@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis';
 import Redlock, { ExecutionError, ResourceLockedError, type Lock } from 'redlock';
+import { SingleFlight } from '../../async/single-flight.js';
 import type { Logger } from '../../telemetry/log.js';
 import type { Coordinator, Lease, PeerRecord, SpoolRecord, WorkState } from '../cluster.js';
 import { processLease } from '../local/coordinator.js';
@@ -167,7 +168,7 @@ class RedisLease implements Lease {
   #extendedAt = performance.now();
   #record: PeerRecord | undefined;
   #lost = false;
-  #extending: Promise<void> | undefined;
+  readonly #extending = new SingleFlight<void>();
   readonly #timer = setInterval(() => void this.#extend(), extendMs).unref();
 
   constructor(
@@ -193,16 +194,13 @@ class RedisLease implements Lease {
 
   async release(done: boolean): Promise<void> {
     clearInterval(this.#timer);
-    await this.#extending;
+    await this.#extending.idle(this.key);
     if (!this.#lost) await this.coordinator.release(this.key, this.lock, done, this.#record);
   }
 
-  /** One at a time: the timer's and whoever is in doubt. */
+  /** One at a time: the timer and a holder in doubt may ask at the same moment. */
   #extend(): Promise<void> {
-    this.#extending ??= this.#extendOnce().finally(() => {
-      this.#extending = undefined;
-    });
-    return this.#extending;
+    return this.#extending.join(this.key, () => this.#extendOnce());
   }
 
   async #extendOnce(): Promise<void> {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, readdir, readlink, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { SingleFlight } from '../../async/single-flight.js';
 import { isAbsent, storageError } from './files.js';
 
 const ownerFile = 'owner.json';
@@ -38,11 +39,12 @@ interface Owner {
  */
 export class WorkFolder implements AsyncDisposable {
   readonly path: string;
-  #made: Promise<void> | undefined;
+  /** One write of the owner file at a time, and one beat. */
+  readonly #flights = new SingleFlight<void>();
+  #isMade = false;
   #timer: NodeJS.Timeout | undefined;
   #beat = 0;
   #beatAt = -Infinity;
-  #beating: Promise<void> | undefined;
   #others = new Map<string, Sign>();
   /** The number of files removed since the last call of `sweep`. */
   #removed = 0;
@@ -98,26 +100,30 @@ export class WorkFolder implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
-    await this.#beating;
+    await this.#flights.idle('beat');
     await rm(this.path, { recursive: true, force: true });
   }
 
-  #ready(): Promise<void> {
-    this.#made ??= this.#make();
-    return this.#made;
+  async #ready(): Promise<void> {
+    if (!this.#isMade) await this.#make();
   }
 
-  async #make(): Promise<void> {
+  #make(): Promise<void> {
+    return this.#flights.join('make', () => this.#makeNow());
+  }
+
+  async #makeNow(): Promise<void> {
     try {
       await mkdir(this.path, { recursive: true });
       await this.#touched();
       this.#beatAt = performance.now();
+      this.#isMade = true;
     } catch (error) {
-      this.#made = undefined;
+      this.#isMade = false;
       throw storageError(error, `making the folder for unfinished files ${this.path}`);
     }
     this.#timer ??= setInterval(() => {
-      this.#beating ??= this.#renew().finally(() => (this.#beating = undefined));
+      void this.#flights.join('beat', () => this.#renew());
     }, this.beatMs).unref();
   }
 
