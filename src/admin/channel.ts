@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { waitFor, within } from '../async/wait.js';
 
 /** More than this is not kept for a reader that lags behind: whoever tells waits. */
 const mostWaiting = 1_000;
@@ -9,7 +9,7 @@ export class ReaderStalled extends Error {
   override readonly name = 'ReaderStalled';
   readonly code = 'reader-stalled';
   constructor() {
-    super(`nobody read for ${patienceMs / 1000} s what was told`);
+    super(`the reader took no event for ${patienceMs / 1000} s`);
   }
 }
 
@@ -40,17 +40,7 @@ export class Channel<T> {
   /** Settles when the reader is near. Throws ReaderStalled, and the signal's reason. */
   async ready(signal: AbortSignal): Promise<void> {
     while (this.#waiting.length > mostWaiting) {
-      const stop = new AbortController();
-      const limit = sleep(patienceMs, 'late' as const, { signal: AbortSignal.any([signal, stop.signal]) });
-      try {
-        if ((await Promise.race([this.#taken.promise, limit])) === 'late') throw new ReaderStalled();
-      } catch (error) {
-        signal.throwIfAborted();
-        throw error;
-      } finally {
-        stop.abort();
-        limit.catch(() => undefined); // it was stopped
-      }
+      await within(waitFor(this.#taken.promise, signal), patienceMs, () => new ReaderStalled());
     }
   }
 

@@ -11,10 +11,13 @@ export function waitFor<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   });
 }
 
-/** Waits for work for at most `ms` milliseconds, then rejects with the error that `late` makes. */
+/**
+ * Waits for work for at most `ms` milliseconds, then rejects with the error that `late` makes. An answer that arrived
+ * while this process was too busy to read it still counts: timers run before sockets are read.
+ */
 export async function within<T>(work: Promise<T>, ms: number, late: () => Error): Promise<T> {
   const limit = new AbortController();
-  const timer = setTimeout(() => limit.abort(late()), ms);
+  const timer = setTimeout(() => setImmediate(() => limit.abort(late())), ms);
   try {
     return await waitFor(work, limit.signal);
   } finally {

@@ -6,6 +6,7 @@ import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'n
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { DynamicModule } from '@nestjs/common';
+import { pause } from '../async/wait.js';
 import { AdminAccess } from '../admin/access.js';
 import { AdminModule } from '../admin/admin.module.js';
 import { Operations } from '../admin/operations.js';
@@ -278,6 +279,6 @@ async function listenForAdministrators(
         return;
       }
     }
-    await sleep(adminKeyMs, undefined, { ref: false });
+    await pause(adminKeyMs, signal);
   }
 }

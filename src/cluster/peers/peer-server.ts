@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { LRUCache } from 'lru-cache';
+import { waitFor, within } from '../../async/wait.js';
 import type { Logger } from '../../telemetry/log.js';
 import {
   dataFrame,
@@ -191,17 +192,8 @@ async function write(
   signal.throwIfAborted();
   response.write(frameHead(type, payload.byteLength));
   if (response.write(payload)) return;
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const leave = (): void => reject(signal.reason as Error);
-  const timer = setTimeout(
-    () => reject(new Error(`the replica took nothing for ${stalledMs} ms`)),
-    stalledMs,
-  );
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const late = (): Error => new Error(`the replica took nothing for ${stalledMs} ms`);
   response.once('drain', resolve);
-  signal.addEventListener('abort', leave, { once: true });
-  await promise.finally(() => {
-    clearTimeout(timer);
-    response.off('drain', resolve);
-    signal.removeEventListener('abort', leave);
-  });
+  await within(waitFor(promise, signal), stalledMs, late).finally(() => response.off('drain', resolve));
 }

@@ -1,9 +1,15 @@
 import type { Redis } from 'ioredis';
+import { within } from '../../async/wait.js';
 import type { Logger } from '../../telemetry/log.js';
 
 /** Redis gave no answer within its budget. */
 export const unavailable = Symbol('unavailable');
 export type Unavailable = typeof unavailable;
+
+/** A command had no answer within its time. */
+class NoAnswer extends Error {
+  override readonly name = 'NoAnswer';
+}
 
 const timeoutsToOpen = 3;
 const probeEveryMs = 500;
@@ -82,19 +88,21 @@ export class RedisLink {
       return unavailable;
     }
     try {
-      const result = await within(command(this.client), this.budgetMs);
-      if (result !== unavailable) {
-        this.#timeouts = 0;
-        return result;
-      }
-      this.#timeouts += 1;
-      if (this.#timeouts >= timeoutsToOpen) this.#fail(`no answer within ${this.budgetMs} ms`);
+      const result = await within(command(this.client), this.budgetMs, () => new NoAnswer());
+      this.#timeouts = 0;
+      return result;
     } catch (error) {
-      if (this.client.status !== 'ready') this.#fail('the connection was lost');
+      if (error instanceof NoAnswer) this.#noteSilence();
+      else if (this.client.status !== 'ready') this.#fail('the connection was lost');
       else this.#noteFailure(error);
     }
     this.events.failed();
     return unavailable;
+  }
+
+  #noteSilence(): void {
+    this.#timeouts += 1;
+    if (this.#timeouts >= timeoutsToOpen) this.#fail(`no answer within ${this.budgetMs} ms`);
   }
 
   #noteFailure(err: unknown): void {
@@ -149,10 +157,12 @@ export class RedisLink {
   }
 
   async #answers(): Promise<boolean> {
-    const pong = await within(this.client.ping(), Math.max(this.budgetMs, probeEveryMs)).catch(
-      () => unavailable,
-    );
-    return pong !== unavailable;
+    try {
+      await within(this.client.ping(), Math.max(this.budgetMs, probeEveryMs), () => new NoAnswer());
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   #recover(): void {
@@ -169,19 +179,4 @@ export class RedisLink {
 function keyOf(error: unknown): string | undefined {
   const { command } = error as { readonly command?: { readonly args: readonly unknown[] } };
   return command?.args.map(String).find((each) => each.startsWith('cistern:'));
-}
-
-/**
- * The result, or {@link unavailable} when the time is up. When this process itself was too busy to look, an answer
- * that has arrived meanwhile still counts: timers run before sockets are read.
- */
-async function within<T>(work: Promise<T>, ms: number): Promise<T | Unavailable> {
-  const { promise, resolve } = Promise.withResolvers<Unavailable>();
-  const timer = setTimeout(() => setImmediate(resolve, unavailable), ms);
-  work.catch(() => undefined); // late failures have nobody left to tell
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
