@@ -101,3 +101,68 @@ it('follows the events of an honest server', async () => {
   const api = new LyingApi([page([pod('one')])], [{ type: 'ADDED', object: pod('two') }]);
   expect(await watch(api)).toEqual({ known: ['apps/one', 'apps/two'], warned: [] });
 });
+
+/** The objects that a watch sees until it sees `apps/late`. */
+async function seenUntilLate(
+  pages: readonly unknown[],
+  watches: readonly (readonly unknown[])[],
+): Promise<string[]> {
+  const stopping = new AbortController();
+  const known: string[] = [];
+  let begun = 0;
+  const api = new LyingApi(pages);
+  api.watch = async function* (_path, _query, signal): AsyncGenerator<unknown> {
+    const events = watches[Math.min(begun, watches.length - 1)] ?? [];
+    begun += 1;
+    yield* events;
+    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve));
+  };
+  const objects = new ObjectWatch<true>({
+    api,
+    path: '/api/v1/pods',
+    fieldSelector: '',
+    resource: 'pods',
+    read: () => true,
+    listed: (all) => known.push(...all.keys()),
+    changed: (name) => {
+      known.push(name);
+      if (name === 'apps/late') stopping.abort();
+    },
+    log: pino({ level: 'silent' }),
+    metrics: new Metrics(),
+  });
+  await objects.run(stopping.signal);
+  return known;
+}
+
+const late = { type: 'ADDED', object: pod('late') };
+
+it.each([
+  ['an item without metadata', page([{}])],
+  ['an item whose metadata is null', page([{ metadata: null }])],
+  ['items that are no list', page({})],
+  ['null instead of a list', null],
+])('sees a change that comes after a list with %s', async (_, answer) => {
+  expect(await seenUntilLate([answer, answer, page([pod('one')])], [[late]])).toEqual([
+    'apps/one',
+    'apps/late',
+  ]);
+});
+
+it.each([
+  ['an event that is null', null],
+  ['an event without an object', { type: 'ADDED' }],
+  ['an object without metadata', { type: 'MODIFIED', object: {} }],
+  ['an error', { type: 'ERROR', object: { code: 500 } }],
+  ['an error that names no code', { type: 'ERROR', object: {} }],
+])('sees a change that comes after %s', async (_, event) => {
+  expect((await seenUntilLate([page([])], [[event], [event], [late]])).at(-1)).toBe('apps/late');
+});
+
+it('lists again after the version has expired, and sees the next change', async () => {
+  const expired = { type: 'ERROR', object: { code: 410 } };
+  expect(await seenUntilLate([page([]), page([pod('one')])], [[expired], [late]])).toEqual([
+    'apps/one',
+    'apps/late',
+  ]);
+});
