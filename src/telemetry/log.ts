@@ -56,14 +56,14 @@ export function createLogger(
  */
 function standardOutput(): DestinationStream {
   const output = pino.destination({ dest: 1, sync: false, minLength: batchBytes, maxLength: mostWaiting });
-  output.on('error', () => undefined); // the log is the only place to report it
+  let isFailing = false;
+  output.on('error', () => (isFailing = true)); // the log is the only place to report it
+  output.on('write', () => (isFailing = false));
   setInterval(() => output.flush(), flushMs).unref();
-  process.on('exit', () => {
-    try {
-      output.flushSync();
-    } catch {
-      // The process ends without these lines.
-    }
+  // Before the library's own listener. Its last write is repeated without end where standard output takes nothing.
+  process.prependListener('exit', () => {
+    if (isFailing) output.destroy();
+    else output.flushSync();
   });
   return output;
 }
