@@ -74,6 +74,20 @@ describe('htpasswd', () => {
     expect(await htpasswd.login(basic('bob:x'), from('192.0.2.2'))).toBe('refused');
   });
 
+  it('checks an address without wrong passwords before the queued guesses of many addresses', async () => {
+    const htpasswd = new Htpasswd(path, 'x', log);
+    const guessers = Array.from({ length: 60 }, (_, index) => from(`198.51.100.${index}`));
+    for (const guesser of guessers) await htpasswd.login(basic(`ann:guess of ${guesser.client}`), guesser);
+    let checked = 0;
+    const guesses = guessers.map(async (guesser) => {
+      await htpasswd.login(basic(`ann:second guess of ${guesser.client}`), guesser);
+      checked += 1;
+    });
+    expect(await htpasswd.login(basic('ann:right'), source)).toMatchObject({ user: 'ann' });
+    expect(checked).toBeLessThan(30);
+    await Promise.all(guesses);
+  });
+
   it('does not delay an address for one wrong password that it repeats', async () => {
     const htpasswd = new Htpasswd(path, 'x', log);
     for (let times = 0; times < 60; times += 1)

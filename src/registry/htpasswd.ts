@@ -11,8 +11,8 @@ import { parseHtpasswd, type HtpasswdEntries } from './htpasswd-file.js';
 import { ChecksBusy, PasswordChecks } from './password-checks.js';
 import { TokenBuckets } from './token-buckets.js';
 
-/** Verdicts are kept for five minutes. Each takes some 200 bytes, so their number bounds the memory. */
-const remembered = { max: 10_000, ttl: 5 * 60_000 };
+/** A verdict holds as long as its hash does. Each takes some 200 bytes, so their number bounds the memory. */
+const remembered = { max: 10_000 };
 /** Wrong passwords that an address may send: this many at once, then one in three seconds. */
 const failures = { burst: 20, perSecond: 1 / 3 };
 /** A login waits this long for its turn and its check. Clients give up after 10 s or later. */
@@ -98,9 +98,11 @@ export class Htpasswd implements Authentication {
     client: string,
     late: AbortSignal,
   ): Promise<boolean> {
-    const isRight = await this.#checks.compare(check, client, () =>
-      late.aborted ? new ChecksBusy('its turn did not come in time') : this.#delayed(client),
-    );
+    const isRight = await this.#checks.compare(check, {
+      name: client,
+      refusal: () => (late.aborted ? new ChecksBusy('its turn did not come in time') : this.#delayed(client)),
+      isSuspect: () => !this.#failures.isFull(client),
+    });
     if (isRight) this.#right.set(key, true);
     else {
       this.#wrong.set(key, true);

@@ -21,15 +21,23 @@ export class ChecksBusy extends Error {
   override readonly name = 'ChecksBusy';
 }
 
+export interface PasswordClient {
+  readonly name: string;
+  /** Called when the turn of a check comes; an error refuses the check. */
+  readonly refusal: () => Error | undefined;
+  /** Whether the client has sent wrong passwords. Its checks come after those of other clients. */
+  readonly isSuspect: () => boolean;
+}
+
 interface QueuedCheck extends PasswordCheck {
   readonly result: PromiseWithResolvers<boolean>;
-  /** Called when the check's turn comes; an error refuses the check. */
-  readonly refusal: () => Error | undefined;
+  readonly client: PasswordClient;
 }
 
 /**
  * Compares passwords with bcrypt hashes in worker threads. bcrypt is slow on purpose, so it must block neither the
- * event loop nor the thread pool that reads files. Clients take turns, however many checks one of them queues.
+ * event loop nor the thread pool that reads files. Clients take turns, however many checks one of them queues, and
+ * clients without wrong passwords come first.
  */
 export class PasswordChecks {
   /** Queues by client, in the order of the clients' turns. */
@@ -43,13 +51,14 @@ export class PasswordChecks {
   }
 
   /** Rejects with {@link ChecksBusy}, with the refusal, or if the worker ends. */
-  async compare(check: PasswordCheck, client: string, refusal: () => Error | undefined): Promise<boolean> {
-    if (!this.#shares.haveRoomFor(client)) throw new ChecksBusy('too many passwords are queued');
-    const giveBack = this.#shares.take(client);
+  async compare(check: PasswordCheck, client: PasswordClient): Promise<boolean> {
+    const { name } = client;
+    if (!this.#shares.haveRoomFor(name)) throw new ChecksBusy('too many passwords are queued');
+    const giveBack = this.#shares.take(name);
     try {
-      const queued = { ...check, result: Promise.withResolvers<boolean>(), refusal };
-      const queue = this.#queues.get(client);
-      if (queue === undefined) this.#queues.set(client, [queued]);
+      const queued = { ...check, result: Promise.withResolvers<boolean>(), client };
+      const queue = this.#queues.get(name);
+      if (queue === undefined) this.#queues.set(name, [queued]);
       else queue.push(queued);
       this.#wake();
       return await queued.result.promise;
@@ -102,13 +111,16 @@ export class PasswordChecks {
 
   /** The check whose turn it is. Its client moves to the end of the order. */
   #next(): QueuedCheck | undefined {
-    for (const [client, queue] of this.#queues) {
-      const check = queue.shift();
-      this.#queues.delete(client);
-      if (queue.length > 0) this.#queues.set(client, queue);
-      const refusal = check?.refusal();
-      if (refusal === undefined) return check;
-      check?.result.reject(refusal);
+    for (const suspects of [false, true]) {
+      for (const [name, queue] of this.#queues) {
+        if (queue[0]?.client.isSuspect() !== suspects) continue;
+        const check = queue.shift();
+        this.#queues.delete(name);
+        if (queue.length > 0) this.#queues.set(name, queue);
+        const refusal = check?.client.refusal();
+        if (refusal === undefined) return check;
+        check?.result.reject(refusal);
+      }
     }
     return undefined;
   }

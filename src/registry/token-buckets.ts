@@ -27,6 +27,11 @@ export class TokenBuckets {
     return Math.max(0, (1 - this.#left(client)) / this.rate);
   }
 
+  /** Whether the client has used no token lately. */
+  isFull(client: string): boolean {
+    return this.#left(client) >= this.burst;
+  }
+
   /** Takes a token and returns 0. Without a whole token, takes nothing and returns the seconds until there is one. */
   take(client: string): number {
     const left = this.#left(client);
