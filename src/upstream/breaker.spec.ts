@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Breaker, Breakers, type Pass, type Verdict } from './breaker.js';
+import { Breaker, Breakers, type Outcome, type Pass, type Verdict } from './breaker.js';
 import type { BreakerState } from './observer.js';
 
 function start(): {
@@ -116,9 +116,9 @@ describe('the breakers of an upstream', () => {
       () => undefined,
       (repository) => opened.push(repository),
     );
-    const request = (repository: string, verdict: Verdict | 'unconnected'): boolean => {
+    const request = (repository: string, outcome: Outcome): boolean => {
       const pass = breakers.enter(repository);
-      if (pass !== undefined) breakers.settle(pass, verdict);
+      if (pass !== undefined) breakers.settle(pass, outcome);
       return pass !== undefined;
     };
     return { breakers, opened, request, pass: (ms: number) => (time += ms) };
@@ -147,6 +147,25 @@ describe('the breakers of an upstream', () => {
     request('e', 'trouble');
     expect(breakers.state).toBe('open');
     expect(request('other', 'alive')).toBe(false);
+  });
+
+  it('stop all requests after five failures for different repositories that the upstream knew', () => {
+    const { breakers, request } = startAll();
+    const known = ['a', 'b', 'c', 'd', 'e'];
+    for (const repository of known) request(repository, 'alive');
+    for (const repository of known.slice(1)) request(repository, 'failure');
+    expect(breakers.state).toBe('closed');
+    request('a', 'failure');
+    expect(breakers.state).toBe('open');
+  });
+
+  it('let requests through, however many names clients invent for which the upstream fails', () => {
+    const { breakers, request } = startAll();
+    for (let i = 0; i < 50; i += 1) request(`invented/${i}`, 'failure');
+    expect(breakers.state).toBe('closed');
+    expect(request('other', 'alive')).toBe(true);
+    for (let i = 0; i < 5; i += 1) request('invented/0', 'failure');
+    expect(request('invented/0', 'failure')).toBe(false);
   });
 
   it('stop all requests after five failed connections, for any repository', () => {

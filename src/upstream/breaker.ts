@@ -85,6 +85,12 @@ export class Breaker {
   }
 }
 
+/**
+ * How a request for a repository ended. `failure`: the upstream answered, and the answer is a failure (5xx).
+ * `unconnected`: there was no connection to the upstream itself.
+ */
+export type Outcome = Verdict | 'failure' | 'unconnected';
+
 /** Permission to make one request for a repository. The caller settles it once. */
 export interface RepositoryPass {
   readonly repository: string;
@@ -95,11 +101,15 @@ export interface RepositoryPass {
 /**
  * The breakers of one upstream: one for the whole upstream, and one for each repository that fails. An upstream may
  * fail for one strange name and answer for all others. So failures of one repository in a row open only its own
- * breaker, and count as one failure of the upstream. Each failed connection counts as a failure of the upstream.
+ * breaker, and count as one failure of the upstream. Clients can invent any number of such names: an answer that is a
+ * failure counts for the upstream only if the upstream has answered for the repository before. Each failed connection
+ * counts as a failure of the upstream.
  */
 export class Breakers {
   readonly #whole: Breaker;
   readonly #single = new LRUCache<string, Breaker>({ max: mostRepositories });
+  /** Repositories for which the upstream has answered. */
+  readonly #answered = new LRUCache<string, true>({ max: mostRepositories });
 
   constructor(
     private readonly now: () => number,
@@ -125,17 +135,21 @@ export class Breakers {
     return undefined;
   }
 
-  /** `unconnected`: there was no connection to the upstream itself. */
-  settle({ repository, whole, single }: RepositoryPass, verdict: Verdict | 'unconnected'): void {
-    if (verdict === 'unconnected') {
-      this.#whole.settle(whole, 'trouble');
-      if (single !== undefined) this.#single.get(repository)?.settle(single, 'unknown');
-      return;
-    }
-    this.#whole.settle(whole, verdict, repository);
-    if (verdict === 'alive') this.#single.delete(repository);
-    else if (verdict === 'trouble') this.#breakerOf(repository).settle(single ?? { probe: false }, verdict);
-    else if (single !== undefined) this.#single.get(repository)?.settle(single, verdict);
+  settle({ repository, whole, single }: RepositoryPass, outcome: Outcome): void {
+    if (outcome === 'unconnected') this.#whole.settle(whole, 'trouble');
+    else this.#whole.settle(whole, this.#verdictOn(repository, outcome), repository);
+    if (outcome === 'alive') {
+      this.#answered.set(repository, true);
+      this.#single.delete(repository);
+    } else if (outcome === 'trouble' || outcome === 'failure') {
+      this.#breakerOf(repository).settle(single ?? { probe: false }, 'trouble');
+    } else if (single !== undefined) this.#single.get(repository)?.settle(single, 'unknown');
+  }
+
+  /** On the whole upstream. */
+  #verdictOn(repository: string, outcome: Verdict | 'failure'): Verdict {
+    if (outcome !== 'failure') return outcome;
+    return this.#answered.has(repository) ? 'trouble' : 'unknown';
   }
 
   #breakerOf(repository: string): Breaker {

@@ -1,6 +1,6 @@
 import type { Repository } from '../oci/name.js';
 import { Authorizer, type Authorization } from './authorizer.js';
-import { Breakers, type Verdict } from './breaker.js';
+import { Breakers, type Outcome } from './breaker.js';
 import type { RealmRule } from './realm.js';
 import type {
   BreakerState,
@@ -123,16 +123,16 @@ export class Requests {
     if (pass === undefined) {
       throw new UpstreamError('breaker-open', this.host, 'not asked, it failed too often just before');
     }
-    let verdict: Verdict | 'unconnected' = 'unknown';
+    let outcome: Outcome = 'unknown';
     try {
       const result = await work();
-      verdict = 'alive';
+      outcome = 'alive';
       return result;
     } catch (error) {
-      verdict = verdictOf(error, signal);
+      outcome = outcomeOf(error, signal);
       throw error;
     } finally {
-      this.#breakers.settle(pass, verdict);
+      this.#breakers.settle(pass, outcome);
     }
   }
 
@@ -261,9 +261,10 @@ export class Requests {
   }
 }
 
-function verdictOf(error: unknown, signal: AbortSignal): Verdict | 'unconnected' {
+function outcomeOf(error: unknown, signal: AbortSignal): Outcome {
   if (!(error instanceof UpstreamError)) return 'unknown';
   if (error.code === 'unreachable' && !error.redirected) return 'unconnected';
+  if (error.code === 'server-error') return 'failure';
   if (troubles.has(error.code)) return 'trouble';
   if (error.code === 'rate-limited' && error.status === undefined) return 'unknown'; // not asked at all
   return signal.aborted ? 'unknown' : 'alive';

@@ -128,21 +128,23 @@ describe('a caller that goes away', () => {
 
 describe('the breaker of an upstream', () => {
   it('opens after five failures for different repositories, and lets one request try again', async () => {
-    let script = failing;
+    let script = sendManifest;
     const server = await serve((request, response) => script(request, response));
     let time = 0;
     const { upstream, told } = clientOf(server.url, { now: () => time });
     const ask = (of = name): Promise<unknown> => upstream.headManifest(of, latest, patient);
+    for (let i = 0; i < 5; i += 1) await ask(repository(`o/i${i}`));
+    script = failing;
     for (let i = 0; i < 5; i += 1) {
       await expect(ask(repository(`o/i${i}`))).rejects.toMatchObject({ code: 'server-error' });
     }
     expect(upstream.breakerState()).toBe('open');
     await expect(ask()).rejects.toMatchObject({ code: 'breaker-open', kind: 'trouble' });
-    expect(server.arrived).toHaveLength(5);
+    expect(server.arrived).toHaveLength(10);
     time += 10_000;
     script = sendManifest;
     await Promise.allSettled([ask(), ask(), ask()]);
-    expect(server.arrived).toHaveLength(6);
+    expect(server.arrived).toHaveLength(11);
     expect(upstream.breakerState()).toBe('closed');
     expect(told.breaker).toEqual(['open', 'half-open', 'closed']);
     expect(told.log).toHaveLength(2);
