@@ -57,21 +57,21 @@ const silenceMs = 60_000;
 const addresses = 40;
 
 const kinds: readonly Kind[] = [
-  { name: 'disconnects before the headers', every: 60, most: 50, attack: leaveBeforeHeaders },
-  { name: 'disconnects in the body', every: 150, most: 50, attack: leaveInBody },
-  { name: 'disconnects in its own request', every: 250, most: 50, attack: leaveInRequest },
-  { name: 'logs in with a wrong password', every: 100, most: 30, attack: guessPassword },
-  { name: 'asks for a giant list', every: 4_000, most: 6, attack: listGiant },
-  { name: 'stops reading', every: 800, most: 40, attack: stopReading },
-  { name: 'asks a hostile upstream', every: 150, most: 60, attack: askLiar },
-  { name: 'sends malformed requests', every: 300, most: 30, attack: sendGarbage },
-  { name: 'sends odd requests', every: 200, most: 30, attack: askOddly },
-  { name: 'lists the catalogue', every: 1_000, most: 10, attack: listCatalogue },
+  { name: 'disconnects before the headers', every: 150, most: 50, attack: leaveBeforeHeaders },
+  { name: 'disconnects in the body', every: 400, most: 50, attack: leaveInBody },
+  { name: 'disconnects in its own request', every: 500, most: 50, attack: leaveInRequest },
+  { name: 'logs in with a wrong password', every: 250, most: 30, attack: guessPassword },
+  { name: 'asks for a giant list', every: 10_000, most: 6, attack: listGiant },
+  { name: 'stops reading', every: 1_600, most: 40, attack: stopReading },
+  { name: 'asks a hostile upstream', every: 400, most: 60, attack: askLiar },
+  { name: 'sends malformed requests', every: 600, most: 30, attack: sendGarbage },
+  { name: 'sends odd requests', every: 500, most: 30, attack: askOddly },
+  { name: 'lists the catalogue', every: 2_500, most: 10, attack: listCatalogue },
   { name: 'sends garbage to the cluster port', every: 700, most: 10, attack: sendToClusterPort },
-  { name: 'asks for names that fail upstream', every: 400, most: 20, attack: askStrangeName },
-  { name: 'asks for private content elsewhere', every: 400, most: 20, attack: askForPrivate },
-  { name: 'pulls content that storage refuses', every: 400, most: 30, attack: pullUnreadable },
-  { name: 'pulls nested indexes', every: 200, most: 4, attack: pullNested },
+  { name: 'asks for names that fail upstream', every: 1_000, most: 20, attack: askStrangeName },
+  { name: 'asks for private content elsewhere', every: 1_000, most: 20, attack: askForPrivate },
+  { name: 'pulls content that storage refuses', every: 1_000, most: 30, attack: pullUnreadable },
+  { name: 'pulls nested indexes', every: 600, most: 4, attack: pullNested },
 ];
 
 /** Hostile clients. Each kind has a pace of its own, so that the machine has time for other clients. */
