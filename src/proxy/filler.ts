@@ -27,7 +27,7 @@ export interface Filling {
   /** Bytes that are in the spool. */
   readonly length: number;
   readonly size: number | undefined;
-  /** Whether a source has given or confirmed the blob. Before that, no bytes of another source may enter the spool. */
+  /** Whether a source has given or confirmed the blob: see {@link isProven}. */
   readonly isOpen: boolean;
   /** Aborts when the transfer is given up. */
   readonly signal: AbortSignal;
@@ -54,6 +54,14 @@ export interface Filler {
 /** All bytes are here; whether they are right is found out next. */
 export function isWhole({ length, size }: Filling): boolean {
   return size !== undefined && length === size;
+}
+
+/**
+ * Whether the bytes of another source, of this size, may enter the spool: after a source has given or confirmed a blob
+ * of the same size. An upstream that gives a blob without a size confirms no other content (rule 7).
+ */
+export function isProven({ isOpen, size }: Filling, otherSize: number | undefined): boolean {
+  return isOpen && otherSize !== undefined && size === otherSize;
 }
 
 /**

@@ -106,7 +106,7 @@ export class Listings {
       try {
         const list = listOf(await source.fetch(deadline.signal), upstream.host);
         this.#copies.set(name, { list, freshness: new Lifetime(this.freshnessMs) });
-        await this.#keep(name, list);
+        await this.trouble.awaitWrite(this.#keep(name, list));
         return { list, outcome: 'miss' as const, warning: undefined };
       } catch (error) {
         const trouble = troubleOf(error, upstream.host);

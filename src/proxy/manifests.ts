@@ -162,7 +162,7 @@ export class Manifests {
       upstream.headManifest(route.name, digest, deadline),
     );
     if (said.size !== size) return undefined; // the caller fetches the manifest from the upstream
-    return this.trouble.survive(async () => {
+    const adopting = this.trouble.survive(async () => {
       if ((await this.blobs.renew(digest)) === undefined) return undefined;
       await this.repositories.linkManifest(route.stored, digest);
       const manifest = await this.#readStored(route.stored, digest, key);
@@ -171,6 +171,7 @@ export class Manifests {
       await this.#stored(route.stored, digest);
       return { manifest, outcome: 'revalidated' as const };
     });
+    return this.trouble.awaitWrite(adopting);
   }
 
   async #fetch(upstream: Upstream, route: Route, digest: Digest, key: string): Promise<Loaded> {

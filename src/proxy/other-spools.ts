@@ -5,7 +5,7 @@ import type { Neighbours } from '../cluster/peers/neighbours.js';
 import { PeerError, readPeer, type PeerEvent } from '../cluster/peers/peer-client.js';
 import type { Seal } from '../cluster/peers/seal.js';
 import type { Tracing } from '../telemetry/tracing.js';
-import { confirmSize, type Filling } from './filler.js';
+import { confirmSize, isProven, type Filling } from './filler.js';
 
 /** A replica of an earlier version may send bytes before it names their upstream. A new connection names it first. */
 const mostEarly = 3;
@@ -106,7 +106,7 @@ export class OtherSpools {
     for (;;) {
       const source = filling.nextSource();
       if (source === undefined) throw new Error('a transfer without a source');
-      if (!filling.isOpen && !repositories.includes(source.stored)) {
+      if (!isProven(filling, size) && !repositories.includes(source.stored)) {
         const answer = size === undefined ? 'unproven' : await confirmSize(source, filling, size);
         if (answer === 'refused') continue;
         if (answer === 'unproven') {

@@ -1,7 +1,7 @@
 import type { Digest } from '../oci/digest.js';
 import { StorageError, type BlobStore } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
-import { confirmSize, isUsable, type Filling, type Unusable } from './filler.js';
+import { confirmSize, isProven, isUsable, type Filling, type Unusable } from './filler.js';
 
 /** The store as a source of a blob that another replica has put there. One that is in trouble has nothing. */
 export class StoreSource {
@@ -44,7 +44,7 @@ export class StoreSource {
     if (source === undefined) return false;
     const size = await this.blobs.stat(this.digest);
     if (size === undefined || !isUsable(size, this.unusable)) return false;
-    if (!filling.isOpen && (await confirmSize(source, filling, size)) !== 'confirmed') return false;
+    if (!isProven(filling, size) && (await confirmSize(source, filling, size)) !== 'confirmed') return false;
     filling.open(filling.nextSource() ?? source, size);
     if (filling.length >= size) return true;
     const blob = await this.blobs.open(this.digest, { start: filling.length, end: undefined });

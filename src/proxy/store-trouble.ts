@@ -1,4 +1,4 @@
-import { settled } from '../async/wait.js';
+import { waitFor } from '../async/wait.js';
 import { StorageError } from '../storage/storage.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Metrics } from '../telemetry/metrics.js';
@@ -60,9 +60,15 @@ export class StoreTrouble {
     }
   }
 
-  /** Waits for a write for as long as a client may wait. The work continues, and handles its own errors. */
-  awaitWrite(work: Promise<void>): Promise<void> {
-    return settled([work], this.#isSilent ? atOnce : AbortSignal.timeout(writeMs));
+  /** The result of a write, or `undefined` if it takes longer than a client may wait. The work continues then. */
+  async awaitWrite<T>(work: Promise<T>): Promise<T | undefined> {
+    const late = this.#isSilent ? atOnce : AbortSignal.timeout(writeMs);
+    try {
+      return await waitFor(work, late);
+    } catch (error) {
+      if (!late.aborted) throw error;
+      return undefined;
+    }
   }
 
   /** Never rejects. */

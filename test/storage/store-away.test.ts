@@ -217,5 +217,26 @@ describe('with a bucket that is away', () => {
       await expectServed(mirror, 'o/cached', cached);
       await expect.poll(() => outages(mirror.cistern)).toHaveLength(1);
     });
+
+    it('answers while the bucket takes no writes', async () => {
+      await using folder = await temporaryFolder();
+      await using link = await S3Counter.start(rgw.regionendpoint);
+      const s3 = rgw.settings(await rgw.newBucket(), { regionendpoint: link.url });
+      await using mirror = await startMirror({
+        config: { storage: { s3 } },
+        proxy: { spool: { directory: join(folder.path, 'spool') } },
+      });
+      const [known, cold] = [newImage('known elsewhere'), newImage('cold, without writes')];
+      mirror.upstream.addImage('o/known', 'v1', known);
+      await expectServed(mirror, 'o/known', known);
+      await untilIdle(mirror.cistern);
+      mirror.upstream.addImage('o/same', 'v1', known);
+      mirror.upstream.addImage('o/cold', 'v1', cold);
+      link.hold = ({ method }) =>
+        method === 'GET' || method === 'HEAD' ? undefined : new Promise(() => undefined);
+      await expectServed(mirror, 'o/cold', cold);
+      await expectServed(mirror, 'o/same', known);
+      expect(await (await fetch(mirror.url('o/cold/tags/list'))).json()).toMatchObject({ tags: ['v1'] });
+    });
   });
 });
