@@ -90,7 +90,7 @@ describe('http.limits', () => {
     const { url } = mirror.cistern;
     const open = [await dial(url), await dial(url), await dial(url, '127.0.0.2')];
     expect(await say(url, get('/v2/'), '127.0.0.3')).toBe('');
-    await expect.poll(() => mirror.cistern.log()).toContain('more are closed at once');
+    await expect.poll(() => mirror.cistern.log()).toContain('the mirror closes further ones at once');
     for (const connection of open) connection[Symbol.dispose]();
     await expect.poll(() => say(url, get('/v2/'))).toMatch(/^HTTP\/1.1 200 /);
   });
